@@ -1,0 +1,28 @@
+"""The example of a .env file names every setting of the server, with the default that holds."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from server.settings import Settings
+
+EXAMPLE = Path(__file__).resolve().parents[2] / ".env.example"
+# Settings of others: the OpenAI SDK's own, and the clients'.
+OTHERS = {"OPENAI_API_KEY", "OPENAI_BASE_URL"}
+CLIENTS = "CONVERSATION_"
+
+shown = dict(re.findall(r"^#([A-Z_]+)=(.*)$", EXAMPLE.read_text("utf-8"), re.MULTILINE))
+
+
+def test_every_setting_is_named_and_no_other() -> None:
+    own = {name for name in shown if name not in OTHERS and not name.startswith(CLIENTS)}
+    assert own == {name.upper() for name in Settings.model_fields}
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_the_default_is_shown(name: str) -> None:
+    default = Settings.model_fields[name].default
+    assert shown[name.upper()] == ("" if default in (None, False) else str(default))
