@@ -1,0 +1,148 @@
+"""The models file: what is shipped, what is available, and what is wrong with a bad one."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from server.catalog import Catalog, CatalogError, ModelError, Weights
+
+SHIPPED = Path(__file__).parents[2] / "config" / "ai_models.yml"
+CHAT = {
+    "provider": "remote",
+    "context_window": 1000,
+    "max_output_tokens": 100,
+    "input_price": 1,
+    "output_price": 2.5,
+}
+
+
+def no_environ(_name: str) -> None:
+    return None
+
+
+def content(**changes: Any) -> dict[str, Any]:
+    whole: dict[str, Any] = {
+        "providers": {
+            "remote": {"api_key_env": "REMOTE_KEY"},
+            "ollama": {"base_url": "http://127.0.0.1:11434/v1"},
+        },
+        "models": {"chat": dict(CHAT), "llama": {**CHAT, "provider": "ollama"}},
+        "default_model": ["chat", "llama"],
+        "title_model": "llama",
+    }
+    return {**whole, **changes}
+
+
+def load(tmp_path: Path, value: object, environ: dict[str, str] | None = None) -> Catalog:
+    path = tmp_path / "models.yml"
+    path.write_text(value if isinstance(value, str) else yaml.safe_dump(value, sort_keys=False))
+    return Catalog.load(path, (environ or {}).get)
+
+
+def test_the_shipped_file_offers_openai_with_a_key_and_the_local_model_without() -> None:
+    with_key = Catalog.load(SHIPPED, {"OPENAI_API_KEY": "sk-1"}.get)
+    assert [model.id for model in with_key.models] == ["gpt-4o", "gpt-4o-mini", "smollm2-135m"]
+    default, title = with_key.default(), with_key.title()
+    assert default is not None
+    assert default.id == "gpt-4o"
+    assert default.input_kinds == {"image", "document"}
+    assert title is not None
+    assert title.id == "gpt-4o-mini"
+
+    without_key = Catalog.load(SHIPPED, no_environ)
+    local = without_key.default()
+    assert local is not None
+    assert local.id == "smollm2-135m"
+    assert local == without_key.title()
+    assert without_key.available_ids() == ["smollm2-135m"]
+    assert (local.context_window, local.max_output_tokens) == (4096, 512)
+    assert local.request["repeat_penalty"] > 1
+
+
+def test_a_model_whose_key_is_not_set_is_listed_but_not_available(tmp_path: Path) -> None:
+    for environ in ({}, {"REMOTE_KEY": ""}, {"REMOTE_KEY": "  "}):
+        catalog = load(tmp_path, content(), environ)
+        assert [catalog.is_available(model) for model in catalog.models] == [False, True]
+        with pytest.raises(ModelError, match="llama") as caught:
+            catalog.resolve("chat")
+        assert caught.value.reason == "MODEL_UNAVAILABLE"
+        assert catalog.default() == catalog.resolve("llama")
+    assert load(tmp_path, content(), {"REMOTE_KEY": "k"}).resolve("chat").id == "chat"
+
+
+def test_a_model_that_is_not_in_the_file_is_unknown(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="Available models: llama") as caught:
+        load(tmp_path, content()).resolve("gpt-9")
+    assert caught.value.reason == "MODEL_UNKNOWN"
+
+
+def test_there_may_be_no_model_at_all(tmp_path: Path) -> None:
+    only_remote = content(models={"chat": CHAT}, default_model="chat", title_model="chat")
+    catalog = load(tmp_path, only_remote)
+    assert catalog.default() is None
+    assert catalog.title() is None
+    with pytest.raises(ModelError, match="No model is available"):
+        catalog.resolve("chat")
+
+
+def test_the_cost_is_by_the_thousand_tokens(tmp_path: Path) -> None:
+    model = load(tmp_path, content()).resolve("llama")
+    assert model.cost_usd(2000, 100) == pytest.approx(2.25)
+
+
+def test_a_model_can_be_compared_and_hashed_but_not_changed(tmp_path: Path) -> None:
+    model = load(tmp_path, content()).resolve("llama")
+    assert {model: 1}[load(tmp_path, content()).resolve("llama")] == 1
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        model.id = "other"  # type: ignore[misc]
+
+
+def test_weights_of_a_package_that_is_not_there_make_no_model(tmp_path: Path) -> None:
+    weights = {"package": "no_such_package", "file": "model.gguf", "sha256": "0" * 64}
+    local = content(providers={"remote": {"weights": weights}, "ollama": {"weights": weights}})
+    assert load(tmp_path, local).available_ids() == []
+    assert Weights(**weights).path() is None
+    assert Weights("server", "no_such_file", "0" * 64).path() is None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "place"),
+    [
+        (content(models={"chat": {**CHAT, "provider": "nobody"}}), "models.chat.provider"),
+        (content(models={"chat": {"provider": "remote"}}), "models.chat.context_window"),
+        (content(models={"chat": {**CHAT, "input_price": "1"}}), "models.chat.input_price"),
+        (content(models={"chat": {**CHAT, "input_price": -1}}), "models.chat.input_price"),
+        (content(models={"chat": {**CHAT, "context_window": 1.5}}), "models.chat.context_window"),
+        (content(models={"chat": {**CHAT, "max_output_tokens": 1000}}), "models.chat"),
+        (content(models={"chat": {**CHAT, "input_kinds": ["video"]}}), "models.chat.input_kinds"),
+        (content(models={"chat": {**CHAT, "colour": "red"}}), "models.chat.colour"),
+        (content(providers={"remote": {}}), "providers.remote"),
+        (content(providers={"remote": {"base_url": "ftp://x"}}), "providers.remote.base_url"),
+        (content(default_model=["gpt-9"]), "default_model"),
+        (content(default_model=[]), "default_model"),
+        (content(title_model=["chat", "chat"]), "title_model"),
+        (content(extra=1), "extra"),
+        ("models: {a: 1}\nmodels: {b: 2}\n", 'line 2: "models" is there twice'),
+        ("models: [", "line 1"),
+        ("just text", "Input should be"),
+        ("", "Input should be"),
+        ("? [a, b]\n: 1\n", "line 1"),
+    ],
+)
+def test_a_wrong_file_is_one_line_that_names_the_place(
+    tmp_path: Path, wrong: object, place: str
+) -> None:
+    with pytest.raises(CatalogError) as caught:
+        load(tmp_path, wrong)
+    message = str(caught.value)
+    assert place in message
+    assert str(tmp_path / "models.yml") in message
+    assert "\n" not in message
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(CatalogError, match="No such file"):
+        Catalog.load(tmp_path / "none.yml", no_environ)
