@@ -1,0 +1,575 @@
+"""Every fault of a provider, over real HTTP against the double."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from server.catalog import Catalog, Model
+from server.providers import ProviderError, Providers, TokenUsage
+from tests.fakes.provider import Answer, ProviderDouble
+
+MESSAGES = [{"role": "user", "content": "one two three"}]
+KEY = "sk-the-secret-key"
+PIECES = ["Hello", ", ", "wörld 🌍", "!"]
+WHOLE = "".join(PIECES)
+
+Make = Callable[..., Providers]
+
+
+@pytest.fixture
+async def double() -> AsyncIterator[ProviderDouble]:
+    async with ProviderDouble(title_models=set()) as double:
+        yield double
+
+
+@pytest.fixture
+def catalog(tmp_path: Path, double: ProviderDouble) -> Catalog:
+    entry = {
+        "context_window": 1000,
+        "max_output_tokens": 100,
+        "input_price": 0,
+        "output_price": 0,
+    }
+    content = {
+        "providers": {
+            "openai": {"api_key_env": "OPENAI_API_KEY"},
+            "other": {"base_url": double.base_url, "api_key_env": "OTHER_KEY"},
+            "keyless": {"base_url": double.base_url},
+        },
+        "models": {
+            "gpt": {**entry, "provider": "openai"},
+            "claude": {**entry, "provider": "other"},
+            "llama": {**entry, "provider": "keyless", "request": {"repeat_penalty": 1.1}},
+        },
+        "default_model": "gpt",
+        "title_model": "gpt",
+    }
+    path = tmp_path / "models.yml"
+    path.write_text(yaml.safe_dump(content))
+    return Catalog.load(path, {"OPENAI_API_KEY": KEY, "OTHER_KEY": KEY}.get)
+
+
+@pytest.fixture
+async def make(catalog: Catalog, double: ProviderDouble) -> AsyncIterator[Make]:
+    made: list[Providers] = []
+    environ = {"OPENAI_API_KEY": KEY, "OTHER_KEY": f"{KEY}\n", "OPENAI_BASE_URL": double.base_url}
+
+    def make(**timeouts: float) -> Providers:
+        made.append(Providers(catalog, environ, local_model=None, **timeouts))
+        return made[-1]
+
+    yield make
+    for providers in made:
+        await providers.close()
+
+
+@pytest.fixture
+def model(catalog: Catalog) -> Model:
+    return catalog.resolve("gpt")
+
+
+class Outcome:
+    """What came of one answer."""
+
+    def __init__(self) -> None:
+        self.pieces: list[str] = []
+        self.finish_reason: str | None = None
+        self.usage: TokenUsage | None = None
+        self.error: ProviderError | None = None
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces)
+
+    @property
+    def failure(self) -> ProviderError:
+        assert self.error is not None
+        return self.error
+
+
+async def ask(providers: Providers, model: Model, **options: Any) -> Outcome:
+    outcome = Outcome()
+    try:
+        async with providers.open(model, MESSAGES, **options) as stream:
+            try:
+                async for text in stream:
+                    assert text
+                    outcome.pieces.append(text)
+            finally:
+                outcome.finish_reason, outcome.usage = stream.finish_reason, stream.usage
+    except ProviderError as error:
+        outcome.error = error
+    if outcome.error is not None:
+        _assert_nothing_leaks(outcome.error)
+    return outcome
+
+
+def _assert_nothing_leaks(error: ProviderError) -> None:
+    shown = f"{error} {error!r} {error.detail}"
+    assert "secret" not in shown
+    assert "sk-" not in shown
+    assert error.__cause__ is None
+    assert error.__context__ is None
+
+
+def sse(*events: str) -> list[bytes]:
+    return ["".join(f"data: {event}\n\n" for event in events).encode()]
+
+
+def delta(text: str) -> str:
+    return f'{{"choices": [{{"index": 0, "delta": {{"content": "{text}"}}}}]}}'
+
+
+FINISHED = '{"choices": [{"delta": {}, "finish_reason": "stop"}]}'
+
+
+# Good answers, in all the ways in which providers send them.
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(pieces=PIECES),
+        Answer(pieces=PIECES, end_of_line="\r\n"),
+        Answer(pieces=PIECES, end_of_line="\r"),
+        Answer(pieces=PIECES, comments=True, empty_choices=True),
+        Answer(pieces=PIECES, packet_size=1),
+        Answer(pieces=PIECES, packet_size=7, end_of_line="\r\n", comments=True),
+        Answer(pieces=PIECES, done=False),
+        Answer(pieces=PIECES, finish=None),
+        Answer(pieces=PIECES, final_blank_line=False),
+        Answer(pieces=PIECES, done=False, final_blank_line=False),
+        Answer(pieces=["Hello\0, w", "örld \ud83c", "\udf0d", "!"]),
+    ],
+)
+async def test_an_answer_comes_whole(
+    double: ProviderDouble, make: Make, model: Model, answer: Answer
+) -> None:
+    double.script(answer)
+    outcome = await ask(make(), model)
+    assert outcome.error is None
+    assert outcome.text == WHOLE
+    assert outcome.finish_reason == "stop"
+    assert outcome.usage == TokenUsage(input_tokens=3, output_tokens=4)
+
+
+async def test_usage_may_be_missing(double: ProviderDouble, make: Make, model: Model) -> None:
+    double.script(Answer(pieces=PIECES, usage=False, finish="length"))
+    outcome = await ask(make(), model)
+    assert (outcome.text, outcome.finish_reason, outcome.usage) == (WHOLE, "length", None)
+
+
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        (sse(delta("a"), '{"choices": [{"delta": {"content": null}}]}', FINISHED), "a"),
+        (sse('{"choices": [{"delta": {"refusal": "I cannot."}}]}', FINISHED), "I cannot."),
+        (sse('{"choices": [{"delta": {"content": [{"text": "a"}]}}]}', FINISHED), "a"),
+        (sse('{"choices": [{"delta": null}]}', delta("a"), FINISHED, "[DONE]"), "a"),
+        (sse(delta("a"), FINISHED, '{"error": {"message": "too late"}}'), "a"),
+        (sse(delta("a"), FINISHED, "not json"), "a"),
+        (sse('{"usage": {"prompt_tokens": null}, "choices": null}', delta("a"), FINISHED), "a"),
+        (sse("", "[DONE]"), ""),
+        (
+            [b'{"choices": [{"message": {"content": "who', b'le"}, "finish_reason": "stop"}]}'],
+            "whole",
+        ),
+        ([b'{"choices": [{"message": {"content": null, "refusal": "no"}}]}'], "no"),
+    ],
+)
+async def test_odd_answers_are_understood(
+    double: ProviderDouble, make: Make, model: Model, raw: list[bytes], text: str
+) -> None:
+    double.script(Answer(raw=raw))
+    outcome = await ask(make(), model)
+    assert outcome.error is None
+    assert (outcome.text, outcome.finish_reason) == (text, "stop")
+
+
+async def test_each_piece_is_given_as_it_comes(
+    double: ProviderDouble, make: Make, model: Model
+) -> None:
+    gate = asyncio.Event()
+    double.script(Answer(pieces=["one", "two"], gate=gate, gate_after=1))
+    async with make().open(model, MESSAGES) as stream:
+        pieces = aiter(stream)
+        assert await anext(pieces) == "one"
+        assert stream.finish_reason is None
+        gate.set()
+        assert [piece async for piece in pieces] == ["two"]
+        assert stream.finish_reason == "stop"
+
+
+# The request.
+
+
+async def test_the_request_is_as_the_provider_wants_it(
+    double: ProviderDouble, make: Make, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-ours")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
+    providers = make()
+    for model_id in ("gpt", "claude", "llama"):
+        await ask(providers, catalog.resolve(model_id))
+    await ask(providers, catalog.resolve("gpt"), max_output_tokens=7)
+    openai, other, keyless, short = double.requests
+
+    assert openai.body["model"] == "gpt"
+    assert openai.body["messages"] == MESSAGES
+    assert openai.body["stream"] is True
+    assert openai.body["stream_options"] == {"include_usage": True}
+    assert openai.body["max_completion_tokens"] == 100
+    assert "max_tokens" not in openai.body
+    assert openai.headers["Authorization"] == f"Bearer {KEY}"
+    assert openai.headers["OpenAI-Organization"] == "org-ours"
+
+    assert other.body["max_tokens"] == 100
+    assert "max_completion_tokens" not in other.body
+    assert other.headers["Authorization"] == f"Bearer {KEY}"
+    assert "OpenAI-Organization" not in other.headers
+
+    assert keyless.body["repeat_penalty"] == 1.1
+    assert "Authorization" not in keyless.headers
+    assert short.body["max_completion_tokens"] == 7
+
+
+async def test_a_connection_is_used_again_after_a_whole_answer(
+    double: ProviderDouble, make: Make, model: Model
+) -> None:
+    providers = make()
+    for _ in range(5):
+        assert (await ask(providers, model)).error is None
+    assert len({request.client_port for request in double.requests}) == 1
+
+
+async def test_two_hundred_streams_at_once_share_nothing_that_runs_out(
+    double: ProviderDouble, make: Make, model: Model
+) -> None:
+    gate = asyncio.Event()
+    double.script(*[Answer(pieces=["a", "b"], gate=gate, gate_after=1)] * 200)
+    providers = make()
+    asked = [asyncio.create_task(ask(providers, model)) for _ in range(200)]
+    await double.wait_for_requests(200)
+    gate.set()
+    assert {outcome.text for outcome in await asyncio.gather(*asked)} == {"ab"}
+
+
+# Errors that the provider reports.
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "reason", "retryable"),
+    [
+        (400, None, "PROVIDER_REJECTED", False),
+        (400, {"error": {"code": "content_filter"}}, "CONTENT_FILTERED", False),
+        (400, {"error": {"code": "content_policy_violation"}}, "CONTENT_FILTERED", False),
+        (400, {"error": {"code": "context_length_exceeded"}}, "PROVIDER_REJECTED", False),
+        (401, None, "PROVIDER_AUTHENTICATION", False),
+        (402, None, "PROVIDER_QUOTA", False),
+        (403, None, "PROVIDER_AUTHENTICATION", False),
+        (404, None, "PROVIDER_REJECTED", False),
+        (408, None, "PROVIDER_TIMEOUT", True),
+        (409, None, "PROVIDER_UNAVAILABLE", True),
+        (413, None, "PROVIDER_REJECTED", False),
+        (422, None, "PROVIDER_REJECTED", False),
+        (425, None, "PROVIDER_UNAVAILABLE", True),
+        (429, None, "PROVIDER_RATE_LIMITED", True),
+        (429, {"error": {"code": "insufficient_quota"}}, "PROVIDER_QUOTA", False),
+        (429, {"error": {"type": "insufficient_quota"}}, "PROVIDER_QUOTA", False),
+        (429, {"error": {"code": "billing_hard_limit_reached"}}, "PROVIDER_QUOTA", False),
+        (500, None, "PROVIDER_UNAVAILABLE", True),
+        (502, b"<html>secret sk-1</html>", "PROVIDER_UNAVAILABLE", True),
+        (503, [], "PROVIDER_UNAVAILABLE", True),
+        (504, None, "PROVIDER_TIMEOUT", True),
+        (529, None, "PROVIDER_UNAVAILABLE", True),
+    ],
+)
+async def test_each_status_has_its_error(
+    double: ProviderDouble,
+    make: Make,
+    model: Model,
+    status: int,
+    body: object,
+    reason: str,
+    retryable: bool,
+) -> None:
+    double.script(Answer(status=status, body=body))
+    outcome = await ask(make(), model)
+    assert (outcome.failure.reason, outcome.failure.retryable) == (reason, retryable)
+    assert outcome.failure.message
+    assert str(status) in outcome.failure.detail
+    assert len(double.requests) == 1, "the SDK's own retries are off"
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"Retry-After": "7"}, 7),
+        ({"Retry-After": "0.5"}, 0.5),
+        ({"retry-after-ms": "1500", "Retry-After": "9"}, 1.5),
+        ({"Retry-After": "soon"}, None),
+        ({"Retry-After": "-1"}, None),
+        ({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0),
+        ({}, None),
+    ],
+)
+async def test_retry_after_is_read(
+    double: ProviderDouble,
+    make: Make,
+    model: Model,
+    headers: dict[str, str],
+    seconds: float | None,
+) -> None:
+    for status in (429, 503):
+        double.script(Answer(status=status, headers=headers))
+        assert (await ask(make(), model)).failure.retry_after == seconds
+
+
+async def test_retry_after_may_be_a_date(double: ProviderDouble, make: Make, model: Model) -> None:
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True)
+    double.script(Answer(status=429, headers={"Retry-After": date}))
+    assert (await ask(make(), model)).failure.retry_after == pytest.approx(100, abs=5)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        ({"message": "secret"}, "PROVIDER_UNAVAILABLE"),
+        ("secret", "PROVIDER_UNAVAILABLE"),
+        ({"type": "server_error"}, "PROVIDER_UNAVAILABLE"),
+        ({"type": "overloaded_error"}, "PROVIDER_UNAVAILABLE"),
+        ({"code": "rate_limit_exceeded", "type": "requests"}, "PROVIDER_RATE_LIMITED"),
+        ({"code": 429}, "PROVIDER_RATE_LIMITED"),
+        ({"code": 400, "type": "exceed_context_size_error"}, "PROVIDER_REJECTED"),
+        ({"status": 401}, "PROVIDER_AUTHENTICATION"),
+        ({"code": "invalid_api_key", "type": "invalid_request_error"}, "PROVIDER_AUTHENTICATION"),
+        ({"type": "insufficient_quota", "code": 429}, "PROVIDER_QUOTA"),
+        ({"code": "content_filter"}, "CONTENT_FILTERED"),
+    ],
+)
+async def test_an_error_object_in_the_stream_or_in_its_place(
+    double: ProviderDouble, make: Make, model: Model, error: object, reason: str
+) -> None:
+    double.script(Answer(pieces=["a", "b", "c"], error_after=2, error=error))
+    outcome = await ask(make(), model)
+    assert (outcome.text, outcome.failure.reason) == ("ab", reason)
+
+    double.script(Answer(body={"error": error}))
+    outcome = await ask(make(), model)
+    assert (outcome.text, outcome.failure.reason) == ("", reason)
+
+
+async def test_an_error_event_without_an_error_field(
+    double: ProviderDouble, make: Make, model: Model
+) -> None:
+    raw = [*sse(delta("a")), b'event: error\ndata: {"message": "secret", "code": 429}\n\n']
+    double.script(Answer(raw=raw))
+    outcome = await ask(make(), model)
+    assert (outcome.text, outcome.failure.reason) == ("a", "PROVIDER_RATE_LIMITED")
+
+
+async def test_a_content_filter_keeps_what_came(
+    double: ProviderDouble, make: Make, model: Model
+) -> None:
+    double.script(Answer(pieces=PIECES, finish="content_filter"))
+    outcome = await ask(make(), model)
+    assert (outcome.text, outcome.finish_reason) == (WHOLE, "content_filter")
+    assert (outcome.failure.reason, outcome.failure.retryable) == ("CONTENT_FILTERED", False)
+    assert outcome.usage is not None
+
+
+# Broken streams.
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        (Answer(pieces=PIECES, drop_after=2), "Hello, "),
+        (Answer(pieces=PIECES, finish=None, done=False), WHOLE),
+        (Answer(raw=[*sse(delta("a")), b"data: {broken\n\n", *sse(FINISHED)]), "a"),
+        (Answer(raw=[*sse(delta("a")), b"data: [1, 2]\n\n", *sse(FINISHED)]), "a"),
+        (Answer(raw=[*sse(delta("a")), b'data: {"choices": [7]}\n\n']), "a"),
+        (Answer(raw=[*sse(delta("a")), b'data: {"choices": [{"del']), "a"),
+        (Answer(raw=[b"<html><body>secret</body></html>"]), ""),
+        (Answer(body=b"<!doctype html>secret"), ""),
+        (Answer(body={"detail": "secret"}), ""),
+        (Answer(raw=[b'{"choices": [{"mess']), ""),
+        (Answer(raw=[]), ""),
+        (Answer(raw=[b"data: " + b"x" * 65536] + [b"x" * 65536] * 64), ""),
+        (Answer(raw=[b'{"a": "' + b"x" * 65536] + [b"x" * 65536] * 64), ""),
+        (Answer(raw=[b"data: " + b"[" * 100_000 + b"\n\n"]), ""),
+    ],
+)
+async def test_a_broken_stream_can_be_retried(
+    double: ProviderDouble, make: Make, model: Model, answer: Answer, text: str
+) -> None:
+    double.script(answer)
+    outcome = await ask(make(), model)
+    assert outcome.text == text
+    assert (outcome.failure.reason, outcome.failure.retryable) == ("PROVIDER_UNAVAILABLE", True)
+
+
+async def test_a_connection_that_drops_after_the_finish_reason_is_a_good_end(
+    double: ProviderDouble, make: Make, model: Model
+) -> None:
+    double.script(Answer(raw=sse(delta("a"), FINISHED), drop_after=0))
+    outcome = await ask(make(), model)
+    assert (outcome.text, outcome.finish_reason, outcome.error) == ("a", "stop", None)
+
+
+async def test_nobody_answers(double: ProviderDouble, make: Make, model: Model) -> None:
+    await double.close()
+    outcome = await ask(make(), model)
+    assert (outcome.failure.reason, outcome.failure.retryable) == ("PROVIDER_UNAVAILABLE", True)
+
+
+async def test_a_server_that_hangs_up_before_it_answers(catalog: Catalog, model: Model) -> None:
+    for greeting in (b"", b"nonsense\r\n\r\n"):
+        hang_up = _hang_up_with(greeting)
+        server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        environ = {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": f"http://127.0.0.1:{port}/v1"}
+        providers = Providers(catalog, environ, local_model=None)
+        outcome = await ask(providers, model)
+        assert (outcome.failure.reason, outcome.failure.retryable) == ("PROVIDER_UNAVAILABLE", True)
+        await providers.close()
+        server.close()
+        await server.wait_closed()
+
+
+def _hang_up_with(greeting: bytes) -> Callable[..., Any]:
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(greeting)
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+    return hang_up
+
+
+# Timeouts.
+
+
+async def test_no_answer_within_the_first_byte_timeout(
+    double: ProviderDouble, make: Make, model: Model
+) -> None:
+    double.script(Answer(delay=60))
+    outcome = await ask(make(first_byte_timeout=0.1), model)
+    assert (outcome.failure.reason, outcome.failure.retryable) == ("PROVIDER_TIMEOUT", True)
+    await double.requests[0].ended()
+    assert double.requests[0].outcome == "client closed"
+
+
+async def test_headers_alone_are_not_an_answer(
+    double: ProviderDouble, make: Make, model: Model
+) -> None:
+    double.script(Answer(stall_after=0))
+    outcome = await ask(make(first_byte_timeout=0.1), model)
+    assert (outcome.text, outcome.failure.reason) == ("", "PROVIDER_TIMEOUT")
+
+
+async def test_a_stream_that_stalls_keeps_its_text_and_is_closed(
+    double: ProviderDouble, make: Make, model: Model
+) -> None:
+    double.script(Answer(pieces=PIECES, stall_after=2))
+    outcome = await ask(make(idle_timeout=0.1), model)
+    assert outcome.text == "Hello, "
+    assert (outcome.failure.reason, outcome.failure.retryable) == ("PROVIDER_TIMEOUT", True)
+    await double.requests[0].ended()
+    assert double.requests[0].outcome == "client closed"
+
+
+async def test_a_stall_after_the_finish_reason_is_a_good_end(
+    double: ProviderDouble, make: Make, model: Model
+) -> None:
+    gate = asyncio.Event()
+    double.script(Answer(raw=sse(delta("a"), FINISHED), gate=gate))
+    outcome = await ask(make(idle_timeout=0.1), model)
+    assert (outcome.text, outcome.finish_reason, outcome.error) == ("a", "stop", None)
+
+
+async def test_the_consumers_own_work_is_not_timed(
+    double: ProviderDouble, make: Make, model: Model
+) -> None:
+    gates = [asyncio.Event()]
+    double.script(Answer(pieces=["one", "two"], gate=gates[0], gate_after=1))
+    pieces = []
+    async with make(idle_timeout=0.05, first_byte_timeout=0.05).open(model, MESSAGES) as stream:
+        async for text in stream:
+            pieces.append(text)
+            if text == "one":
+                gates[0].set()
+                # Longer than both timeouts, but nobody waits for the provider.
+                loop = asyncio.get_running_loop()
+                woken = loop.create_future()
+                loop.call_later(0.2, woken.set_result, None)
+                await woken
+    assert pieces == ["one", "two"]
+
+
+async def test_a_slow_stream_of_single_chunks_is_not_timed_out(
+    double: ProviderDouble, make: Make, model: Model
+) -> None:
+    double.script(Answer(tokens=20, rate=50))
+    outcome = await ask(make(idle_timeout=0.2, first_byte_timeout=0.2), model)
+    assert outcome.error is None
+    assert outcome.finish_reason == "stop"
+
+
+# Leaving.
+
+
+async def _assert_closed_within_a_second(double: ProviderDouble, since: float) -> None:
+    request = double.requests[0]
+    await request.ended()
+    assert request.outcome == "client closed"
+    assert request.ended_at is not None
+    assert request.ended_at - since < 1
+
+
+async def test_leaving_early_closes_the_connection(
+    double: ProviderDouble, make: Make, model: Model
+) -> None:
+    double.script(Answer(pieces=PIECES, stall_after=2))
+    providers = make()
+    async with providers.open(model, MESSAGES) as stream:
+        async for _ in stream:
+            break
+        left_at = time.time()
+    await _assert_closed_within_a_second(double, left_at)
+
+
+@pytest.mark.parametrize("answer", [Answer(stall_after=2), Answer(stall_after=0), Answer(delay=60)])
+async def test_cancelling_closes_the_connection(
+    double: ProviderDouble, make: Make, model: Model, answer: Answer
+) -> None:
+    double.script(answer)
+    task = asyncio.create_task(ask(make(), model))
+    await double.wait_for_requests(1)
+    cancelled_at = time.time()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await _assert_closed_within_a_second(double, cancelled_at)
+
+
+async def test_an_exception_of_the_consumer_passes_and_closes_the_connection(
+    double: ProviderDouble, make: Make, model: Model
+) -> None:
+    double.script(Answer(stall_after=2))
+    providers = make()
+    with pytest.raises(ZeroDivisionError):
+        async with providers.open(model, MESSAGES) as stream:
+            async for _ in stream:
+                raise ZeroDivisionError
+    await _assert_closed_within_a_second(double, time.time())
