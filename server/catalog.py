@@ -20,6 +20,8 @@ from pydantic import (
     model_validator,
 )
 
+from server.errors import InvalidField
+
 EnvironLookup = Callable[[str], str | None]
 
 
@@ -27,7 +29,7 @@ class CatalogError(Exception):
     """The models file cannot be used; the message is one line that names the place."""
 
 
-class ModelError(Exception):
+class ModelError(InvalidField):
     """A model that cannot be chosen.
 
     `reason` is `MODEL_UNKNOWN` (not in the file) or `MODEL_UNAVAILABLE` (its provider has no key
@@ -35,7 +37,7 @@ class ModelError(Exception):
     """
 
     def __init__(self, reason: Literal["MODEL_UNKNOWN", "MODEL_UNAVAILABLE"], message: str) -> None:
-        super().__init__(message)
+        super().__init__({"model": message})
         self.reason = reason
 
 

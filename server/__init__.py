@@ -1,0 +1,1 @@
+"""The Colloquy server. Read `app.py` first: it builds and wires everything."""

@@ -1,0 +1,102 @@
+"""AdminService: accounts and their keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+from conversation.v1 import admin_service_pb2 as api
+
+from server import convert
+from server.access import AccessControl, hash_secret, new_secret
+from server.database import EVERY_ACCOUNT, Database
+from server.models import MICROS, KeyRole
+from server.replies import Replies
+from server.repository import access as rows
+from server.repository.access import Author
+from server.tokens import decode_page, encode_page, page_size
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class AdminService:
+    """One method an RPC."""
+
+    def __init__(self, db: Database, access: AccessControl, replies: Replies) -> None:
+        self._db = db
+        self._access = access
+        self._replies = replies
+
+    async def CreateAccount(
+        self, request: api.CreateAccountRequest, _context: Context
+    ) -> api.CreateAccountResponse:
+        row = await self._db.write(
+            EVERY_ACCOUNT, rows.create_account, request.name, request.external_id or None
+        )
+        return api.CreateAccountResponse(account=convert.account(row))
+
+    async def ListAccounts(
+        self, request: api.ListAccountsRequest, _context: Context
+    ) -> api.ListAccountsResponse:
+        limit = page_size(request.page_size)
+        key = decode_page(request.page_token, str)
+        found = await self._db.read(
+            EVERY_ACCOUNT, rows.accounts, limit=limit + 1, after=str(key[0]) if key else ""
+        )
+        return api.ListAccountsResponse(
+            accounts=[convert.account(row) for row in found[:limit]],
+            next_page_token=encode_page(found[limit - 1].id) if len(found) > limit else "",
+        )
+
+    async def DeleteAccount(
+        self, request: api.DeleteAccountRequest, _context: Context
+    ) -> api.DeleteAccountResponse:
+        account_id = request.account_id.lower()
+        await self._replies.delete_account(account_id)
+        self._access.forget_account(account_id)
+        return api.DeleteAccountResponse()
+
+    async def CreateApiKey(
+        self, request: api.CreateApiKeyRequest, _context: Context
+    ) -> api.CreateApiKeyResponse:
+        secret = new_secret()
+        expires = request.expire_time if request.HasField("expire_time") else None
+        row = await self._db.write(
+            EVERY_ACCOUNT,
+            rows.create_key,
+            request.account_id.lower(),
+            name=request.name,
+            role=KeyRole(request.role),
+            user=Author(
+                external_id=request.user.external_id,
+                display_name=request.user.display_name,
+                avatar_url=request.user.avatar_url,
+            ),
+            secret_hash=hash_secret(secret),
+            expire_time=expires.seconds * MICROS + expires.nanos // 1_000 if expires else None,
+        )
+        return api.CreateApiKeyResponse(api_key=convert.api_key(row), secret=secret)
+
+    async def ListApiKeys(
+        self, request: api.ListApiKeysRequest, _context: Context
+    ) -> api.ListApiKeysResponse:
+        limit = page_size(request.page_size)
+        key = decode_page(request.page_token, str)
+        found = await self._db.read(
+            EVERY_ACCOUNT,
+            rows.keys,
+            request.account_id.lower(),
+            limit=limit + 1,
+            after=str(key[0]) if key else "",
+        )
+        return api.ListApiKeysResponse(
+            api_keys=[convert.api_key(row) for row in found[:limit]],
+            next_page_token=encode_page(found[limit - 1].id) if len(found) > limit else "",
+        )
+
+    async def RevokeApiKey(
+        self, request: api.RevokeApiKeyRequest, _context: Context
+    ) -> api.RevokeApiKeyResponse:
+        row = await self._db.write(EVERY_ACCOUNT, rows.revoke_key, request.api_key_id.lower())
+        self._access.forget(row.id)
+        return api.RevokeApiKeyResponse(api_key=convert.api_key(row))

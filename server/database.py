@@ -1,0 +1,198 @@
+"""The one way to the database: `await db.read(fn)` and `await db.write(fn)` run a plain function of
+a Session as one whole transaction.
+
+On SQLite the function runs in the one writer thread, or in a reader thread; on Postgres on the
+event loop through the async driver. The functions are the same.
+
+Here, and nowhere else, queries are bound to an account: every statement on a table that is Owned
+gets `account_id = …` added, and a transaction says whose it is, or that it is the server's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
+
+from server.errors import Unavailable
+from server.models import Owned
+
+__all__ = [
+    "EVERY_ACCOUNT",
+    "Database",
+    "DatabaseUnavailable",
+    "Session",
+    "SqliteDatabase",
+    "open_database",
+    "sync_engine",
+]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+EVERY_ACCOUNT: Final = "*"
+"""The scope of the server's own work: authentication, administration, leases."""
+
+_BUSY_TIMEOUT = 10.0
+"""Seconds to wait for another process's write lock on the SQLite file, a migration's say."""
+
+
+class DatabaseUnavailable(Unavailable):
+    """The database cannot be reached at the moment. Try again."""
+
+
+class ScopedSession(Session):
+    """A Session whose statements see one account only."""
+
+    def __init__(self, bind: Any, account_id: str) -> None:
+        super().__init__(bind, expire_on_commit=False, autoflush=False)
+        self.account_id = account_id
+
+
+@event.listens_for(ScopedSession, "do_orm_execute")
+def _bind_to_account(state: ORMExecuteState) -> None:
+    session = state.session
+    assert isinstance(session, ScopedSession)
+    if session.account_id == EVERY_ACCOUNT or state.is_relationship_load:
+        return
+    account_id = session.account_id
+    state.statement = state.statement.options(
+        with_loader_criteria(Owned, lambda cls: cls.account_id == account_id, include_aliases=True)
+    )
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        raise DatabaseUnavailable from error
+
+
+class Database(ABC):
+    """Runs transactions."""
+
+    @abstractmethod
+    async def read(
+        self,
+        account_id: str,
+        fn: Callable[Concatenate[Session, P], T],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Runs `fn(session, …)` on one snapshot, and changes nothing."""
+
+    @abstractmethod
+    async def write(
+        self,
+        account_id: str,
+        fn: Callable[Concatenate[Session, P], T],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Runs `fn(session, …)` and commits; an exception rolls everything back.
+
+        When the caller is cancelled the transaction still runs to its end.
+        """
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Lets running transactions end, then closes all connections."""
+
+
+class SqliteDatabase(Database):
+    """A SQLite file in WAL mode: writers queue up in one thread, readers never wait for them."""
+
+    def __init__(self, url: URL, *, readers: int = 2) -> None:
+        self.engine = sqlite_engine(url)
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="sqlite-writer")
+        self._readers = ThreadPoolExecutor(readers, thread_name_prefix="sqlite-reader")
+
+    async def read(
+        self,
+        account_id: str,
+        fn: Callable[Concatenate[Session, P], T],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """In a reader thread."""
+
+        def run() -> T:
+            with _translated(), ScopedSession(self.engine, account_id) as session:
+                session.connection(execution_options={"sqlite_begin": "DEFERRED"})
+                return fn(session, *args, **kwargs)
+
+        return await asyncio.get_running_loop().run_in_executor(self._readers, run)
+
+    async def write(
+        self,
+        account_id: str,
+        fn: Callable[Concatenate[Session, P], T],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """In the writer thread."""
+
+        def run() -> T:
+            with _translated(), ScopedSession(self.engine, account_id) as session, session.begin():
+                return fn(session, *args, **kwargs)
+
+        return await asyncio.get_running_loop().run_in_executor(self._writer, run)
+
+    async def close(self) -> None:
+        """Lets running transactions end, then closes all connections."""
+        loop = asyncio.get_running_loop()
+        for pool in (self._writer, self._readers):
+            await loop.run_in_executor(None, pool.shutdown)
+        self.engine.dispose()
+
+
+def sqlite_engine(url: URL) -> Engine:
+    """An engine for a SQLite file; its folder is made if it is missing."""
+    if url.database and url.database != ":memory:":
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(
+        url, connect_args={"timeout": _BUSY_TIMEOUT, "check_same_thread": False}, pool_size=8
+    )
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None  # transactions begin where we say, below
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = FULL")
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Any) -> None:
+        # A write transaction takes the lock at its start: it could not take it later without
+        # failing when another process wrote in between.
+        mode = connection.get_execution_options().get("sqlite_begin", "IMMEDIATE")
+        connection.exec_driver_sql(f"BEGIN {mode}")
+
+    return engine
+
+
+def sync_engine(database_url: str) -> Engine:
+    """A plain engine, for migrations."""
+    return sqlite_engine(make_url(database_url))
+
+
+def open_database(url: str) -> Database:
+    """The database that DATABASE_URL names."""
+    return SqliteDatabase(make_url(url))

@@ -1,0 +1,226 @@
+"""The edge of the API: what surrounds every call, in the order in which it happens.
+
+log         one line a call, with the status that the caller got
+errors      every error becomes a status with details; none leaks internals
+authenticate, authorise
+validate    the request against the rules in the proto
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+import protovalidate
+import structlog
+from conversation.v1 import conversation_service_pb2
+from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import DecodeError, Message
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from server.access import AccessControl, Principal, principal
+from server.errors import (
+    ColloquyError,
+    InvalidField,
+    MessageTooLong,
+    PermissionDenied,
+    QueueFull,
+    RateLimited,
+    Unauthenticated,
+    Unavailable,
+)
+
+log = structlog.get_logger()
+
+DOMAIN = "conversation.v1"
+
+_OPEN_TO_ALL = ("/grpc.health.v1.", "/grpc.reflection.")
+_ADMIN = "/conversation.v1.AdminService/"
+
+_AUTHORIZATION = "authorization"
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Behaviour = Callable[[Any, Context], Awaitable[Any]]
+
+
+class Edge(grpc.aio.ServerInterceptor):
+    """Wraps every method of the API. The health and reflection services are left as they are."""
+
+    def __init__(self, access: AccessControl) -> None:
+        self._access = access
+        self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[
+            [grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]
+        ],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        """The handler of a call, wrapped once a method."""
+        method = str(handler_call_details.method)
+        wrapped = self._wrapped.get(method)
+        if wrapped is None:
+            handler = await continuation(handler_call_details)
+            if handler is None or method.startswith(_OPEN_TO_ALL):
+                return handler  # type: ignore[return-value]
+            wrapped = self._wrapped[method] = self._wrap(method, handler)
+        return wrapped
+
+    def _wrap(
+        self, method: str, handler: grpc.RpcMethodHandler[Any, Any]
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        parse: Any = handler.request_deserializer
+        serialise = handler.response_serializer
+        behaviour: Any
+        if handler.request_streaming:
+            behaviour = handler.stream_unary
+        elif handler.response_streaming:
+            behaviour = handler.unary_stream
+        else:
+            behaviour = handler.unary_unary
+
+        async def serve(request: Any, context: Context) -> Any:
+            return await self._serve(method, handler, parse, behaviour, request, context)
+
+        make = {
+            (False, False): grpc.unary_unary_rpc_method_handler,
+            (False, True): grpc.unary_stream_rpc_method_handler,
+            (True, False): grpc.stream_unary_rpc_method_handler,
+        }[handler.request_streaming, handler.response_streaming]
+        # A request is parsed inside, so that one that cannot be parsed gets an answer of ours.
+        return make(serve, parse if handler.request_streaming else None, serialise)
+
+    async def _serve(
+        self,
+        method: str,
+        handler: grpc.RpcMethodHandler[Any, Any],
+        parse: Callable[[bytes], Message],
+        behaviour: Behaviour,
+        request: Any,
+        context: Context,
+    ) -> Any:
+        started = time.monotonic()
+        status = "OK"
+        caller: Principal | None = None
+        try:
+            caller = await self._access.authenticate(_authorization(context))
+            principal.set(caller)
+            _authorise(method, caller)
+            if not handler.request_streaming:
+                request = _parse(parse, request)
+            if not (handler.response_streaming or handler.request_streaming):
+                return await behaviour(request, context)
+            with self._access.stream(caller) as end:
+                try:
+                    return await behaviour(request, context)
+                except (Exception, asyncio.CancelledError):  # a write raises what it likes
+                    task = asyncio.current_task()
+                    if not end.is_due or task is None or task.uncancel():
+                        raise
+                    raise Unauthenticated("This API key has ended.") from None
+        except ColloquyError as error:
+            status = error.status
+            await abort(context, error)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                status = "CANCELLED"
+                raise
+            # Something that the call waited for was cancelled: a handler must not end like that.
+            status = "UNAVAILABLE"
+            await abort(context, Unavailable())
+        except grpc.aio.AbortError:
+            status = "ABORTED"
+            raise
+        except Exception as error:
+            if context.cancelled() or isinstance(error, grpc.aio.UsageError):
+                status = "CANCELLED"
+                raise
+            status = "INTERNAL"
+            log.exception("call failed", method=method)
+            await abort(context, ColloquyError("Something went wrong in the server."))
+        finally:
+            log.info(
+                "call",
+                method=method,
+                status=status,
+                seconds=round(time.monotonic() - started, 4),
+                account_id=caller.account_id if caller else None,
+                key_id=caller.key_id if caller else None,
+            )
+
+
+def _authorization(context: Context) -> str:
+    for key, value in context.invocation_metadata() or ():
+        if key == _AUTHORIZATION:
+            return value if isinstance(value, str) else value.decode("latin-1")
+    return ""
+
+
+def _authorise(method: str, caller: Principal) -> None:
+    if method.startswith(_ADMIN) and not caller.is_platform:
+        raise PermissionDenied("Only the platform's key (ADMIN_API_KEY) may administer.")
+    if caller.is_platform and not method.startswith(_ADMIN):
+        raise PermissionDenied(
+            "The platform's key only administers: make this call with an account's key."
+        )
+
+
+def _parse(parse: Callable[[bytes], Message], data: bytes) -> Message:
+    try:
+        request = parse(data)
+    except DecodeError:
+        raise InvalidField({"request": "is not a message of this call"}) from None
+    validate(request)
+    return request
+
+
+def validate(request: Message) -> None:
+    """Checks a request against the rules in the proto. Raises InvalidField."""
+    fields: dict[str, str] = {}
+    is_too_long = False
+    for violation in protovalidate.collect_violations(request):
+        proto = violation.proto
+        elements = proto.field.elements if proto.field else ()  # none for a rule on the whole
+        path = ".".join(element.field_name for element in elements) or "request"
+        fields[path] = proto.message
+        is_too_long |= path == "content" and proto.rule_id == "string.max_bytes"
+    if is_too_long:
+        raise MessageTooLong(fields)
+    if fields:
+        raise InvalidField(fields)
+
+
+def warm_up() -> None:
+    """Compiles the rules, which takes some milliseconds, before the first request."""
+    validate(conversation_service_pb2.ListModelsRequest())
+
+
+async def abort(context: Context, error: ColloquyError) -> None:
+    """Ends a call with an error's status and details."""
+    status = status_pb2.Status(code=code_pb2.Code.Value(error.status), message=error.message)
+    details: list[Message] = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN)]
+    if isinstance(error, InvalidField):
+        violations = [
+            error_details_pb2.BadRequest.FieldViolation(field=field, description=what)
+            for field, what in error.fields.items()
+        ]
+        details.append(error_details_pb2.BadRequest(field_violations=violations))
+    if isinstance(error, RateLimited | QueueFull):
+        delay = duration_pb2.Duration()
+        delay.FromMilliseconds(max(1, int(error.retry_after * 1_000)))
+        violation = error_details_pb2.QuotaFailure.Violation(
+            subject=error.subject, description=error.message
+        )
+        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+        details.append(error_details_pb2.QuotaFailure(violations=[violation]))
+    for detail in details:
+        packed = any_pb2.Any()
+        packed.Pack(detail)
+        status.details.append(packed)
+    await context.abort_with_status(rpc_status.to_status(status))

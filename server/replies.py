@@ -1,0 +1,521 @@
+"""The reply engine: takes prompts in, writes replies, stops them, and keeps their leases.
+
+A reply is a task of this process, tied to nobody's call. Its row is its job: what this process
+owns it writes and renews; what other processes left behind it takes over. The rules of that are
+in `repository.leases`; what watchers see goes through `Feeds`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import structlog
+
+from server import context
+from server.catalog import Catalog, ModelError
+from server.clock import boottime
+from server.database import EVERY_ACCOUNT, Database, DatabaseUnavailable, Session
+from server.live import Feed, Feeds
+from server.models import MICROS, Conversation, Message, State
+from server.providers import ProviderError, Providers
+from server.repository import access, cancelling, conversations, leases, messages
+from server.repository.changes import Change, Fenced, Lease
+from server.repository.leases import Outcome, Step, Text
+from server.repository.messages import Prompt, Sent
+from server.settings import Settings
+from server.writing import LiveReply, Retries, Writer
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
+_CANCEL_PATIENCE = 0.7
+"""Seconds in which an owner has to end a reply that was cancelled, before it is ended for it."""
+
+_DATABASE_PAUSE = 0.2
+"""Seconds between tries to store something while the database is away."""
+
+_WINDOW = 0.025
+_WINDOW_PER_REPLY = 0.00025
+_WINDOW_MAX = 0.1
+"""Seconds in which text is collected before watchers see it: smooth when few replies are being
+written; with many, fewer and larger messages, which are half of what a token costs."""
+
+_UNSAVED_MAX = 500
+"""Code points of a reply that may be unsaved before a checkpoint is due at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A prompt and its reply, stored, and the feed to watch them in: to be closed by the caller."""
+
+    sent: Sent
+    feed: Feed
+
+
+class Replies:
+    """All replies that this process writes."""
+
+    def __init__(
+        self,
+        db: Database,
+        feeds: Feeds,
+        catalog: Catalog,
+        providers: Providers,
+        settings: Settings,
+    ) -> None:
+        self.live: dict[str, LiveReply] = {}
+        self.has_work = asyncio.Event()
+        """Set when replies may wait for a place, or titles be owed."""
+        self.needs_checkpoint = asyncio.Event()
+        self.others_wait = False
+        """Whether replies of free conversations wait for a place in this process."""
+        self.is_draining = False
+        self._db = db
+        self._feeds = feeds
+        self._catalog = catalog
+        self._settings = settings
+        self._writer = Writer(
+            providers,
+            Retries(settings.provider_attempts, settings.retry_base),
+            on_attempt=self._begin_attempt,
+            on_text=self._take_text,
+            on_retry=_log_retry,
+        )
+        self._hurry = asyncio.Event()
+        self._reserved = 0
+        self._dirty: set[LiveReply] = set()
+        self._window: asyncio.TimerHandle | None = None
+        self._cancels: set[asyncio.Task[None]] = set()
+
+    # --- what callers ask for -----------------------------------------------------------------
+
+    async def send(self, account_id: str, prompt: Prompt) -> Started:
+        """Stores a prompt and its reply, and sees to it that the reply is written.
+
+        Raises NotFound, InvalidField, RequestIdReused, ConversationBusy, QueueFull.
+        """
+
+        def check(conversation: Conversation) -> str:
+            model = self._catalog.resolve(conversation.model)
+            context.check_fits(model, conversation.system_prompt, prompt.content)
+            return model.id
+
+        return await self._place(
+            account_id,
+            lambda s, lease: messages.send(
+                s, account_id, prompt, check, lease, self._settings.max_queued_per_conversation
+            ),
+        )
+
+    async def regenerate(
+        self, account_id: str, message_id: str, model: str, request_id: str | None
+    ) -> Started:
+        """Stores a new reply to the same prompt, and sees to it that it is written.
+
+        Raises NotFound, InvalidField, RequestIdReused, QueueFull.
+        """
+
+        def check(conversation: Conversation) -> str:
+            return self._catalog.resolve(model or conversation.model).id
+
+        limit = self._settings.max_queued_per_conversation
+        return await self._place(
+            account_id,
+            lambda s, lease: messages.regenerate(
+                s, account_id, message_id, request_id, check, lease, limit
+            ),
+        )
+
+    async def cancel(self, account_id: str, message_id: str) -> Message:
+        """Stops a reply; returns it as it then stands. Raises NotFound, InvalidField."""
+        asked = await self._db.write(account_id, cancelling.cancel, message_id)
+        reply = await self._cancelled(account_id, asked)
+        assert reply is not None
+        return reply
+
+    async def cancel_request(
+        self, account_id: str, conversation_id: str, request_id: str
+    ) -> Message | None:
+        """Stops the reply of a request; None when the request has not come. Raises NotFound."""
+        asked = await self._db.write(
+            account_id, cancelling.cancel_request, account_id, conversation_id, request_id
+        )
+        return await self._cancelled(account_id, asked)
+
+    async def delete_conversation(self, account_id: str, conversation_id: str) -> None:
+        """Deletes a conversation and stops its replies. Raises NotFound."""
+        change, live = await unbroken(
+            self._db.write(account_id, conversations.delete, conversation_id)
+        )
+        self._forget(live)
+        self._feeds.apply(change)
+        self.has_work.set()
+
+    async def delete_account(self, account_id: str) -> None:
+        """Deletes an account with all that is in it. Raises NotFound."""
+        gone, live = await unbroken(
+            self._db.write(EVERY_ACCOUNT, access.delete_account, account_id)
+        )
+        self._forget(live)
+        for conversation_id in gone:
+            self._feeds.apply(Change(conversation_id, 0, deleted=True))
+        self.has_work.set()
+
+    # --- taking replies on --------------------------------------------------------------------
+
+    @property
+    def room(self) -> int:
+        """How many more replies this process may write."""
+        if self.is_draining:
+            return 0
+        return self._settings.max_live_replies - len(self.live) - self._reserved
+
+    @property
+    def lease(self) -> Lease:
+        """What this process asks for when it takes a reply on."""
+        ttl = int(self._settings.lease_ttl * MICROS)
+        return Lease(ttl, self._settings.max_live_replies_per_account)
+
+    async def _place(
+        self, account_id: str, store: Callable[[Session, Lease | None], Sent]
+    ) -> Started:
+        """Stores a request and starts what it made; also when its caller goes away meanwhile."""
+
+        async def place() -> Started:
+            has_room = self.room > 0
+            self._reserved += has_room
+            lease = self.lease if has_room else None
+            deadline = self._deadline()
+            try:
+                sent = await self._db.write(account_id, store, lease)
+            finally:
+                self._reserved -= has_room
+            feed = self._feeds.open_at(account_id, sent.change)
+            if sent.owned:
+                self._launch(sent.reply, deadline, is_new=True)
+            if sent.interrupted is not None:
+                self._spawn(self._end_live(account_id, sent.interrupted))
+            return Started(sent, feed)
+
+        task = asyncio.create_task(place())
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(self._close_unwatched)
+            raise
+
+    def _close_unwatched(self, task: asyncio.Task[Started]) -> None:
+        if not task.cancelled() and task.exception() is None:
+            self._feeds.close(task.result().feed)
+
+    async def take(
+        self,
+        account_id: str,
+        fn: Callable[Concatenate[Session, P], Step | None],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Step | None:
+        """Runs a transaction that may make this process the owner of a reply, and starts on it."""
+
+        async def take() -> Step | None:
+            deadline = self._deadline()
+            self._reserved += 1
+            try:
+                step = await self._db.write(account_id, fn, *args, **kwargs)
+            finally:
+                self._reserved -= 1
+            if step is not None:
+                self._adopt(step, deadline)
+            return step
+
+        return await unbroken(take())
+
+    def _adopt(self, step: Step, deadline: float) -> None:
+        self._feeds.apply(step.change)
+        if step.owned is not None:
+            is_new = step.owned.epoch == 1
+            self._launch(step.owned, deadline, is_new=is_new)
+
+    def _deadline(self) -> float:
+        """When a lease that is asked for now is over, by this process's clock."""
+        return boottime() + self._settings.lease_ttl
+
+    def _launch(self, row: Message, deadline: float, *, is_new: bool) -> None:
+        before = self.live.get(row.id)
+        if before is not None:
+            self.lose(before)
+        reply = LiveReply.of(row, deadline, is_new=is_new)
+        self.live[row.id] = reply
+        self._feeds.live[row.conversation_id] = reply
+        reply.generation = asyncio.create_task(self._generate(reply))
+        reply.task = asyncio.create_task(self._see_through(reply))
+
+    # --- writing ------------------------------------------------------------------------------
+
+    async def _generate(self, reply: LiveReply) -> Outcome:
+        try:
+            model = self._catalog.resolve(reply.model)
+        except ModelError as error:
+            return _failure(reply, error.reason, error.fields["model"])
+        system_prompt, said = await self._while_owner(
+            reply, self._db.read, messages.context, reply.message_id
+        )
+        request = context.build(model, system_prompt, said)
+        return await self._writer.write(reply, model, request)
+
+    async def _see_through(self, reply: LiveReply) -> None:
+        """Waits for a reply's end, whatever it is, and stores it."""
+        assert reply.generation is not None
+        try:
+            outcome = await reply.generation
+        except Fenced:
+            return self.lose(reply)
+        except asyncio.CancelledError:
+            if reply.is_lost or not reply.is_cancelled:  # somebody else's now, or handed back
+                return None
+            outcome = Outcome(State.CANCELLED, reply.whole_text())
+        except Exception:
+            log.exception("reply failed", message_id=reply.message_id)
+            outcome = _failure(reply, "INTERNAL", "Something went wrong in the server. Try again.")
+        try:
+            await self._finish(reply, outcome)
+        except Fenced:
+            self.lose(reply)
+        return None
+
+    async def _finish(self, reply: LiveReply, outcome: Outcome) -> None:
+        # The place of this reply goes to the next one here, unless others wait for it longer.
+        next_lease = None if self.is_draining or self.others_wait else self.lease
+        deadline = self._deadline()
+        step = await self._while_owner(
+            reply,
+            self._db.write,
+            leases.finish,
+            reply.conversation_id,
+            reply.message_id,
+            reply.epoch,
+            outcome,
+            next_lease,
+        )
+        self._release(reply)
+        self._adopt(step, deadline)
+        self.has_work.set()
+        log.info(
+            "reply finished",
+            message_id=reply.message_id,
+            account_id=reply.account_id,
+            model=reply.model,
+            state=outcome.state.name,
+            attempt=reply.attempt,
+            error=outcome.error_reason or None,
+        )
+
+    async def _begin_attempt(self, reply: LiveReply, text: str) -> None:
+        async def begin() -> None:
+            step = await self._while_owner(
+                reply,
+                self._db.write,
+                leases.begin_attempt,
+                reply.conversation_id,
+                reply.message_id,
+                reply.epoch,
+                text,
+            )
+            assert step.owned is not None
+            reply.begin(step.owned.attempt, text)
+            self._feeds.apply(step.change)
+
+        await unbroken(begin())
+
+    async def _while_owner(
+        self,
+        reply: LiveReply,
+        run: Callable[..., Coroutine[Any, Any, T]],
+        *args: Any,
+    ) -> T:
+        """Runs a transaction about a live reply; goes on trying while the database is away.
+
+        Raises Fenced when the reply is not this process's any more.
+        """
+        while True:
+            if reply.is_lost or boottime() >= reply.deadline:
+                raise Fenced
+            try:
+                return await run(reply.account_id, *args)
+            except DatabaseUnavailable:
+                log.warning("database is away", message_id=reply.message_id)
+                await asyncio.sleep(_DATABASE_PAUSE)
+
+    def _take_text(self, reply: LiveReply, text: str) -> None:
+        reply.pending.append(text)
+        reply.size += len(text.encode())
+        if not reply.text:  # the first text is shown at once
+            self._publish(reply)
+        elif reply not in self._dirty:
+            self._dirty.add(reply)
+            if self._window is None:
+                window = min(_WINDOW + _WINDOW_PER_REPLY * len(self.live), _WINDOW_MAX)
+                loop = asyncio.get_running_loop()
+                self._window = loop.call_later(window, self._publish_all)
+
+    def _publish_all(self) -> None:
+        self._window = None
+        dirty, self._dirty = self._dirty, set()
+        for reply in dirty:
+            self._publish(reply)
+
+    def _publish(self, reply: LiveReply) -> None:
+        """Lets watchers see what came. An owner whose lease is over shows nothing more."""
+        if reply.is_lost:
+            return
+        if boottime() >= reply.deadline:
+            self.lose(reply)
+            return
+        reply.publish()
+        if len(reply.text) - reply.saved >= _UNSAVED_MAX:
+            self.needs_checkpoint.set()
+        self._feeds.wake(reply.conversation_id)
+
+    # --- letting go ---------------------------------------------------------------------------
+
+    def lose(self, reply: LiveReply) -> None:
+        """Lets go of a reply that is not this process's any more: stops, and writes and sends
+        nothing more of it."""
+        if not reply.is_lost:
+            log.warning("reply lost", message_id=reply.message_id, epoch=reply.epoch)
+        reply.is_lost = True
+        if reply.generation is not None:
+            reply.generation.cancel()
+        self._release(reply)
+
+    def _release(self, reply: LiveReply) -> None:
+        self._dirty.discard(reply)
+        if self.live.get(reply.message_id) is reply:
+            del self.live[reply.message_id]
+        if self._feeds.live.get(reply.conversation_id) is reply:
+            del self._feeds.live[reply.conversation_id]
+
+    def _forget(self, message_ids: list[str]) -> None:
+        """Lets go of replies whose rows are deleted."""
+        for message_id in message_ids:
+            reply = self.live.get(message_id)
+            if reply is not None:
+                self.lose(reply)
+
+    # --- stopping -----------------------------------------------------------------------------
+
+    async def _cancelled(self, account_id: str, asked: cancelling.Cancelling) -> Message | None:
+        """Sees a cancel through; returns the reply as it then stands."""
+        if asked.change is not None:
+            self._feeds.apply(asked.change)
+        if asked.reply is None or not asked.is_live:
+            return asked.reply
+        await unbroken(self._end_live(account_id, asked.reply))
+        return await self._db.read(account_id, messages.get, asked.reply.id)
+
+    def stop(self, reply: LiveReply) -> None:
+        """Stops a reply of this process: its provider's connection is closed, its text kept."""
+        reply.is_cancelled = True
+        if reply.generation is not None:
+            reply.generation.cancel()
+
+    async def _end_live(self, account_id: str, row: Message) -> None:
+        """Has a live reply end that is to be cancelled: by its owner, else over its head."""
+        reply = self.live.get(row.id)
+        if reply is not None and reply.task is not None:
+            self.stop(reply)
+            done, _ = await asyncio.wait([reply.task], timeout=_CANCEL_PATIENCE)
+            if done and not reply.is_lost:
+                return
+        else:
+            await asyncio.sleep(_CANCEL_PATIENCE)
+        text, attempt = (reply.text, reply.attempt) if reply else ("", 0)
+        lease = self.lease if self.room > 0 and not self.others_wait else None
+        ended = await self.take(
+            account_id, cancelling.force_cancel, row.conversation_id, row.id, lease, text, attempt
+        )
+        if ended is not None and reply is not None:
+            self.lose(reply)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._cancels.add(task)
+        task.add_done_callback(self._cancels.discard)
+
+    # --- shutting down ------------------------------------------------------------------------
+
+    def hurry(self) -> None:
+        """Ends the grace of a drain."""
+        self._hurry.set()
+
+    async def drain(self, grace: float) -> None:
+        """Takes on nothing more, lets live replies finish for `grace` seconds, and hands the
+        others back, so that another process goes on with them at once."""
+        self.is_draining = True
+        try:
+            async with asyncio.timeout(grace):
+                while self.live and not self._hurry.is_set():
+                    hurry = asyncio.create_task(self._hurry.wait())
+                    tasks = [reply.task for reply in self.live.values() if reply.task]
+                    await asyncio.wait([*tasks, hurry], return_when=asyncio.FIRST_COMPLETED)
+                    hurry.cancel()
+        except TimeoutError:
+            pass
+        left = list(self.live.values())
+        for reply in left:
+            if reply.generation is not None:
+                reply.generation.cancel()
+        await asyncio.gather(*(reply.task for reply in left if reply.task), return_exceptions=True)
+        left = [reply for reply in left if self.live.get(reply.message_id) is reply]
+        if left:
+            try:
+                await self._db.write(EVERY_ACCOUNT, leases.hand_back, texts_of(left))
+            except DatabaseUnavailable:  # then the leases run out
+                log.warning("database is away", replies=len(left))
+        for reply in left:
+            self._release(reply)
+            log.info("reply handed back", message_id=reply.message_id)
+
+
+def texts_of(replies: list[LiveReply]) -> list[Text]:
+    """What a checkpoint of these replies saves."""
+    return [
+        Text(reply.message_id, reply.epoch, reply.attempt, reply.text)
+        for reply in replies
+        if boottime() < reply.deadline
+    ]
+
+
+async def unbroken(work: Coroutine[Any, Any, T]) -> T:
+    """Awaits work that runs to its end even if the caller is cancelled, who then waits for it."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError:
+                continue
+        raise
+
+
+def _failure(reply: LiveReply, reason: str, message: str) -> Outcome:
+    return Outcome(State.FAILED, reply.whole_text(), error_reason=reason, error_message=message)
+
+
+def _log_retry(reply: LiveReply, error: ProviderError, delay: float) -> None:
+    log.warning(
+        "provider failed",
+        message_id=reply.message_id,
+        model=reply.model,
+        reason=error.reason,
+        detail=error.detail,
+        retry_in=round(delay, 1),
+    )

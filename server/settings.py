@@ -1,0 +1,116 @@
+"""Every setting of the server, read from the environment and `.env` in this one place."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+
+from dotenv import dotenv_values
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from server.errors import ColloquyError
+
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+class SettingsError(ColloquyError):
+    """A setting is wrong."""
+
+
+class Settings(BaseSettings):
+    """Field names in capitals are the names of the environment variables; times are in seconds."""
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True)
+
+    database_url: str = "sqlite:///data/conversations.db"
+    grpc_address: str = "127.0.0.1:50051"
+    allow_insecure: bool = False
+    tls_cert_file: Path | None = None
+    tls_key_file: Path | None = None
+    tls_client_ca_file: Path | None = None
+    admin_api_key: str | None = Field(default=None, repr=False)
+    ai_models_file: Path = Path("config/ai_models.yml")
+    shutdown_grace: Annotated[float, Field(ge=0, le=3_600)] = 20
+    lease_ttl: Seconds = 5
+    provider_first_byte_timeout: Seconds = 30
+    provider_idle_timeout: Seconds = 60
+    provider_attempts: Count = 3
+    retry_base: Annotated[float, Field(ge=0, le=60)] = 0.5
+    max_live_replies: Count = 400
+    max_live_replies_per_account: Count = 200
+    max_queued_per_conversation: Count = 100
+    max_requests_per_second: Count = 1_000
+    heartbeat_interval: Seconds = 15
+    key_check_interval: Seconds = 5
+    sentry_dsn: str | None = Field(default=None, repr=False)
+    otel_exporter_otlp_endpoint: str | None = None
+    log_format: Literal["console", "json"] | None = None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _empty_means_unset(cls, value: object, info: object) -> object:
+        """`NAME=` in a file or in compose means that the default holds."""
+        if value == "":
+            field = cls.model_fields[info.field_name]  # type: ignore[attr-defined]
+            return field.get_default()
+        return value
+
+    @field_validator("grpc_address")
+    @classmethod
+    def _host_and_port(cls, value: str) -> str:
+        host, colon, port = value.rpartition(":")
+        if not (host and colon and port.isdigit() and int(port) < 65_536):
+            raise ValueError("must be HOST:PORT, like 127.0.0.1:50051")
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _known_database(cls, value: str) -> str:
+        if not value.startswith(("sqlite:///", "postgresql://")):
+            raise ValueError("must begin with sqlite:/// or postgresql://")
+        return value
+
+    @model_validator(mode="after")
+    def _safe_to_listen(self) -> Settings:
+        if bool(self.tls_cert_file) != bool(self.tls_key_file):
+            raise ValueError("TLS_CERT_FILE and TLS_KEY_FILE go together")
+        if self.tls_client_ca_file and not self.tls_cert_file:
+            raise ValueError("TLS_CLIENT_CA_FILE needs TLS_CERT_FILE and TLS_KEY_FILE")
+        if not (self.is_loopback or self.tls_cert_file or self.allow_insecure):
+            raise ValueError(
+                f"GRPC_ADDRESS {self.grpc_address} is not loopback: set TLS_CERT_FILE and"
+                " TLS_KEY_FILE, or ALLOW_INSECURE=1 when something else encrypts"
+            )
+        return self
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the server."""
+        host = self.grpc_address.rpartition(":")[0].strip("[]")
+        return host in ("localhost", "::1") or host.startswith("127.")
+
+    @cached_property
+    def environ(self) -> dict[str, str]:
+        """The environment over `.env`: where the catalogue's providers find their keys."""
+        from_file = {k: v for k, v in dotenv_values(".env").items() if v is not None}
+        return {**from_file, **os.environ}
+
+
+def load() -> Settings:
+    """Reads the settings.
+
+    Raises SettingsError with one line that names each wrong variable.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = []
+        for problem in error.errors(include_url=False, include_context=False):
+            name = ".".join(str(part) for part in problem["loc"]).upper()
+            what = problem["msg"].removeprefix("Value error, ")
+            problems.append(f"{name}: {what}" if name else what)
+        raise SettingsError("; ".join(problems)) from None

@@ -1,0 +1,150 @@
+"""What a process does all the time: it saves live replies, holds their leases, takes over what
+others left, starts what waits, and makes titles that are owed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from server.clock import boottime
+from server.database import EVERY_ACCOUNT, Database, DatabaseUnavailable
+from server.models import MICROS
+from server.replies import Replies, texts_of
+from server.repository import conversations, leases
+from server.settings import Settings
+from server.titles import Titles
+
+log = structlog.get_logger()
+
+_CHECKPOINT_INTERVAL = 1.0
+_CHECKPOINT_PAUSE = 0.1
+"""Seconds between two checkpoints at least, also when replies grow fast."""
+
+_SCAN_INTERVAL = 1.0
+"""Seconds between looks for work that nobody told us of."""
+
+_SCAN_LIMIT = 100
+"""Replies or titles taken on in one look."""
+
+
+class Upkeep:
+    """The background work of one process."""
+
+    def __init__(self, db: Database, replies: Replies, titles: Titles, settings: Settings) -> None:
+        self._db = db
+        self._replies = replies
+        self._titles = titles
+        self._ttl = settings.lease_ttl
+        self._per_account = settings.max_live_replies_per_account
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begins; also takes up at once what a dead process left."""
+        loops = (self._save, self._renew, self._look_for_work)
+        self._tasks = [asyncio.create_task(self._forever(loop)) for loop in loops]
+
+    async def stop(self) -> None:
+        """Ends all background work."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._titles.stop()
+
+    async def _forever(self, step: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await step()
+            except DatabaseUnavailable:
+                log.warning("database is away", work=step.__name__)
+                await asyncio.sleep(_CHECKPOINT_PAUSE)
+            except Exception:
+                log.exception("upkeep failed", work=step.__name__)
+                await asyncio.sleep(_SCAN_INTERVAL)
+
+    async def _save(self) -> None:
+        """One checkpoint of all live replies that have grown."""
+        await _first(self._replies.needs_checkpoint, _CHECKPOINT_INTERVAL)
+        self._replies.needs_checkpoint.clear()
+        grown = [reply for reply in self._replies.live.values() if len(reply.text) > reply.saved]
+        texts = texts_of(grown)
+        if texts:
+            lost = await self._db.write(EVERY_ACCOUNT, leases.checkpoint, texts)
+            for text in texts:
+                reply = self._replies.live.get(text.message_id)
+                if reply is None or reply.epoch != text.epoch:
+                    continue
+                if text.message_id in lost:
+                    self._replies.lose(reply)
+                elif reply.attempt == text.attempt:
+                    reply.saved = len(text.content)
+        await asyncio.sleep(_CHECKPOINT_PAUSE)
+
+    async def _renew(self) -> None:
+        """One renewal of all leases; an owner whose lease is over gives up by itself."""
+        await asyncio.sleep(self._ttl / 3)
+        owned = [(reply.message_id, reply.epoch) for reply in self._replies.live.values()]
+        deadline = boottime() + self._ttl
+        ttl = int(self._ttl * MICROS)
+        try:
+            if self._titles.making:
+                await self._db.write(
+                    EVERY_ACCOUNT, conversations.renew_titles, set(self._titles.making), ttl
+                )
+            held = await self._db.write(EVERY_ACCOUNT, leases.renew, owned, ttl) if owned else {}
+            for message_id, epoch in owned:
+                reply = self._replies.live.get(message_id)
+                if reply is None or reply.epoch != epoch:
+                    continue
+                if message_id not in held:
+                    self._replies.lose(reply)
+                    continue
+                reply.deadline = deadline
+                if held[message_id] and not reply.is_cancelled:
+                    self._replies.stop(reply)
+        finally:
+            for reply in list(self._replies.live.values()):
+                if boottime() >= reply.deadline:
+                    self._replies.lose(reply)
+
+    async def _look_for_work(self) -> None:
+        """Takes over replies of dead owners, starts replies that wait, makes owed titles."""
+        replies = self._replies
+        replies.has_work.clear()
+        if replies.room > 0:
+            for row in await self._db.read(
+                EVERY_ACCOUNT, leases.expired, min(replies.room, _SCAN_LIMIT)
+            ):
+                await replies.take(
+                    row.account_id, leases.take_over, row.conversation_id, row.id, replies.lease
+                )
+        has_more = await self._start_waiting()
+        if not replies.is_draining:
+            for account_id, conversation_id in await self._db.read(
+                EVERY_ACCOUNT, conversations.owed_titles, _SCAN_LIMIT
+            ):
+                self._titles.begin(account_id, conversation_id)
+        if not has_more:
+            await _first(replies.has_work, _SCAN_INTERVAL)
+
+    async def _start_waiting(self) -> bool:
+        """Starts replies that wait, as far as there is room; says whether to look again at once."""
+        replies = self._replies
+        room = min(max(replies.room, 0), _SCAN_LIMIT)
+        waiting = await self._db.read(EVERY_ACCOUNT, leases.startable, room + 1, self._per_account)
+        replies.others_wait = len(waiting) > room
+        started = 0
+        for account_id, conversation_id in waiting[:room]:
+            step = await replies.take(account_id, leases.start, conversation_id, replies.lease)
+            started += step is not None
+        return replies.others_wait and started > 0 and replies.room > 0
+
+
+async def _first(event: asyncio.Event, patience: float) -> None:
+    """Waits for the event, but no longer than `patience` seconds."""
+    try:
+        async with asyncio.timeout(patience):
+            await event.wait()
+    except TimeoutError:
+        pass
