@@ -34,7 +34,7 @@ _PAGE = 32
 """Changed messages that a watcher reads from the database at a time."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class LiveText:
     """The text so far of a reply that is being written, as watchers may see it."""
 

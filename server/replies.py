@@ -287,6 +287,9 @@ class Replies:
             await self._finish(reply, outcome)
         except Fenced:
             self.lose(reply)
+        except Exception:  # its lease runs out, and it is taken up again
+            log.exception("reply not stored", message_id=reply.message_id)
+            self.lose(reply)
         return None
 
     async def _finish(self, reply: LiveReply, outcome: Outcome) -> None:

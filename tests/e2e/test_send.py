@@ -1,0 +1,92 @@
+"""SendMessage: what is said is stored, streamed, and survives."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+from conversation.v1 import resources_pb2 as resources
+
+from tests.fakes.provider import Answer
+from tests.harness import Caller, Colloquy, ServerProcess
+
+
+async def test_a_send_streams_accepted_then_deltas_then_the_final_message(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    conversation = await alice.create()
+    stream = alice.send(conversation.id, "Tell me something")
+    reply = await stream.reply()
+
+    kinds = [event.WhichOneof("event") for event in stream.events]
+    assert kinds[0] == "accepted"
+    assert set(kinds[1:-1]) == {"delta"}
+    assert kinds[-1] == "message"
+    assert stream.events[0].accepted.message.content == "Tell me something"
+    assert reply.state == resources.Message.STATE_COMPLETED
+    assert reply.finish_reason == "stop"
+    assert reply.content == colloquy.provider.reply_requests[0].text
+    assert stream.transcript.joined[reply.id, 1] == reply.content
+
+
+async def test_the_joined_deltas_are_what_is_stored_also_after_a_restart(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    conversation = await alice.create()
+    stream = alice.send(conversation.id)
+    reply = await stream.reply()
+    await colloquy.restart()
+    stored = await alice.on(colloquy.channel).message(reply.id)
+    assert stored.content == reply.content == stream.transcript.joined[reply.id, 1]
+    assert stored == reply
+
+
+async def test_a_reply_whose_client_is_killed_is_finished_and_stored_whole(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    gate = asyncio.Event()
+    colloquy.provider.script(Answer(tokens=30, gate_after=10, gate=gate))
+    conversation = await alice.create()
+    stream = alice.send(conversation.id)
+    reply_id = (await stream.accepted()).reply.id
+    await stream.until("delta")
+    stream.cancel()
+    watch = alice.watch(conversation.id)
+    gate.set()
+    final = await watch.final(reply_id)
+    assert final.state == resources.Message.STATE_COMPLETED
+    assert final.content == colloquy.provider.reply_requests[0].text
+    assert len(final.content.split()) == 30 or final.content
+    assert (await alice.message(reply_id)).content == final.content
+    watch.cancel()
+
+
+async def test_a_reply_of_a_server_that_was_killed_goes_on_within_ten_seconds(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    await colloquy.stop()
+    process = ServerProcess(colloquy)
+    channel = await process.start()
+    alice = alice.on(channel)
+    gate = asyncio.Event()
+    colloquy.provider.script(Answer(tokens=400, gate_after=300, gate=gate), Answer(tokens=50))
+    conversation = await alice.create(title="Kill")
+    stream = alice.send(conversation.id)
+    accepted = await stream.accepted()
+    await stream.until("delta")
+    await process.end(signal.SIGKILL)
+
+    started = asyncio.get_running_loop().time()
+    alice = alice.on(await process.start())
+    watch = alice.watch(conversation.id, stream.events[-1].resume_token, stream.transcript)
+    final = await watch.final(accepted.reply.id)
+    assert asyncio.get_running_loop().time() - started < 10
+    assert final.state == resources.Message.STATE_COMPLETED
+    assert final.attempt == 2
+    assert final.content == colloquy.provider.reply_requests[1].text
+    assert watch.transcript.joined[final.id, 2] == final.content
+    assert len(await alice.history(conversation.id)) == 2
+    assert len(colloquy.provider.reply_requests) == 2
+    watch.cancel()
+    await process.end(signal.SIGTERM)
+    await colloquy.start()

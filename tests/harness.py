@@ -1,0 +1,422 @@
+"""A real server under test: its database, its provider's double, and callers of its API.
+
+async with Colloquy(folder, database_url) as colloquy:
+    alice = await colloquy.account("alice")
+    conversation = await alice.create()
+    stream = alice.send(conversation.id, "Hello")
+    reply = await stream.reply()
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import grpc
+from conversation.v1 import admin_service_pb2 as admin_api
+from conversation.v1 import admin_service_pb2_grpc as admin_grpc
+from conversation.v1 import attachment_service_pb2_grpc as attachment_grpc
+from conversation.v1 import conversation_service_pb2 as api
+from conversation.v1 import conversation_service_pb2_grpc as api_grpc
+from conversation.v1 import resources_pb2 as resources
+
+from server import migrate
+from server.app import App
+from server.settings import Settings
+from tests.fakes.provider import Answer, ProviderDouble
+
+ADMIN_KEY = "the-platform-key-of-the-tests"
+
+MODELS = """
+providers:
+  double: {{base_url: "{base_url}", api_key_env: DOUBLE_KEY}}
+  keyless: {{base_url: "{base_url}", api_key_env: NO_SUCH_KEY}}
+models:
+  test-model: &model
+    {{provider: double, input_kinds: [image], context_window: 128000, max_output_tokens: 4096,
+     input_price: 0.001, output_price: 0.002}}
+  other-model: *model
+  title-model: *model
+  small-model: {{provider: double, input_kinds: [], context_window: 1000, max_output_tokens: 200,
+     input_price: 0, output_price: 0}}
+  keyless-model: {{provider: keyless, input_kinds: [], context_window: 8000,
+     max_output_tokens: 100, input_price: 0, output_price: 0}}
+default_model: [keyless-model, test-model]
+title_model: title-model
+"""
+
+TITLE = "A title of the double"
+
+
+class Settled(Settings):
+    """Settings of a test: nothing is read from `.env` or from this machine's environment."""
+
+    @classmethod
+    def settings_customise_sources(  # type: ignore[override]
+        cls, settings_cls: Any, init_settings: Any, **_sources: Any
+    ) -> tuple[Any, ...]:
+        return (init_settings,)
+
+
+@dataclass
+class Transcript:
+    """What a client holds that follows the two rules: a message replaces, a delta is appended."""
+
+    messages: dict[str, resources.Message] = field(default_factory=dict)
+    conversation: resources.Conversation | None = None
+    is_deleted: bool = False
+    joined: dict[tuple[str, int], str] = field(default_factory=dict)
+    """The deltas alone, joined, by (message, attempt)."""
+
+    def take(self, event: api.ConversationEvent) -> None:
+        """Applies an event, and checks what the contract says of it."""
+        assert event.resume_token
+        kind = event.WhichOneof("event")
+        if kind == "accepted":
+            self._replace(event.accepted.message)
+            self._replace(event.accepted.reply)
+        elif kind == "message":
+            before = self.messages.get(event.message.id)
+            if before is not None:
+                assert event.message.attempt >= before.attempt, "an attempt went backwards"
+                if event.message.attempt > before.attempt and event.message.state == 2:
+                    assert event.message.content == "", "a new attempt begins empty"
+            self._replace(event.message)
+        elif kind == "delta":
+            delta = event.delta
+            message = self.messages.get(delta.message_id)
+            if message is not None:
+                assert message.attempt == delta.attempt
+                assert len(message.content) == delta.offset, "a gap or an overlap"
+                message.content += delta.text
+            key = (delta.message_id, delta.attempt)
+            self.joined[key] = self.joined.get(key, "") + delta.text
+        elif kind == "conversation":
+            self.conversation = event.conversation
+        elif kind == "deleted":
+            self.is_deleted = True
+
+    def _replace(self, message: resources.Message) -> None:
+        copy = resources.Message()
+        copy.CopyFrom(message)
+        self.messages[message.id] = copy
+
+
+class Stream:
+    """A stream of events: read step by step, all seen are kept in `events` and `transcript`."""
+
+    def __init__(self, call: Any, transcript: Transcript | None = None) -> None:
+        self.call = call
+        self.events: list[api.ConversationEvent] = []
+        self.transcript = transcript or Transcript()
+
+    async def next(self) -> api.ConversationEvent:
+        """The next event. Raises StopAsyncIteration at the end, and AioRpcError."""
+        response = await self.call.read()
+        if response is grpc.aio.EOF:
+            raise StopAsyncIteration
+        self.events.append(response.event)
+        self.transcript.take(response.event)
+        return response.event  # type: ignore[no-any-return]
+
+    async def until(
+        self, wanted: Callable[[api.ConversationEvent], bool] | str
+    ) -> api.ConversationEvent:
+        """Reads up to the first event of this kind or that fits."""
+        while True:
+            event = await self.next()
+            if wanted(event) if callable(wanted) else event.WhichOneof("event") == wanted:
+                return event
+
+    async def rest(self) -> list[api.ConversationEvent]:
+        """Reads to the end."""
+        try:
+            while True:
+                await self.next()
+        except StopAsyncIteration:
+            return self.events
+
+    async def reply(self) -> resources.Message:
+        """Reads a send to its end; returns the final message."""
+        await self.rest()
+        assert self.events[-1].WhichOneof("event") == "message"
+        return self.events[-1].message
+
+    async def final(self, message_id: str) -> resources.Message:
+        """Reads a watch until this reply has ended."""
+        event = await self.until(
+            lambda e: (
+                e.WhichOneof("event") == "message"
+                and e.message.id == message_id
+                and e.message.state > resources.Message.STATE_GENERATING
+            )
+        )
+        return event.message
+
+    async def accepted(self) -> api.ConversationEvent.Accepted:
+        """Reads the first event of a send."""
+        event = await self.next()
+        assert event.WhichOneof("event") == "accepted", event
+        return event.accepted
+
+    def cancel(self) -> None:
+        """Goes away, as a client that is killed does."""
+        self.call.cancel()
+
+
+class Caller:
+    """Somebody with a key, on one server."""
+
+    def __init__(self, channel: grpc.aio.Channel, key: str, account_id: str = "") -> None:
+        self.channel = channel
+        self.key = key
+        self.account_id = account_id
+        self.metadata = (("authorization", f"Bearer {key}"),)
+        self.conversations = api_grpc.ConversationServiceStub(channel)
+        self.attachments = attachment_grpc.AttachmentServiceStub(channel)
+        self.admin = admin_grpc.AdminServiceStub(channel)
+
+    def on(self, channel: grpc.aio.Channel) -> Caller:
+        """The same caller, on another server."""
+        return Caller(channel, self.key, self.account_id)
+
+    async def call(self, method: str, request: Any) -> Any:
+        """A unary call of ConversationService."""
+        return await getattr(self.conversations, method)(request, metadata=self.metadata)
+
+    async def create(self, **fields: Any) -> resources.Conversation:
+        response = await self.call("CreateConversation", api.CreateConversationRequest(**fields))
+        return response.conversation  # type: ignore[no-any-return]
+
+    async def conversation(self, conversation_id: str) -> resources.Conversation:
+        request = api.GetConversationRequest(conversation_id=conversation_id)
+        return (await self.call("GetConversation", request)).conversation  # type: ignore[no-any-return]
+
+    async def message(self, message_id: str) -> resources.Message:
+        request = api.GetMessageRequest(message_id=message_id)
+        return (await self.call("GetMessage", request)).message  # type: ignore[no-any-return]
+
+    async def history(self, conversation_id: str) -> list[resources.Message]:
+        """All messages, page by page."""
+        found: list[resources.Message] = []
+        token = ""
+        while True:
+            request = api.ListMessagesRequest(conversation_id=conversation_id, page_token=token)
+            page = await self.call("ListMessages", request)
+            found.extend(page.messages)
+            token = page.next_page_token
+            if not token:
+                return found
+
+    def send(self, conversation_id: str, content: str = "Hello", **fields: Any) -> Stream:
+        request = api.SendMessageRequest(conversation_id=conversation_id, content=content, **fields)
+        return Stream(self.conversations.SendMessage(request, metadata=self.metadata))
+
+    def regenerate(self, message_id: str, **fields: Any) -> Stream:
+        request = api.RegenerateReplyRequest(message_id=message_id, **fields)
+        return Stream(self.conversations.RegenerateReply(request, metadata=self.metadata))
+
+    def watch(
+        self, conversation_id: str, token: str = "", transcript: Transcript | None = None
+    ) -> Stream:
+        request = api.WatchConversationRequest(conversation_id=conversation_id, resume_token=token)
+        call = self.conversations.WatchConversation(request, metadata=self.metadata)
+        return Stream(call, transcript)
+
+    async def cancel(self, message_id: str) -> resources.Message:
+        request = api.CancelReplyRequest(message_id=message_id)
+        return (await self.call("CancelReply", request)).message  # type: ignore[no-any-return]
+
+
+class Colloquy:
+    """A server in this process with its provider's double, and what tests do with both.
+
+    `replicas` servers share one database; `app` is the first of them.
+    """
+
+    def __init__(self, folder: Path, database_url: str = "", **settings: Any) -> None:
+        self.folder = folder
+        self.database_url = database_url or f"sqlite:///{folder}/conversations.db"
+        self.overrides = settings
+        self.provider = ProviderDouble(title_models={"title-model"}, title_answer=TITLE)
+        self.app: App = None  # type: ignore[assignment]
+        self.channel: grpc.aio.Channel = None  # type: ignore[assignment]
+        self._channels: list[grpc.aio.Channel] = []
+
+    def settings(self, **more: Any) -> Settings:
+        """The settings of a server of this test."""
+        values: dict[str, Any] = {
+            "database_url": self.database_url,
+            "grpc_address": "127.0.0.1:0",
+            "ai_models_file": self.models_file,
+            "admin_api_key": ADMIN_KEY,
+            "lease_ttl": 1.5,
+            "retry_base": 0.01,
+            "shutdown_grace": 5,
+        }
+        settings = Settled(**{**values, **self.overrides, **more})
+        settings.environ["DOUBLE_KEY"] = "the-key-of-the-double"
+        return settings
+
+    @property
+    def models_file(self) -> Path:
+        """The catalogue, written when the double's address is known."""
+        return self.folder / "ai_models.yml"
+
+    async def __aenter__(self) -> Self:
+        await self.provider.__aenter__()
+        self.models_file.write_text(MODELS.format(base_url=self.provider.base_url))
+        await asyncio.to_thread(migrate.upgrade, self.database_url)
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for request in self.provider.requests:
+            request.release()
+        await self.stop(grace=0)
+        for channel in self._channels:
+            await channel.close()
+        await self.provider.__aexit__(None, None, None)
+
+    async def start(self, **settings: Any) -> None:
+        """Starts the server; `channel` is to it."""
+        self.app = App(self.settings(**settings))
+        await self.app.start()
+        self.channel = self.channel_to(f"127.0.0.1:{self.app.port}")
+
+    def channel_to(self, address: str) -> grpc.aio.Channel:
+        channel = grpc.aio.insecure_channel(
+            address, options=[("grpc.max_receive_message_length", 16 << 20)]
+        )
+        self._channels.append(channel)
+        return channel
+
+    async def stop(self, grace: float = 5) -> None:
+        """Shuts the server down in good order."""
+        await self.app.stop(grace)
+
+    async def restart(self, **settings: Any) -> None:
+        """Shuts down and starts anew, on the same database."""
+        await self.stop()
+        await self.start(**settings)
+
+    @property
+    def admin(self) -> Caller:
+        """The holder of the platform's key."""
+        return Caller(self.channel, ADMIN_KEY)
+
+    async def account(self, name: str = "alice") -> Caller:
+        """A new account; its service's key."""
+        admin = self.admin
+        made = await admin.admin.CreateAccount(
+            admin_api.CreateAccountRequest(name=name), metadata=admin.metadata
+        )
+        return await self.key(made.account.id)
+
+    async def key(
+        self,
+        account_id: str,
+        role: admin_api.ApiKey.Role = admin_api.ApiKey.ROLE_SERVICE,
+        **fields: Any,
+    ) -> Caller:
+        """A new key of an account."""
+        admin = self.admin
+        made = await admin.admin.CreateApiKey(
+            admin_api.CreateApiKeyRequest(account_id=account_id, name="test", role=role, **fields),
+            metadata=admin.metadata,
+        )
+        return Caller(self.channel, made.secret, account_id)
+
+
+class ServerProcess:
+    """A server as a process of its own, to be killed, stopped and started again."""
+
+    def __init__(self, colloquy: Colloquy, **environment: str) -> None:
+        """Shares the database and the provider's double of `colloquy`."""
+        self._environment = {
+            **{name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ},
+            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+            "DATABASE_URL": colloquy.database_url,
+            "AI_MODELS_FILE": str(colloquy.models_file),
+            "ADMIN_API_KEY": ADMIN_KEY,
+            "DOUBLE_KEY": "the-key-of-the-double",
+            "LOG_FORMAT": "json",
+            **environment,
+        }
+        self._colloquy = colloquy
+        self._process: asyncio.subprocess.Process | None = None
+        self.lines: list[str] = []
+        self._reading: asyncio.Task[None] | None = None
+        self._serving = asyncio.Event()
+        self.address = ""
+
+    async def start(self) -> grpc.aio.Channel:
+        """Starts it and waits until it serves; returns a channel to it."""
+        self._serving.clear()
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "server",
+            cwd=self._colloquy.folder,
+            env={**self._environment, "GRPC_ADDRESS": self.address or "127.0.0.1:0"},
+            stderr=asyncio.subprocess.PIPE,
+        )
+        self._reading = asyncio.create_task(self._read())
+        waiting = asyncio.create_task(self._serving.wait())
+        await asyncio.wait([waiting, self._reading], return_when=asyncio.FIRST_COMPLETED)
+        assert waiting.done(), "the server did not start:\n" + "\n".join(self.lines)
+        return self._colloquy.channel_to(self.address)
+
+    async def _read(self) -> None:
+        import json
+
+        assert self._process
+        assert self._process.stderr
+        async for raw in self._process.stderr:
+            line = raw.decode().rstrip()
+            self.lines.append(line)
+            if '"event": "serving"' in line:
+                self.address = json.loads(line)["address"]
+                self._serving.set()
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Sends a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    async def end(self, number: signal.Signals = signal.SIGKILL) -> int:
+        """Ends it with a signal and waits; returns its exit code."""
+        assert self._process is not None
+        assert self._reading is not None
+        if self._process.returncode is None:
+            self._process.send_signal(number)
+        code = await self._process.wait()
+        await self._reading
+        self._process._transport.close()  # type: ignore[attr-defined]
+        return code
+
+
+async def settle(condition: Callable[[], Any], patience: float = 10) -> None:
+    """Waits until a condition holds that nothing announces."""
+    async with asyncio.timeout(patience):
+        while not condition():  # noqa: ASYNC110 - there is no event to wait for
+            await asyncio.sleep(0.01)
+
+
+def words(count: int, **more: Any) -> Answer:
+    """An answer of so many words."""
+    return Answer(tokens=count, **more)
+
+
+AsyncColloquy = AsyncIterator[Colloquy]
