@@ -1,0 +1,167 @@
+"""Files on their way up and down, chunk by chunk: memory stays the same whatever their size."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from conversation.v1.attachment_service_pb2 import (
+    DownloadAttachmentResponse,
+    UploadAttachmentRequest,
+)
+from conversation.v1.resources_pb2 import Attachment
+
+from clients.errors import ServerError
+
+_CHUNK = 256 * 1024
+
+
+class Upload:
+    """A file on its way up: its header, then its bytes.
+
+    `source` is a path, or a file open for reading in binary, which is sent from where it stands.
+    Raises OSError when it cannot be read.
+    """
+
+    def __init__(
+        self, source: str | Path | BinaryIO, filename: str = "", content_type: str = ""
+    ) -> None:
+        self._own = isinstance(source, str | Path)
+        self._file = open(source, "rb") if isinstance(source, str | Path) else source  # noqa: SIM115
+        self._start = self._file.tell() if self._file.seekable() else None
+        self._begun = False
+        self.failure: OSError | None = None
+        name = source if isinstance(source, str | Path) else getattr(source, "name", "")
+        filename = filename or (Path(name).name if isinstance(name, str | Path) else "")
+        self._header = UploadAttachmentRequest.Header(
+            filename=filename or "file", content_type=content_type
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._own:
+            self._file.close()
+
+    def rewind(self) -> bool:
+        """Go back to the beginning. Returns whether the file can be sent again."""
+        if self._start is None:
+            return False
+        self._file.seek(self._start)
+        self._begun = False
+        return True
+
+    def next(self) -> UploadAttachmentRequest | None:
+        """Return the next request, None after the last."""
+        if not self._begun:
+            self._begun = True
+            return UploadAttachmentRequest(header=self._with_sum())
+        chunk = self._file.read(_CHUNK)
+        return UploadAttachmentRequest(chunk=chunk) if chunk else None
+
+    def requests(self) -> Iterator[UploadAttachmentRequest]:
+        """Yield all requests, for gRPC's sync API.
+
+        It reads them in a thread of its own and tells nobody why that failed: `failure` does.
+        """
+        try:
+            while (request := self.next()) is not None:
+                yield request
+        except OSError as error:
+            self.failure = error
+            raise
+
+    def _with_sum(self) -> UploadAttachmentRequest.Header:
+        """Return the header, with the checksum when the file can be read twice."""
+        if self._start is not None and not self._header.sha256:
+            digest = hashlib.sha256()
+            while chunk := self._file.read(_CHUNK):
+                digest.update(chunk)
+            self._file.seek(self._start)
+            self._header.sha256 = digest.hexdigest()
+        return self._header
+
+
+class Download:
+    """A file on its way down.
+
+    `target` is a path, which is there in the end with all bytes or not at all, or a file open for
+    writing in binary. Raises OSError when it cannot be written.
+    """
+
+    def __init__(self, target: str | Path | BinaryIO) -> None:
+        self._path = Path(target) if isinstance(target, str | Path) else None
+        self._file: BinaryIO | None = None if isinstance(target, str | Path) else target
+        self._part: Path | None = None
+        self._begin()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._drop_part()
+
+    def again(self) -> bool:
+        """Forget what came. Returns whether the file can be taken from the beginning again."""
+        if self._path is None and self._size:
+            return False
+        self._drop_part()
+        self._begin()
+        return True
+
+    def take(self, response: DownloadAttachmentResponse) -> None:
+        """Take the next part."""
+        if response.HasField("attachment"):
+            self._attachment = response.attachment
+        elif response.chunk:
+            self._open().write(response.chunk)
+            self._digest.update(response.chunk)
+            self._size += len(response.chunk)
+
+    def finish(self) -> Attachment:
+        """Put the file in its place. Raises ServerError when its bytes are not what was said."""
+        told = self._attachment
+        if told.byte_size != self._size or told.sha256 not in ("", self._digest.hexdigest()):
+            raise ServerError(f"the file {told.filename} arrived damaged")
+        file = self._open()
+        if self._path is not None and self._part is not None:
+            file.close()
+            os.replace(self._part, self._path)
+            self._part = None
+        return told
+
+    def _begin(self) -> None:
+        self._attachment = Attachment()
+        self._digest = hashlib.sha256()
+        self._size = 0
+
+    def _open(self) -> BinaryIO:
+        if self._file is None:
+            assert self._path is not None
+            handle, name = tempfile.mkstemp(prefix=".download-", dir=self._path.parent)
+            self._part = Path(name)
+            self._file = os.fdopen(handle, "wb")
+        return self._file
+
+    def _drop_part(self) -> None:
+        if self._part is not None and self._file is not None:
+            self._file.close()
+            self._part.unlink(missing_ok=True)
+        if self._path is not None:
+            self._part = self._file = None

@@ -1,0 +1,137 @@
+"""The fake Colloquy's files, accounts and keys."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+from conversation.v1 import admin_service_pb2 as admin_pb
+from conversation.v1 import admin_service_pb2_grpc as admin_grpc
+from conversation.v1 import attachment_service_pb2 as attachment_pb
+from conversation.v1 import attachment_service_pb2_grpc as attachment_grpc
+from conversation.v1.resources_pb2 import Attachment
+from grpc_status import rpc_status
+
+from tests.fakes.door import ADMIN_KEY, Door, new_id, paged, refuse
+
+
+class FakeFiles(Door, attachment_grpc.AttachmentServiceServicer):
+    """AttachmentService."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.files: dict[str, tuple[Attachment, bytes]] = {}
+
+    async def UploadAttachment(
+        self, request_iterator: AsyncIterator[attachment_pb.UploadAttachmentRequest], context: Any
+    ) -> attachment_pb.UploadAttachmentResponse:
+        await self.enter(None, context)
+        header = attachment_pb.UploadAttachmentRequest.Header()
+        body = b""
+        async for request in request_iterator:
+            if request.HasField("header"):
+                header = request.header
+            body += request.chunk
+        digest = hashlib.sha256(body).hexdigest()
+        if header.sha256 not in ("", digest):
+            await refuse(context, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD", "other bytes")
+        attachment = Attachment(
+            id=new_id(),
+            filename=header.filename,
+            content_type=header.content_type,
+            byte_size=len(body),
+            sha256=digest,
+        )
+        self.files[attachment.id] = (attachment, body)
+        return attachment_pb.UploadAttachmentResponse(attachment=attachment)
+
+    async def DownloadAttachment(
+        self, request: attachment_pb.DownloadAttachmentRequest, context: Any
+    ) -> AsyncIterator[attachment_pb.DownloadAttachmentResponse]:
+        await self.enter(request, context, stream=True)
+        if request.attachment_id not in self.files:
+            await refuse(context, grpc.StatusCode.NOT_FOUND, "ATTACHMENT_NOT_FOUND", "no such file")
+        attachment, body = self.files[request.attachment_id]
+        left, status = self.breaks.popleft() if self.breaks else (None, None)
+        parts = [attachment_pb.DownloadAttachmentResponse(attachment=attachment)]
+        parts += [
+            attachment_pb.DownloadAttachmentResponse(chunk=body[at : at + 1000])
+            for at in range(0, len(body), 1000)
+        ]
+        for part in itertools.islice(parts, left):
+            yield part
+        if status is not None:
+            await context.abort_with_status(rpc_status.to_status(status))
+
+    async def GetAttachment(
+        self, request: attachment_pb.GetAttachmentRequest, context: Any
+    ) -> attachment_pb.GetAttachmentResponse:
+        await self.enter(request, context)
+        return attachment_pb.GetAttachmentResponse(attachment=self.files[request.attachment_id][0])
+
+
+class FakeAccounts(Door, admin_grpc.AdminServiceServicer):
+    """AdminService."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.accounts: dict[str, admin_pb.Account] = {}
+        self.keys: dict[str, admin_pb.ApiKey] = {}
+
+    async def CreateAccount(
+        self, request: admin_pb.CreateAccountRequest, context: Any
+    ) -> admin_pb.CreateAccountResponse:
+        await self.enter(request, context, key=ADMIN_KEY)
+        account = admin_pb.Account(id=new_id(), name=request.name, external_id=request.external_id)
+        self.accounts[account.id] = account
+        return admin_pb.CreateAccountResponse(account=account)
+
+    async def ListAccounts(
+        self, request: admin_pb.ListAccountsRequest, context: Any
+    ) -> admin_pb.ListAccountsResponse:
+        await self.enter(request, context, key=ADMIN_KEY)
+        page, token = paged(list(self.accounts.values()), request.page_size, request.page_token)
+        return admin_pb.ListAccountsResponse(accounts=page, next_page_token=token)
+
+    async def DeleteAccount(
+        self, request: admin_pb.DeleteAccountRequest, context: Any
+    ) -> admin_pb.DeleteAccountResponse:
+        await self.enter(request, context, key=ADMIN_KEY)
+        if self.accounts.pop(request.account_id, None) is None:
+            await refuse(
+                context, grpc.StatusCode.NOT_FOUND, "ACCOUNT_NOT_FOUND", "there is no such account"
+            )
+        return admin_pb.DeleteAccountResponse()
+
+    async def CreateApiKey(
+        self, request: admin_pb.CreateApiKeyRequest, context: Any
+    ) -> admin_pb.CreateApiKeyResponse:
+        await self.enter(request, context, key=ADMIN_KEY)
+        key = admin_pb.ApiKey(
+            id=new_id(), account_id=request.account_id, name=request.name, role=request.role
+        )
+        if request.HasField("user"):
+            key.user.CopyFrom(request.user)
+        if request.HasField("expire_time"):
+            key.expire_time.CopyFrom(request.expire_time)
+        self.keys[key.id] = key
+        return admin_pb.CreateApiKeyResponse(api_key=key, secret="clq_secret")
+
+    async def ListApiKeys(
+        self, request: admin_pb.ListApiKeysRequest, context: Any
+    ) -> admin_pb.ListApiKeysResponse:
+        await self.enter(request, context, key=ADMIN_KEY)
+        keys = [key for key in self.keys.values() if key.account_id == request.account_id]
+        page, token = paged(keys, request.page_size, request.page_token)
+        return admin_pb.ListApiKeysResponse(api_keys=page, next_page_token=token)
+
+    async def RevokeApiKey(
+        self, request: admin_pb.RevokeApiKeyRequest, context: Any
+    ) -> admin_pb.RevokeApiKeyResponse:
+        await self.enter(request, context, key=ADMIN_KEY)
+        key = self.keys[request.api_key_id]
+        key.revoke_time.GetCurrentTime()
+        return admin_pb.RevokeApiKeyResponse(api_key=key)

@@ -1,0 +1,129 @@
+"""Files on their way up and down."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from pathlib import Path
+
+import pytest
+from conversation.v1.attachment_service_pb2 import DownloadAttachmentResponse
+from conversation.v1.resources_pb2 import Attachment
+
+from clients.errors import ServerError
+from clients.files import Download, Upload
+
+BODY = bytes(range(256)) * 3000
+
+
+class Pipe(io.BytesIO):
+    """A file that can be read once."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+def sent(upload: Upload) -> tuple[str, str, bytes]:
+    """Filename, checksum and bytes as a server gets them."""
+    requests = list(upload.requests())
+    assert [r.HasField("header") for r in requests] == [True] + [False] * (len(requests) - 1)
+    assert all(len(request.chunk) <= 256 * 1024 for request in requests)
+    header = requests[0].header
+    return header.filename, header.sha256, b"".join(request.chunk for request in requests)
+
+
+def test_a_path_is_sent_in_chunks_with_its_name_and_checksum(tmp_path: Path) -> None:
+    path = tmp_path / "data.bin"
+    path.write_bytes(BODY)
+    with Upload(path) as upload:
+        assert sent(upload) == ("data.bin", hashlib.sha256(BODY).hexdigest(), BODY)
+        assert upload.rewind()
+        assert sent(upload)[2] == BODY
+
+
+def test_an_open_file_is_sent_from_where_it_stands_and_stays_open() -> None:
+    file = io.BytesIO(b"skipped" + BODY)
+    file.seek(7)
+    with Upload(file, "named.bin", "application/x-test") as upload:
+        assert sent(upload) == ("named.bin", hashlib.sha256(BODY).hexdigest(), BODY)
+    assert not file.closed
+
+
+def test_a_pipe_has_no_checksum_and_cannot_be_sent_again() -> None:
+    with Upload(Pipe(BODY)) as upload:
+        assert sent(upload) == ("file", "", BODY)
+        assert not upload.rewind()
+
+
+def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        Upload(tmp_path / "nothing")
+
+
+def test_a_file_that_breaks_while_it_is_read_is_remembered() -> None:
+    class Broken(Pipe):
+        def read(self, size: int | None = -1, /) -> bytes:
+            raise OSError("disk")
+
+    with Upload(Broken(b"x")) as upload:
+        with pytest.raises(OSError, match="disk"):
+            list(upload.requests())
+        assert str(upload.failure) == "disk"
+
+
+def known(body: bytes = BODY) -> DownloadAttachmentResponse:
+    digest = hashlib.sha256(body).hexdigest()
+    attachment = Attachment(filename="data.bin", byte_size=len(body), sha256=digest)
+    return DownloadAttachmentResponse(attachment=attachment)
+
+
+def chunk(body: bytes) -> DownloadAttachmentResponse:
+    return DownloadAttachmentResponse(chunk=body)
+
+
+def test_a_download_is_there_when_it_is_whole(tmp_path: Path) -> None:
+    target = tmp_path / "data.bin"
+    with Download(target) as download:
+        for part in (known(), chunk(BODY[:1000]), chunk(BODY[1000:])):
+            download.take(part)
+            assert not target.exists()
+        assert download.finish().filename == "data.bin"
+    assert target.read_bytes() == BODY
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_an_empty_file_arrives_too(tmp_path: Path) -> None:
+    with Download(tmp_path / "empty") as download:
+        download.take(known(b""))
+        download.finish()
+    assert (tmp_path / "empty").read_bytes() == b""
+
+
+@pytest.mark.parametrize("body", [BODY[:-1], BODY[:-1] + b"?"])
+def test_a_damaged_file_leaves_nothing_behind(tmp_path: Path, body: bytes) -> None:
+    with Download(tmp_path / "data.bin") as download:
+        download.take(known())
+        download.take(chunk(body))
+        with pytest.raises(ServerError, match=r"data\.bin arrived damaged"):
+            download.finish()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_download_that_broke_begins_again(tmp_path: Path) -> None:
+    with Download(tmp_path / "data.bin") as download:
+        download.take(known())
+        download.take(chunk(BODY[:1000]))
+        assert download.again()
+        download.take(known())
+        download.take(chunk(BODY))
+        download.finish()
+    assert (tmp_path / "data.bin").read_bytes() == BODY
+
+
+def test_what_was_written_into_an_open_file_cannot_be_taken_back() -> None:
+    target = io.BytesIO()
+    with Download(target) as download:
+        download.take(known())
+        assert download.again()
+        download.take(chunk(b"x"))
+        assert not download.again()

@@ -1,0 +1,181 @@
+"""Streams that break, overlap and repeat themselves become one clean sequence."""
+
+from __future__ import annotations
+
+import pytest
+from conversation.v1.conversation_service_pb2 import ConversationEvent
+from conversation.v1.resources_pb2 import Conversation, Message, Rating
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clients import Transcript
+from clients.errors import OutOfOrder
+from clients.join import Joiner
+from tests.fakes.history import Reader, accepted, as_it_stood, history, more, reply, told
+
+attempts_of_pieces = st.lists(
+    st.lists(st.text(min_size=1, max_size=5), min_size=1, max_size=5), min_size=1, max_size=3
+)
+states = st.sampled_from([Message.STATE_COMPLETED, Message.STATE_FAILED, Message.STATE_CANCELLED])
+
+
+def stream_from(
+    events: list[ConversationEvent], token: str, now: int, mode: str
+) -> list[ConversationEvent]:
+    """What a watcher with a token is told that comes when `now` events have happened."""
+    start = int(token)
+    rest = events[start:]
+    if mode == "deltas" or now <= start:
+        return rest
+    missed = events[start:now]
+    told_now = [told(as_it_stood(events, now), str(now))]
+    told_now += [
+        ConversationEvent(resume_token=str(now), conversation=event.conversation)
+        for event in missed
+        if event.HasField("conversation")
+    ]
+    if mode == "resync":
+        return told_now + events[now:]
+    # One larger delta, for a watcher that fell behind, when that is all there is to tell.
+    if all(event.HasField("delta") for event in missed):
+        first = missed[0].delta
+        text = "".join(event.delta.text for event in missed)
+        return [more(text, first.offset, first.attempt, str(now)), *events[now:]]
+    return told_now + events[now:]
+
+
+@given(attempts_of_pieces, states, st.data())
+def test_each_piece_comes_once_however_the_streams_break(
+    attempts: list[list[str]], state: Message.State.ValueType, data: st.DataObject
+) -> None:
+    events = history(attempts, state)
+    joiner, reader = Joiner(), Reader()
+    reader.read(joiner.join(events[0]))
+    while not reader.finals:
+        now = data.draw(st.integers(int(joiner.token), len(events)), "happened so far")
+        mode = data.draw(st.sampled_from(["deltas", "resync", "larger"]), "the server's answer")
+        stream = stream_from(events, joiner.token, now, mode)
+        for event in stream[: data.draw(st.integers(1, len(stream)), "breaks after")]:
+            reader.read(joiner.join(event))
+    assert reader.accepted == 1
+    assert len(reader.finals) == 1
+    assert reader.finals[0] == events[-1].message
+    assert reader.text == "".join(attempts[-1]) == reader.finals[0].content
+
+
+@given(attempts_of_pieces, st.data())
+def test_whoever_resumes_from_any_piece_is_told_the_rest(
+    attempts: list[list[str]], data: st.DataObject
+) -> None:
+    events = history(attempts)
+    joiner, transcript = Joiner(), Transcript()
+    now = data.draw(st.integers(1, len(events)))
+    pieces = list(joiner.join(events[0]))
+    for event in stream_from(events, "1", now, "resync"):
+        pieces += joiner.join(event)
+    kept = data.draw(st.integers(1, len(pieces)))
+    for piece in pieces[:kept]:
+        transcript.apply(piece)
+    # Another process that holds the same goes on from the token of the last piece.
+    other = Joiner(pieces[kept - 1].resume_token)
+    for event in events[int(other.token) :]:
+        for piece in other.join(event):
+            transcript.apply(piece)
+    assert transcript.messages["reply"].text == "".join(attempts[-1])
+
+
+def test_text_that_a_message_tells_instead_of_deltas_becomes_a_delta() -> None:
+    joiner = Joiner()
+    joiner.join(accepted("1"))
+    joiner.join(more("ab", 0, token="2"))
+    final = told(reply("abcdef", state=Message.STATE_COMPLETED), "9")
+    delta, last = joiner.join(final)
+    assert (delta.delta.offset, delta.delta.text) == (2, "cdef")
+    assert delta.resume_token == "2", "whoever stops here must still be told the end"
+    assert last == final
+
+
+def test_an_attempt_that_was_missed_begins_without_text() -> None:
+    joiner = Joiner()
+    joiner.join(accepted("1"))
+    joiner.join(more("ab", 0, token="2"))
+    final = reply("xyz", 3, Message.STATE_FAILED)
+    final.error.message = "it broke"
+    begun, delta, last = joiner.join(told(final, "9"))
+    assert begun.message == reply("", 3)
+    assert (delta.delta.attempt, delta.delta.offset, delta.delta.text) == (3, 0, "xyz")
+    assert last.message == final
+
+
+def test_a_final_text_that_takes_words_back_replaces_them() -> None:
+    joiner = Joiner()
+    joiner.join(accepted("1"))
+    joiner.join(more("abcdef", 0, token="2"))
+    final = told(reply("abc", state=Message.STATE_CANCELLED), "3")
+    assert joiner.join(final) == [final]
+
+
+def test_an_older_state_of_a_message_is_not_told() -> None:
+    joiner = Joiner()
+    joiner.join(accepted("1"))
+    joiner.join(more("abc", 0, token="2"))
+    assert joiner.join(told(reply("ab"), "3")) == []
+    joiner.join(told(reply("", 2), "4"))
+    assert joiner.join(told(reply("abc", 1), "5")) == []
+    assert joiner.token == "5"
+
+
+def test_a_gap_is_an_error_and_keeps_the_token() -> None:
+    joiner = Joiner()
+    joiner.join(accepted("1"))
+    with pytest.raises(OutOfOrder):
+        joiner.join(more("x", 5, token="2"))
+    assert joiner.token == "1"
+
+
+def test_without_a_token_text_of_an_unknown_message_is_a_gap() -> None:
+    with pytest.raises(OutOfOrder):
+        Joiner().join(more("x", 0))
+
+
+def test_with_a_token_the_first_delta_may_continue_what_the_caller_holds() -> None:
+    joiner = Joiner("7")
+    assert joiner.join(more("x", 5, token="8"))
+    with pytest.raises(OutOfOrder):
+        joiner.join(more("z", 7, token="9"))
+
+
+def test_a_finished_message_is_told_again_when_it_changes() -> None:
+    joiner = Joiner()
+    final = reply("abc", state=Message.STATE_COMPLETED)
+    assert joiner.join(told(final))
+    assert joiner.join(told(final)) == []
+    rated = Message()
+    rated.CopyFrom(final)
+    rated.rating = Rating.RATING_GOOD
+    assert joiner.join(told(rated))
+    assert joiner.join(more("late", 3)) == []
+
+
+def test_a_conversation_is_told_when_it_changes() -> None:
+    joiner = Joiner()
+    event = ConversationEvent(conversation=Conversation(title="T"))
+    assert joiner.join(event) == [event]
+    assert joiner.join(event) == []
+
+
+def test_heartbeats_and_events_of_a_newer_server_only_move_the_token() -> None:
+    joiner = Joiner()
+    beat = ConversationEvent.Heartbeat()
+    assert joiner.join(ConversationEvent(resume_token="5", heartbeat=beat)) == []
+    assert joiner.join(ConversationEvent(resume_token="6")) == []
+    assert joiner.token == "6"
+
+
+def test_a_long_conversation_does_not_fill_the_memory() -> None:
+    joiner = Joiner()
+    for number in range(2000):
+        message = reply("x", state=Message.STATE_COMPLETED)
+        message.id = str(number)
+        joiner.join(told(message))
+    assert len(joiner._held) <= 256
