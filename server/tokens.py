@@ -84,9 +84,18 @@ def decode_page(token: str, *types: type) -> list[str | int] | None:
         key = orjson.loads(base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True))
     except (binascii.Error, orjson.JSONDecodeError, UnicodeError):
         key = None
-    if not isinstance(key, list) or [type(part) for part in key] != list(types):
+    if (
+        not isinstance(key, list)
+        or [type(part) for part in key] != list(types)
+        or not all(_can_be_stored(part) for part in key)
+    ):
         raise InvalidField({"page_token": "is not a page token of this call"})
     return key
+
+
+def _can_be_stored(part: str | int) -> bool:
+    """Whether a database takes this as a value of its own: 64 bits, and no U+0000."""
+    return "\0" not in part if isinstance(part, str) else -(2**63) <= part < 2**63
 
 
 def page_size(asked: int) -> int:
