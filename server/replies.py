@@ -99,17 +99,11 @@ class Replies:
 
         Raises NotFound, InvalidField, RequestIdReused, ConversationBusy, QueueFull.
         """
-
-        def check(conversation: Conversation) -> str:
-            model = self._catalog.resolve(conversation.model)
-            context.check_fits(model, conversation.system_prompt, prompt.content)
-            return model.id
-
+        check = self._check("")
+        limit = self._settings.max_queued_per_conversation
         return await self._place(
             account_id,
-            lambda s, lease: messages.send(
-                s, account_id, prompt, check, lease, self._settings.max_queued_per_conversation
-            ),
+            lambda s, lease: messages.send(s, account_id, prompt, check, lease, limit),
         )
 
     async def regenerate(
@@ -119,10 +113,7 @@ class Replies:
 
         Raises NotFound, InvalidField, RequestIdReused, QueueFull.
         """
-
-        def check(conversation: Conversation) -> str:
-            return self._catalog.resolve(model or conversation.model).id
-
+        check = self._check(model)
         limit = self._settings.max_queued_per_conversation
         return await self._place(
             account_id,
@@ -130,6 +121,16 @@ class Replies:
                 s, account_id, message_id, request_id, check, lease, limit
             ),
         )
+
+    def _check(self, model_id: str) -> messages.Check:
+        """A check that the model, or else the conversation's, can be used and takes the prompt."""
+
+        def check(conversation: Conversation, content: str) -> str:
+            model = self._catalog.resolve(model_id or conversation.model)
+            context.check_fits(model, conversation.system_prompt, content)
+            return model.id
+
+        return check
 
     async def cancel(self, account_id: str, message_id: str) -> Message:
         """Stops a reply; returns it as it then stands. Raises NotFound, InvalidField."""

@@ -65,8 +65,9 @@ class Sent:
     interrupted: Message | None = None
 
 
-Check = Callable[[Conversation], str]
-"""Given the conversation, returns the model that answers, or raises what speaks against it."""
+Check = Callable[[Conversation, str], str]
+"""Given the conversation and the prompt's text, returns the model that answers, or raises what
+speaks against it."""
 
 
 def send(
@@ -83,7 +84,7 @@ def send(
         found = _attach(s, locked, prompt)
         if found is not None:
             return found
-    model = check(locked.conversation)
+    model = check(locked.conversation, prompt.content)
     author = resolve_author(s, account_id, prompt.author, locked.now)
     wished = bool(prompt.request_id) and take_wish(s, locked, prompt.request_id or "")
     queue = _Queue.of(s, conversation_id)
@@ -158,7 +159,7 @@ def regenerate(
         found = _attach_regenerate(s, locked, prompt, request_id)
         if found is not None:
             return found
-    model = check(locked.conversation)
+    model = check(locked.conversation, prompt.content)
     wished = bool(request_id) and take_wish(s, locked, request_id or "")
     queue = _Queue.of(s, old.conversation_id)
     if not wished and queue.waiting >= max_queued:
