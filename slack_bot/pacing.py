@@ -1,0 +1,92 @@
+"""When a workspace's messages may be posted and edited, so that Slack never says 429 for long.
+
+Slack counts `chat.update` per workspace: all live replies share one budget. An edit on the way is
+worth little, since the next one says more; the last edit of a reply is worth everything. So edits
+on the way leave room for the last edits of all replies that are being written.
+
+Nothing here waits: callers are told for how long to.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+EDITS = 48
+"""Edits in any minute. Slack's tier 3 is 50 and more; two are left for what was on its way."""
+
+INTERIM_EDITS = 45
+"""Of these, edits on the way; and each live reply takes one off for its last edit."""
+
+_MINUTE = 60.0
+_SHORTEST = 1.2
+_PER_REPLY = 1.3
+"""Seconds between two edits of a reply: at least, and for each reply that is live."""
+
+_SLOW_FOR = 60.0
+_SLOWED = 2.0
+"""After a 429, edits come so many times less often for so many seconds."""
+
+_POST_GAP = 1.0
+"""Seconds between two posts in a channel, as Slack's reference says of chat.postMessage."""
+
+_CHANNELS_KEPT = 1_000
+
+
+class Pace:
+    """The budget of one workspace. `clock` gives seconds that never go back."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.live = 0
+        """How many replies are being written; each will need a last edit."""
+        self._clock = clock
+        self._edits: deque[float] = deque()
+        self._paused_until = 0.0
+        self._slow_until = 0.0
+        self._next_post: dict[str, float] = {}
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two edits of one reply."""
+        calm = max(_SHORTEST, _PER_REPLY * self.live)
+        return calm * _SLOWED if self._clock() < self._slow_until else calm
+
+    def claim_interim(self) -> bool:
+        """Take an edit on the way from the budget. Returns whether there was one."""
+        now = self._clock()
+        self._forget(now)
+        if now < self._paused_until or len(self._edits) + self.live >= INTERIM_EDITS:
+            return False
+        self._edits.append(now)
+        return True
+
+    def claim_final(self) -> float:
+        """Take a last edit from the budget: returns 0, or the seconds until asking again."""
+        now = self._clock()
+        self._forget(now)
+        if now < self._paused_until:
+            return self._paused_until - now
+        if len(self._edits) >= EDITS:
+            return max(0.01, self._edits[0] + _MINUTE - now)
+        self._edits.append(now)
+        return 0.0
+
+    def claim_post(self, channel_id: str) -> float:
+        """Reserve a place among the channel's posts: returns the seconds until it is due."""
+        now = self._clock()
+        due = max(now, self._next_post.get(channel_id, 0.0))
+        self._next_post.pop(channel_id, None)
+        self._next_post[channel_id] = due + _POST_GAP
+        if len(self._next_post) > _CHANNELS_KEPT:
+            del self._next_post[next(iter(self._next_post))]
+        return due - now
+
+    def refused(self, retry_after: float) -> None:
+        """Slack said 429 to an edit: nothing is edited for so long, and less for a while."""
+        now = self._clock()
+        self._paused_until = max(self._paused_until, now + retry_after)
+        self._slow_until = max(self._slow_until, now + retry_after + _SLOW_FOR)
+
+    def _forget(self, now: float) -> None:
+        while self._edits and self._edits[0] <= now - _MINUTE:
+            self._edits.popleft()
