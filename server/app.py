@@ -23,6 +23,7 @@ from grpc_reflection.v1alpha import reflection
 
 from server.access import AccessControl
 from server.admin import AdminService
+from server.bus import Bus, open_bus
 from server.catalog import Catalog
 from server.database import open_database
 from server.errors import Unavailable
@@ -57,12 +58,16 @@ _STREAMS_END = 2.0
 class App:
     """One server process."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Builds everything; raises CatalogError when the models file cannot be used."""
+    def __init__(self, settings: Settings, bus: Bus | None = None) -> None:
+        """Builds everything; raises CatalogError when the models file cannot be used.
+
+        `bus` joins servers of one process; without it the settings say which bus to use.
+        """
         self.settings = settings
         self.catalog = Catalog.load(settings.ai_models_file, settings.environ.get)
-        self.db = open_database(settings.database_url)
-        self.feeds = Feeds(self.db)
+        self.db = open_database(settings.database_url, settings.database_pool_size)
+        self.bus = bus or open_bus(settings.event_bus_url, settings.database_url)
+        self.feeds = Feeds(self.db, self.bus)
         self.providers = Providers(
             self.catalog,
             settings.environ,
@@ -70,9 +75,11 @@ class App:
             idle_timeout=settings.provider_idle_timeout,
             local_model=LocalModel(),
         )
-        self.replies = Replies(self.db, self.feeds, self.catalog, self.providers, settings)
+        self.replies = Replies(
+            self.db, self.feeds, self.catalog, self.providers, self.bus, settings
+        )
         self.titles = Titles(self.db, self.feeds, self.catalog, self.providers, settings.lease_ttl)
-        self.upkeep = Upkeep(self.db, self.replies, self.titles, settings)
+        self.upkeep = Upkeep(self.db, self.bus, self.feeds, self.replies, self.titles, settings)
         self.access = AccessControl(
             self.db,
             settings.admin_api_key,
@@ -114,6 +121,7 @@ class App:
         warm_up()
         self.port = self._listen()
         await self.server.start()
+        await self.bus.start()
         self.access.start()
         self.upkeep.start()
         for name in ["", *self._names]:
@@ -150,6 +158,7 @@ class App:
         await self.upkeep.stop()
         await self.access.stop()
         await self.providers.close()
+        await self.bus.stop()
         await self.db.close()
 
 

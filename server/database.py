@@ -13,17 +13,20 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
 
+from server.concurrency import unbroken
 from server.errors import Unavailable
 from server.models import Owned
 
@@ -31,6 +34,7 @@ __all__ = [
     "EVERY_ACCOUNT",
     "Database",
     "DatabaseUnavailable",
+    "PostgresDatabase",
     "Session",
     "SqliteDatabase",
     "open_database",
@@ -45,6 +49,13 @@ EVERY_ACCOUNT: Final = "*"
 
 _BUSY_TIMEOUT = 10.0
 """Seconds to wait for another process's write lock on the SQLite file, a migration's say."""
+
+_CONNECT_TIMEOUT = 5
+_POOL_TIMEOUT = 10.0
+_IDLE_IN_TRANSACTION = 1.0
+"""Seconds to wait for Postgres, for a free connection to it, and that a transaction may pause."""
+
+_SNAPSHOT: Final = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
 
 class DatabaseUnavailable(Unavailable):
@@ -75,7 +86,7 @@ def _bind_to_account(state: ORMExecuteState) -> None:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except (OperationalError, InterfaceError) as error:
+    except (OperationalError, InterfaceError, PoolTimeoutError) as error:
         raise DatabaseUnavailable from error
 
 
@@ -188,11 +199,104 @@ def sqlite_engine(url: URL) -> Engine:
     return engine
 
 
+class PostgresDatabase(Database):
+    """Postgres, through the async driver; a transaction runs as a whole beside the event loop."""
+
+    def __init__(self, url: URL, *, pool_size: int) -> None:
+        self._engine = create_async_engine(
+            url,
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=_POOL_TIMEOUT,
+            connect_args=_postgres_options(),
+        )
+
+    async def read(
+        self,
+        account_id: str,
+        fn: Callable[Concatenate[Session, P], T],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """On one snapshot of the database."""
+
+        def run(connection: Connection) -> T:
+            with ScopedSession(connection, account_id) as session:
+                return fn(session, *args, **kwargs)
+
+        return await self._run(run, _SNAPSHOT)
+
+    async def write(
+        self,
+        account_id: str,
+        fn: Callable[Concatenate[Session, P], T],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Again, if Postgres ends it before its commit: for a deadlock, or because it restarts."""
+
+        def run(connection: Connection) -> T:
+            with ScopedSession(connection, account_id) as session, session.begin():
+                return fn(session, *args, **kwargs)
+
+        return await unbroken(self._run(run, {}))
+
+    async def _run(self, run: Callable[[Connection], T], options: Mapping[str, Any]) -> T:
+        for is_last in (False, False, True):
+            with _translated():
+                try:
+                    async with self._engine.connect() as connection:
+                        await connection.execution_options(**options)
+                        return await connection.run_sync(run)
+                except DBAPIError as error:
+                    if is_last or not _is_undone(error):
+                        raise
+        raise AssertionError
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        await self._engine.dispose()
+
+
+def _is_undone(error: DBAPIError) -> bool:
+    """Whether the transaction is known to have had no effect, and may do better a second time.
+
+    A connection that is lost in the middle of a statement is such a case; one that is lost in the
+    middle of the commit is not, as nobody knows what became of it.
+    """
+    code = getattr(error.orig, "sqlstate", None)
+    if code in ("40001", "40P01"):  # serialization_failure, deadlock_detected
+        return True
+    return error.connection_invalidated and error.statement is not None
+
+
+def _postgres_options() -> dict[str, Any]:
+    # A process that is stopped in the middle of a transaction must not hold its locks for long.
+    milliseconds = int(_IDLE_IN_TRANSACTION * 1_000)
+    return {
+        "connect_timeout": _CONNECT_TIMEOUT,
+        "application_name": "colloquy",
+        "options": f"-c idle_in_transaction_session_timeout={milliseconds} -c jit=off",
+    }
+
+
 def sync_engine(database_url: str) -> Engine:
     """A plain engine, for migrations."""
-    return sqlite_engine(make_url(database_url))
+    url = _with_driver(database_url)
+    return sqlite_engine(url) if url.get_backend_name() == "sqlite" else create_engine(url)
 
 
-def open_database(url: str) -> Database:
-    """The database that DATABASE_URL names."""
-    return SqliteDatabase(make_url(url))
+def _with_driver(database_url: str) -> URL:
+    url = make_url(database_url)
+    is_postgres = url.get_backend_name() == "postgresql"
+    return url.set(drivername="postgresql+psycopg") if is_postgres else url
+
+
+def open_database(database_url: str, pool_size: int) -> Database:
+    """The database that DATABASE_URL names; `pool_size` is for Postgres."""
+    url = _with_driver(database_url)
+    if url.get_backend_name() == "sqlite":
+        return SqliteDatabase(url)
+    return PostgresDatabase(url, pool_size=pool_size)

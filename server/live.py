@@ -12,13 +12,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from conversation.v1 import conversation_service_pb2 as api
 
 from server import convert
-from server.database import Database
+from server.bus import Bus, Event
+from server.database import EVERY_ACCOUNT, Database
 from server.errors import ColloquyError, NotFound
+from server.mirrors import LiveText, Mirrors
 from server.models import Conversation, Message, State
 from server.repository import feed as feed_reads
 from server.repository.changes import Change
@@ -32,15 +33,6 @@ _UNKNOWN = -1
 
 _PAGE = 32
 """Changed messages that a watcher reads from the database at a time."""
-
-
-@dataclass(slots=True, eq=False)
-class LiveText:
-    """The text so far of a reply that is being written, as watchers may see it."""
-
-    message_id: str
-    attempt: int
-    text: str
 
 
 class Feed:
@@ -75,6 +67,19 @@ class Feed:
                 self.floor += 1
         else:
             self.notice(change.version)
+        self.wake()
+
+    def expect(self, row: Message) -> None:
+        """Sees to it that the text of a live reply is known here, whoever writes it."""
+        self._feeds.mirrors.expect(row)
+
+    def settle(self, row: Message) -> None:
+        """A reply has ended."""
+        self._feeds.mirrors.settle(row)
+
+    def gone(self) -> None:
+        """The conversation was deleted."""
+        self.deleted = True
         self.wake()
 
     def notice(self, version: int) -> None:
@@ -122,17 +127,70 @@ def _resolve(future: asyncio.Future[bool], result: bool) -> None:
 class Feeds:
     """The feeds of the conversations that are watched here, and the texts that are written here."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, bus: Bus) -> None:
         self.live: dict[str, LiveText] = {}
         self._db = db
+        self._bus = bus
         self._feeds: dict[str, Feed] = {}
         self._closing: ColloquyError | None = None
+        self.mirrors = Mirrors(self.live, self._feeds, bus, self.wake)
+        bus.subscribe(self._on_event)
 
     def apply(self, change: Change) -> None:
-        """Passes on what a transaction changed."""
+        """Passes on what a transaction of this process changed, to other processes too."""
         feed = self._feeds.get(change.conversation_id)
         if feed is not None:
             feed.apply(change)
+        conversation_id = change.conversation_id
+        if change.deleted:
+            self._bus.publish({"kind": "deleted", "conversation": conversation_id})
+        elif change.messages or change.conversation:
+            self._bus.publish(
+                {"kind": "changed", "conversation": conversation_id, "version": change.version}
+            )
+
+    def _on_event(self, event: Event) -> None:
+        feed = self._feeds.get(event.get("conversation", ""))
+        if feed is None:
+            return
+        if event["kind"] == "changed":
+            feed.notice(event["version"])
+        elif event["kind"] == "deleted":
+            feed.gone()
+        elif event["kind"] == "text":
+            self.mirrors.take(event)
+
+    async def poll(self) -> None:
+        """Looks in the database for what the bus may have lost, of all that is watched here."""
+        watched = dict(self._feeds)
+        if not watched:
+            return
+        versions = await self._db.read(EVERY_ACCOUNT, feed_reads.versions, list(watched))
+        for conversation_id, feed in watched.items():
+            if conversation_id in versions:
+                feed.notice(versions[conversation_id])
+            else:
+                feed.gone()
+        elsewhere = [
+            conversation_id
+            for conversation_id, feed in watched.items()
+            if feed.live is None or feed.live.is_mirror
+        ]
+        if not elsewhere:
+            return
+        for row in await self._db.read(
+            EVERY_ACCOUNT, feed_reads.generating, elsewhere, self._mirrored()
+        ):
+            if row.conversation_id in self._feeds:
+                self.mirrors.expect(row)
+
+    def _mirrored(self) -> dict[str, tuple[int, int]]:
+        """How far each mirror is: attempt and length, by message."""
+        return {
+            live.message_id: (live.attempt, len(live.text))
+            for live in self.live.values()
+            if live.is_mirror
+        }
 
     def wake(self, conversation_id: str) -> None:
         """Says that the live text of a conversation has grown."""
@@ -156,7 +214,7 @@ class Feeds:
     def open_at(self, account_id: str, change: Change) -> Feed:
         """The same, right after a transaction of this process that made `change`."""
         feed = self._open(account_id, change.conversation_id)
-        feed.apply(change)
+        self.apply(change)
         return feed
 
     def _open(self, account_id: str, conversation_id: str) -> Feed:
@@ -172,6 +230,7 @@ class Feeds:
         feed.watchers -= 1
         if feed.watchers == 0 and self._feeds.get(feed.conversation_id) is feed:
             del self._feeds[feed.conversation_id]
+            self.mirrors.drop(feed.conversation_id)
 
     def end_streams(self, error: ColloquyError) -> None:
         """Ends every stream, now and from now on, with this error."""
@@ -195,8 +254,6 @@ class Watcher:
         self._at = position
         self._version = position.version
         self._only = only
-        # The text of a live reply that this process does not write, as the database had it.
-        self._saved: LiveText | None = None
 
     @property
     def is_behind(self) -> bool:
@@ -208,6 +265,8 @@ class Watcher:
     def accepted(self, prompt: Message, reply: Message) -> list[bytes]:
         """How a send begins: deltas go on from the text in it. A reply that has ended already
         also ends the stream."""
+        if reply.state == State.GENERATING:
+            self.feed.expect(reply)
         text = self._text_of(reply)
         self._follow(reply, len(text))
 
@@ -236,6 +295,8 @@ class Watcher:
         events.append(self._conversation(conversation))
         for number, row in enumerate(unfinished, 1):
             self._at.version = min([newest, *pending[number:]])
+            if row.state == State.GENERATING:
+                self.feed.expect(row)
             text = self._text_of(row)
             if row.state == State.GENERATING:
                 self._follow(row, len(text))
@@ -251,7 +312,7 @@ class Watcher:
             change = feed.after(self._version)
             self._take(change.version, change.conversation, change.messages, events)
         if not self.done and not self.is_behind:
-            self._take_text(feed.live or self._saved, events)
+            self._take_text(feed.live, events)
         if feed.deleted and not self.done:
             events.append(self._event(("deleted",), lambda event: event.deleted.SetInParent()))
             self.done = True
@@ -264,11 +325,11 @@ class Watcher:
         for row in unfinished:
             if row.state != State.GENERATING or row.version > self._at.version:
                 continue
+            self.feed.expect(row)
             if row.id != self._at.reply:
                 text = self._text_of(row)
                 self._follow(row, len(text))
                 events.append(self._message(row, text))
-            self._saved = LiveText(row.id, row.attempt, row.content)
         return events
 
     async def catch_up(self) -> list[bytes]:
@@ -339,12 +400,14 @@ class Watcher:
             if not follows or row.attempt > at.attempt:
                 self._follow(row, 0)
             at.reply_version = row.version
-            self._saved = LiveText(row.id, row.attempt, row.content)
+            self.feed.expect(row)
             self._reach(reached)
             text = self._text_of(row)
             if len(text) >= at.offset:
                 events.append(self._message(row, text[: at.offset]))
             return
+        if row.state > State.GENERATING:
+            self.feed.settle(row)
         if follows and row.state > State.GENERATING:
             self._finish_text(row, events)
         if follows:
@@ -361,7 +424,6 @@ class Watcher:
             self._at.reply_version = 0  # its end is still to come
             events.append(self._message(row, "", is_generating=True))
         self._take_text(LiveText(row.id, row.attempt, row.content), events)
-        self._saved = None
 
     def _take_text(self, live: LiveText | None, events: list[bytes]) -> None:
         at = self._at

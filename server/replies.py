@@ -15,9 +15,12 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import structlog
 
 from server import context
+from server.bus import Bus, Event, pieces
 from server.catalog import Catalog, ModelError
 from server.clock import boottime
+from server.concurrency import unbroken
 from server.database import EVERY_ACCOUNT, Database, DatabaseUnavailable, Session
+from server.errors import NotFound
 from server.live import Feed, Feeds
 from server.models import MICROS, Conversation, Message, State
 from server.providers import ProviderError, Providers
@@ -45,6 +48,14 @@ _WINDOW_MAX = 0.1
 """Seconds in which text is collected before watchers see it: smooth when few replies are being
 written; with many, fewer and larger messages, which are half of what a token costs."""
 
+_WANTED = 5.0
+"""Seconds for which a reply's text goes out on the bus after another process asked for it."""
+
+_AWAKE_INTERVAL = 0.1
+_SUSPENDED = 0.4
+"""Seconds without running after which a process must look whether it still owns its replies: less
+than the patience of a cancel, which would end a reply over the head of a process that sleeps."""
+
 _UNSAVED_MAX = 500
 """Code points of a reply that may be unsaved before a checkpoint is due at once."""
 
@@ -66,6 +77,7 @@ class Replies:
         feeds: Feeds,
         catalog: Catalog,
         providers: Providers,
+        bus: Bus,
         settings: Settings,
     ) -> None:
         self.live: dict[str, LiveReply] = {}
@@ -87,10 +99,15 @@ class Replies:
             on_retry=_log_retry,
         )
         self._hurry = asyncio.Event()
+        self._bus = bus
+        self._awake_at = boottime()
+        self._awake_timer: asyncio.TimerHandle | None = None
+        self._verification: asyncio.Task[None] | None = None
         self._reserved = 0
         self._dirty: set[LiveReply] = set()
         self._window: asyncio.TimerHandle | None = None
         self._cancels: set[asyncio.Task[None]] = set()
+        bus.subscribe(self._on_event)
 
     # --- what callers ask for -----------------------------------------------------------------
 
@@ -199,6 +216,8 @@ class Replies:
             feed = self._feeds.open_at(account_id, sent.change)
             if sent.owned:
                 self._launch(sent.reply, deadline, is_new=True)
+            elif lease is None:
+                self._bus.publish({"kind": "work"})  # another process may have room
             if sent.interrupted is not None:
                 self._spawn(self._end_live(account_id, sent.interrupted))
             return Started(sent, feed)
@@ -253,6 +272,9 @@ class Replies:
             self.lose(before)
         reply = LiveReply.of(row, deadline, is_new=is_new)
         self.live[row.id] = reply
+        if self._awake_timer is None and self._verification is None:
+            self._awake_at = boottime()
+            self._stay_awake()
         self._feeds.live[row.conversation_id] = reply
         reply.generation = asyncio.create_task(self._generate(reply))
         reply.task = asyncio.create_task(self._see_through(reply))
@@ -375,16 +397,112 @@ class Replies:
             self._publish(reply)
 
     def _publish(self, reply: LiveReply) -> None:
-        """Lets watchers see what came. An owner whose lease is over shows nothing more."""
+        """Lets watchers see what came. An owner whose lease is over shows nothing more, and one
+        that was suspended looks first whether it still owns the reply."""
         if reply.is_lost:
             return
         if boottime() >= reply.deadline:
             self.lose(reply)
             return
+        if self._is_suspect():
+            self._dirty.add(reply)
+            return
         reply.publish()
+        if reply.wanted_until > asyncio.get_running_loop().time():
+            self._tell(reply, reply.told)
         if len(reply.text) - reply.saved >= _UNSAVED_MAX:
             self.needs_checkpoint.set()
         self._feeds.wake(reply.conversation_id)
+
+    def _tell(self, reply: LiveReply, offset: int) -> None:
+        """Tells other processes the text from `offset` on."""
+        for text in pieces(reply.text[offset:]):
+            self._bus.publish(
+                {
+                    "kind": "text",
+                    "conversation": reply.conversation_id,
+                    "message": reply.message_id,
+                    "attempt": reply.attempt,
+                    "offset": offset,
+                    "text": text,
+                }
+            )
+            offset += len(text)
+        reply.told = len(reply.text)
+
+    def _on_event(self, event: Event) -> None:
+        kind = event["kind"]
+        if kind == "work":
+            self.has_work.set()
+            return
+        reply = self.live.get(event.get("message", ""))
+        if reply is None:
+            return
+        if kind == "cancel":
+            self.stop(reply)
+        elif kind == "want":
+            reply.wanted_until = asyncio.get_running_loop().time() + _WANTED
+            is_same = event["attempt"] == reply.attempt
+            self._tell(reply, min(event["offset"], len(reply.text)) if is_same else 0)
+
+    # --- owning -------------------------------------------------------------------------------
+
+    async def renew(self) -> None:
+        """Holds all live replies on; lets go of those that are somebody else's by now, and stops
+        those that are to be cancelled."""
+        owned = [(reply.message_id, reply.epoch) for reply in self.live.values()]
+        if not owned:
+            return
+        deadline = self._deadline()
+        ttl = int(self._settings.lease_ttl * MICROS)
+        held = await self._db.write(EVERY_ACCOUNT, leases.renew, owned, ttl)
+        for message_id, epoch in owned:
+            reply = self.live.get(message_id)
+            if reply is None or reply.epoch != epoch:
+                continue
+            if message_id not in held:
+                self.lose(reply)
+                continue
+            reply.deadline = deadline
+            if held[message_id] and not reply.is_cancelled:
+                self.stop(reply)
+
+    def give_up_expired(self) -> None:
+        """Lets go of replies whose lease could not be renewed in time."""
+        for reply in list(self.live.values()):
+            if boottime() >= reply.deadline:
+                self.lose(reply)
+
+    def _stay_awake(self) -> None:
+        """Notes again and again that this process runs, as long as there are live replies."""
+        self._awake_timer = None
+        if self.live and not self._is_suspect():
+            self._awake_at = boottime()
+            loop = asyncio.get_running_loop()
+            self._awake_timer = loop.call_later(_AWAKE_INTERVAL, self._stay_awake)
+
+    def _is_suspect(self) -> bool:
+        """Whether this process did not run for so long that a reply may have been cancelled over
+        its head; then it asks the database first, and shows nothing meanwhile."""
+        if self._verification is None and boottime() - self._awake_at > _SUSPENDED:
+            self._verification = asyncio.create_task(self._verify())
+        return self._verification is not None
+
+    async def _verify(self) -> None:
+        try:
+            while self.live:
+                try:
+                    await self.renew()
+                    break
+                except DatabaseUnavailable:
+                    self.give_up_expired()
+                    await asyncio.sleep(_DATABASE_PAUSE)
+        finally:
+            self._verification = None
+            self._awake_at = boottime()
+            if self._awake_timer is None:
+                self._stay_awake()
+            self._publish_all()
 
     # --- letting go ---------------------------------------------------------------------------
 
@@ -437,15 +555,48 @@ class Replies:
             done, _ = await asyncio.wait([reply.task], timeout=_CANCEL_PATIENCE)
             if done and not reply.is_lost:
                 return
-        else:
-            await asyncio.sleep(_CANCEL_PATIENCE)
-        text, attempt = (reply.text, reply.attempt) if reply else ("", 0)
+        elif await self._ended_elsewhere(account_id, row):
+            return
+        text, attempt = self._known(row)
         lease = self.lease if self.room > 0 and not self.others_wait else None
         ended = await self.take(
             account_id, cancelling.force_cancel, row.conversation_id, row.id, lease, text, attempt
         )
         if ended is not None and reply is not None:
             self.lose(reply)
+
+    async def _ended_elsewhere(self, account_id: str, row: Message) -> bool:
+        """Tells the owner, another process, to cancel a reply, and waits for it to end."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _CANCEL_PATIENCE
+        try:
+            feed = await self._feeds.open(account_id, row.conversation_id)
+        except NotFound:
+            return True
+        try:
+            self._bus.publish({"kind": "cancel", "message": row.id})
+            while await feed.changed(until - loop.time()):
+                state = await self._db.read(account_id, messages.state, row.id)
+                if state != State.GENERATING:
+                    return True
+        finally:
+            self._feeds.close(feed)
+        return False
+
+    def _known(self, row: Message) -> tuple[str, int]:
+        """The text of a live reply that watchers of this process have seen, and its attempt."""
+        live = self._feeds.live.get(row.conversation_id)
+        if live is None or live.message_id != row.id:
+            return "", 0
+        return live.text, live.attempt
+
+    async def take_over(self, row: Message) -> None:
+        """Takes over a reply of an owner whose lease is over."""
+        text, attempt = self._known(row)
+        known = text if attempt == row.attempt else ""
+        await self.take(
+            row.account_id, leases.take_over, row.conversation_id, row.id, self.lease, known
+        )
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -485,6 +636,9 @@ class Replies:
         for reply in left:
             self._release(reply)
             log.info("reply handed back", message_id=reply.message_id)
+        self._bus.publish({"kind": "work"})
+        if self._awake_timer is not None:
+            self._awake_timer.cancel()
 
 
 def texts_of(replies: list[LiveReply]) -> list[Text]:
@@ -494,20 +648,6 @@ def texts_of(replies: list[LiveReply]) -> list[Text]:
         for reply in replies
         if boottime() < reply.deadline
     ]
-
-
-async def unbroken(work: Coroutine[Any, Any, T]) -> T:
-    """Awaits work that runs to its end even if the caller is cancelled, who then waits for it."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        while not task.done():
-            try:
-                await asyncio.wait([task])
-            except asyncio.CancelledError:
-                continue
-        raise
 
 
 def _failure(reply: LiveReply, reason: str, message: str) -> Outcome:

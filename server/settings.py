@@ -27,6 +27,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True)
 
     database_url: str = "sqlite:///data/conversations.db"
+    database_pool_size: Annotated[int, Field(ge=2, le=1_000)] = 10
+    event_bus_url: str | None = None
     grpc_address: str = "127.0.0.1:50051"
     allow_insecure: bool = False
     tls_cert_file: Path | None = None
@@ -72,6 +74,13 @@ class Settings(BaseSettings):
     def _known_database(cls, value: str) -> str:
         if not value.startswith(("sqlite:///", "postgresql://")):
             raise ValueError("must begin with sqlite:/// or postgresql://")
+        return value
+
+    @field_validator("event_bus_url")
+    @classmethod
+    def _known_bus(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("memory://", "postgresql://")):
+            raise ValueError("must be memory:// or begin with postgresql://")
         return value
 
     @model_validator(mode="after")

@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from server.clock import boottime
+from server.bus import Bus
 from server.database import EVERY_ACCOUNT, Database, DatabaseUnavailable
+from server.live import Feeds
 from server.models import MICROS
 from server.replies import Replies, texts_of
 from server.repository import conversations, leases
@@ -22,6 +23,9 @@ _CHECKPOINT_INTERVAL = 1.0
 _CHECKPOINT_PAUSE = 0.1
 """Seconds between two checkpoints at least, also when replies grow fast."""
 
+_POLL_INTERVAL = 1.0
+_BUS_DOWN_INTERVAL = 0.25
+
 _SCAN_INTERVAL = 1.0
 """Seconds between looks for work that nobody told us of."""
 
@@ -32,8 +36,18 @@ _SCAN_LIMIT = 100
 class Upkeep:
     """The background work of one process."""
 
-    def __init__(self, db: Database, replies: Replies, titles: Titles, settings: Settings) -> None:
+    def __init__(
+        self,
+        db: Database,
+        bus: Bus,
+        feeds: Feeds,
+        replies: Replies,
+        titles: Titles,
+        settings: Settings,
+    ) -> None:
         self._db = db
+        self._bus = bus
+        self._feeds = feeds
         self._replies = replies
         self._titles = titles
         self._ttl = settings.lease_ttl
@@ -42,7 +56,7 @@ class Upkeep:
 
     def start(self) -> None:
         """Begins; also takes up at once what a dead process left."""
-        loops = (self._save, self._renew, self._look_for_work)
+        loops = (self._save, self._renew, self._poll, self._look_for_work)
         self._tasks = [asyncio.create_task(self._forever(loop)) for loop in loops]
 
     async def stop(self) -> None:
@@ -83,30 +97,24 @@ class Upkeep:
 
     async def _renew(self) -> None:
         """One renewal of all leases; an owner whose lease is over gives up by itself."""
-        await asyncio.sleep(self._ttl / 3)
-        owned = [(reply.message_id, reply.epoch) for reply in self._replies.live.values()]
-        deadline = boottime() + self._ttl
-        ttl = int(self._ttl * MICROS)
+        # Without the bus nobody can tell an owner that its reply was cancelled: it looks often.
+        await asyncio.sleep(self._ttl / 3 if self._bus.is_up else _BUS_DOWN_INTERVAL)
         try:
             if self._titles.making:
                 await self._db.write(
-                    EVERY_ACCOUNT, conversations.renew_titles, set(self._titles.making), ttl
+                    EVERY_ACCOUNT,
+                    conversations.renew_titles,
+                    set(self._titles.making),
+                    int(self._ttl * MICROS),
                 )
-            held = await self._db.write(EVERY_ACCOUNT, leases.renew, owned, ttl) if owned else {}
-            for message_id, epoch in owned:
-                reply = self._replies.live.get(message_id)
-                if reply is None or reply.epoch != epoch:
-                    continue
-                if message_id not in held:
-                    self._replies.lose(reply)
-                    continue
-                reply.deadline = deadline
-                if held[message_id] and not reply.is_cancelled:
-                    self._replies.stop(reply)
+            await self._replies.renew()
         finally:
-            for reply in list(self._replies.live.values()):
-                if boottime() >= reply.deadline:
-                    self._replies.lose(reply)
+            self._replies.give_up_expired()
+
+    async def _poll(self) -> None:
+        """Looks for what the bus may have lost."""
+        await asyncio.sleep(_POLL_INTERVAL)
+        await self._feeds.poll()
 
     async def _look_for_work(self) -> None:
         """Takes over replies of dead owners, starts replies that wait, makes owed titles."""
@@ -116,9 +124,7 @@ class Upkeep:
             for row in await self._db.read(
                 EVERY_ACCOUNT, leases.expired, min(replies.room, _SCAN_LIMIT)
             ):
-                await replies.take(
-                    row.account_id, leases.take_over, row.conversation_id, row.id, replies.lease
-                )
+                await replies.take_over(row)
         has_more = await self._start_waiting()
         if not replies.is_draining:
             for account_id, conversation_id in await self._db.read(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from server.catalog import Model
-from server.live import LiveText
+from server.mirrors import LiveText
 from server.models import Message, State
 from server.providers import ProviderError, Providers, TokenUsage
 from server.repository.leases import Outcome
@@ -42,6 +42,10 @@ class LiveReply(LiveText):
     saved: int = 0
     """Code points of this attempt that are stored."""
     finish_reason: str = ""
+    told: int = 0
+    """Code points that other processes were told of over the bus."""
+    wanted_until: float = 0.0
+    """Until when, in loop time, other processes want to be told."""
     is_cancelled: bool = False
     is_lost: bool = False
     generation: asyncio.Task[Outcome] | None = None
@@ -78,7 +82,7 @@ class LiveReply(LiveText):
         self.text = text
         self.pending.clear()
         self.size = len(text.encode())
-        self.saved = len(text)
+        self.saved = self.told = len(text)
 
 
 @dataclass(frozen=True, slots=True)

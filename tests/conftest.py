@@ -1,19 +1,50 @@
-"""What all tests share."""
+"""What all tests share.
+
+A test that takes `colloquy` runs on each kind of fleet: on SQLite and on Postgres, with one server
+and with two that share the database, of which `colloquy.channel` is to the first and
+`colloquy.other` to the second.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests import postgres
 from tests.harness import Caller, Colloquy
+
+FLEETS = ("sqlite", "postgres", "sqlite-2", "postgres-2")
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The URL of a Postgres server."""
+    with postgres.server_url() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: str) -> Iterator[str]:
+    """The name of a database with the present schema, to copy."""
+    with postgres.database(postgres_server) as url:
+        yield url.rpartition("/")[2]
 
 
 @pytest.fixture
-async def colloquy(tmp_path: Path) -> AsyncIterator[Colloquy]:
-    """A server with its provider's double."""
-    async with Colloquy(tmp_path) as running:
+def postgres_url(postgres_server: str, postgres_template: str) -> Iterator[str]:
+    """The URL of a new database with the present schema."""
+    with postgres.database(postgres_server, postgres_template) as url:
+        yield url
+
+
+@pytest.fixture(params=FLEETS)
+async def colloquy(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Colloquy]:
+    """A fleet with its provider's double."""
+    kind, _, replicas = request.param.partition("-")
+    url = request.getfixturevalue("postgres_url") if kind == "postgres" else ""
+    async with Colloquy(tmp_path, url, replicas=int(replicas or 1)) as running:
         yield running
 
 

@@ -13,7 +13,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -28,6 +28,7 @@ from conversation.v1 import resources_pb2 as resources
 
 from server import migrate
 from server.app import App
+from server.bus import MemoryBus
 from server.settings import Settings
 from tests.fakes.provider import Answer, ProviderDouble
 
@@ -171,10 +172,21 @@ class Stream:
 
 
 class Caller:
-    """Somebody with a key, on one server."""
+    """Somebody with a key.
 
-    def __init__(self, channel: grpc.aio.Channel, key: str, account_id: str = "") -> None:
+    Where there are two servers, sends go to the first one, and watches, reads and cancels to the
+    second one, `far`: what is promised has to hold across them.
+    """
+
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        key: str,
+        account_id: str = "",
+        far: grpc.aio.Channel | None = None,
+    ) -> None:
         self.channel = channel
+        self.far = api_grpc.ConversationServiceStub(far or channel)
         self.key = key
         self.account_id = account_id
         self.metadata = (("authorization", f"Bearer {key}"),)
@@ -183,12 +195,13 @@ class Caller:
         self.admin = admin_grpc.AdminServiceStub(channel)
 
     def on(self, channel: grpc.aio.Channel) -> Caller:
-        """The same caller, on another server."""
+        """The same caller, on this server alone."""
         return Caller(channel, self.key, self.account_id)
 
     async def call(self, method: str, request: Any) -> Any:
         """A unary call of ConversationService."""
-        return await getattr(self.conversations, method)(request, metadata=self.metadata)
+        stub = self.conversations if method == "CreateConversation" else self.far
+        return await getattr(stub, method)(request, metadata=self.metadata)
 
     async def create(self, **fields: Any) -> resources.Conversation:
         response = await self.call("CreateConversation", api.CreateConversationRequest(**fields))
@@ -226,7 +239,7 @@ class Caller:
         self, conversation_id: str, token: str = "", transcript: Transcript | None = None
     ) -> Stream:
         request = api.WatchConversationRequest(conversation_id=conversation_id, resume_token=token)
-        call = self.conversations.WatchConversation(request, metadata=self.metadata)
+        call = self.far.WatchConversation(request, metadata=self.metadata)
         return Stream(call, transcript)
 
     async def cancel(self, message_id: str) -> resources.Message:
@@ -237,16 +250,21 @@ class Caller:
 class Colloquy:
     """A server in this process with its provider's double, and what tests do with both.
 
-    `replicas` servers share one database; `app` is the first of them.
+    `replicas` servers share one database; `app` and `channel` are of the first of them, `far` is
+    a channel to the last.
     """
 
-    def __init__(self, folder: Path, database_url: str = "", **settings: Any) -> None:
+    def __init__(
+        self, folder: Path, database_url: str = "", *, replicas: int = 1, **settings: Any
+    ) -> None:
         self.folder = folder
         self.database_url = database_url or f"sqlite:///{folder}/conversations.db"
         self.overrides = settings
         self.provider = ProviderDouble(title_models={"title-model"}, title_answer=TITLE)
-        self.app: App = None  # type: ignore[assignment]
+        self.replicas = replicas
+        self.apps: list[App] = []
         self.channel: grpc.aio.Channel = None  # type: ignore[assignment]
+        self.far: grpc.aio.Channel | None = None
         self._channels: list[grpc.aio.Channel] = []
 
     def settings(self, **more: Any) -> Settings:
@@ -285,10 +303,15 @@ class Colloquy:
         await self.provider.__aexit__(None, None, None)
 
     async def start(self, **settings: Any) -> None:
-        """Starts the server; `channel` is to it."""
-        self.app = App(self.settings(**settings))
-        await self.app.start()
-        self.channel = self.channel_to(f"127.0.0.1:{self.app.port}")
+        """Starts the servers."""
+        bus = None if self.database_url.startswith("postgresql") else MemoryBus()
+        ends = [bus, *(bus.join() for _ in range(self.replicas - 1))] if bus else []
+        for number in range(self.replicas):
+            app = App(self.settings(**settings), ends[number] if ends else None)
+            self.apps.append(app)
+            await app.start()
+        channels = [self.channel_to(f"127.0.0.1:{app.port}") for app in self.apps]
+        self.channel, self.far = channels[0], channels[-1]
 
     def channel_to(self, address: str) -> grpc.aio.Channel:
         channel = grpc.aio.insecure_channel(
@@ -298,8 +321,14 @@ class Colloquy:
         return channel
 
     async def stop(self, grace: float = 5) -> None:
-        """Shuts the server down in good order."""
-        await self.app.stop(grace)
+        """Shuts the servers down in good order."""
+        apps, self.apps = self.apps, []
+        await asyncio.gather(*(app.stop(grace) for app in apps))
+
+    @property
+    def app(self) -> App:
+        """The first server."""
+        return self.apps[0]
 
     async def restart(self, **settings: Any) -> None:
         """Shuts down and starts anew, on the same database."""
@@ -322,7 +351,7 @@ class Colloquy:
     async def key(
         self,
         account_id: str,
-        role: admin_api.ApiKey.Role = admin_api.ApiKey.ROLE_SERVICE,
+        role: admin_api.ApiKey.Role.ValueType = admin_api.ApiKey.ROLE_SERVICE,
         **fields: Any,
     ) -> Caller:
         """A new key of an account."""
@@ -331,7 +360,7 @@ class Colloquy:
             admin_api.CreateApiKeyRequest(account_id=account_id, name="test", role=role, **fields),
             metadata=admin.metadata,
         )
-        return Caller(self.channel, made.secret, account_id)
+        return Caller(self.channel, made.secret, account_id, self.far)
 
 
 class ServerProcess:
@@ -417,6 +446,3 @@ async def settle(condition: Callable[[], Any], patience: float = 10) -> None:
 def words(count: int, **more: Any) -> Answer:
     """An answer of so many words."""
     return Answer(tokens=count, **more)
-
-
-AsyncColloquy = AsyncIterator[Colloquy]

@@ -89,7 +89,7 @@ def insert_new(s: Session, table: type[Base], **values: object) -> bool:
     is_sqlite = s.get_bind().dialect.name == "sqlite"
     insert = sqlite.insert(table) if is_sqlite else postgresql.insert(table)
     statement = insert.values(**values).on_conflict_do_nothing()
-    inserted = s.connection().execute(statement)
+    inserted = s.connection().execute(statement, execution_options={"preserve_rowcount": True})
     return inserted.rowcount == 1
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from server.errors import NotFound
 from server.models import Conversation, Message
 from server.repository import messages
-from server.repository.changes import with_participants
+from server.repository.changes import is_generating, with_participants
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,28 @@ def version(s: Session, conversation_id: str) -> int:
     if found is None:
         raise NotFound("CONVERSATION")
     return found
+
+
+def versions(s: Session, conversation_ids: Collection[str]) -> dict[str, int]:
+    """The latest versions of those of the conversations that exist."""
+    rows = s.execute(
+        select(Conversation.id, Conversation.version).where(Conversation.id.in_(conversation_ids))
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+def generating(
+    s: Session, conversation_ids: Collection[str], known: Mapping[str, tuple[int, int]]
+) -> list[Message]:
+    """The live replies of these conversations that are further than is `known`: attempt and code
+    points, by message."""
+    lengths = s.execute(
+        select(Message.id, Message.attempt, func.length(Message.content)).where(
+            Message.conversation_id.in_(conversation_ids), is_generating
+        )
+    )
+    further = [row[0] for row in lengths if (row[1], row[2]) > known.get(row[0], (0, -1))]
+    return list(s.scalars(select(Message).where(Message.id.in_(further)))) if further else []
 
 
 def snapshot(s: Session, conversation_id: str) -> tuple[Conversation, list[Message]]:

@@ -314,6 +314,11 @@ def _join(s: Session, locked: Locked, author: User, position: int) -> None:
     )
 
 
+def state(s: Session, message_id: str) -> int | None:
+    """How far a message is; None when it is gone."""
+    return s.scalars(select(Message.state).where(Message.id == message_id)).one_or_none()
+
+
 def get(s: Session, message_id: str) -> Message:
     """A message. Raises NotFound."""
     message = s.scalars(select(Message).where(Message.id == message_id)).one_or_none()

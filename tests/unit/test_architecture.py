@@ -29,7 +29,7 @@ ROWS = (
 ONLY = {
     "grpc": {"app", "service", "admin", "attachments", "handlers", "interceptors"},
     "openai": {"providers"},
-    "sqlalchemy": {"database", "repository", "models"},
+    "sqlalchemy": {"database", "migrate", "repository", "models"},
     "alembic": {"migrate"},
 }
 # The distributions of gRPC: the one rule is for all of them.

