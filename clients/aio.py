@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
+import grpc
 from conversation.v1 import attachment_service_pb2 as attachment_pb
 from conversation.v1 import conversation_service_pb2 as pb
 from conversation.v1.admin_service_pb2 import Account, ApiKey
@@ -173,8 +174,10 @@ class AsyncConversationClient(AsyncBase):
             while True:
                 try:
                     return await self._upload(upload)
-                except aio.AioRpcError as error:
+                except grpc.RpcError as error:
                     failure = from_rpc_error(error)
+                if upload.failure is not None:
+                    raise upload.failure
                 wait = retry.wait_after(failure)
                 if not upload.rewind():
                     raise failure
@@ -219,18 +222,19 @@ class AsyncConversationClient(AsyncBase):
         return AsyncReply(self._events(resumption, open_call), resumption)
 
     async def _upload(self, upload: Upload) -> Attachment:
-        call = self._attachments.UploadAttachment(metadata=self._metadata)
+        call = self._uploads.UploadAttachment.future(upload.requests(), metadata=self._metadata)
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+
+        def end(_: object) -> None:
+            loop.call_soon_threadsafe(ended.set)
+
+        call.add_done_callback(end)
         try:
-            try:
-                while (request := await asyncio.to_thread(upload.next)) is not None:
-                    await call.write(request)
-                await call.done_writing()
-            except asyncio.InvalidStateError:
-                pass  # The server ended the call before it had all: its status says why.
-            response = await call
-            return response.attachment
-        finally:
+            await ended.wait()
+        except asyncio.CancelledError:
             call.cancel()
+            raise
+        return call.result().attachment
 
     async def _download(self, attachment_id: str, download: Download) -> Attachment:
         request = attachment_pb.DownloadAttachmentRequest(attachment_id=attachment_id)

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
+import grpc
 from conversation.v1.admin_service_pb2_grpc import AdminServiceStub
 from conversation.v1.attachment_service_pb2_grpc import AttachmentServiceStub
 from conversation.v1.conversation_service_pb2 import ConversationEvent
@@ -71,6 +72,7 @@ class AsyncBase:
         self._timeout, self._patience, self._silence = timeout, patience, silence
         self._timing, self._sleep = timing, sleep
         self._channel: aio.Channel | None = None
+        self._upload_channel: grpc.Channel | None = None
 
     @property
     def address(self) -> str:
@@ -92,21 +94,25 @@ class AsyncBase:
         """End all calls and the connection."""
         if self._channel is not None:
             await self._channel.close()
+        if self._upload_channel is not None:
+            self._upload_channel.close()
 
     @functools.cached_property
     def _stubs(self) -> Stubs:
         # Made when first used: a grpc.aio channel belongs to the event loop that it is made in.
-        options = channels.options(self._endpoint)
-        if self._endpoint.tls is None:
-            self._channel = aio.insecure_channel(self.address, options)
-        else:
-            credentials = channels.credentials(self._endpoint.tls)
-            self._channel = aio.secure_channel(self.address, credentials, options)
+        self._channel = channels.connect_aio(self._endpoint)
         return Stubs(
             ConversationServiceStub(self._channel),
             AttachmentServiceStub(self._channel),
             AdminServiceStub(self._channel),
         )
+
+    @functools.cached_property
+    def _uploads(self) -> AttachmentServiceStub:
+        # grpc.aio loses the status of a call that the server ends while the client writes, such as
+        # a file that is too large (github.com/grpc/grpc/issues/36066); the sync API does not.
+        self._upload_channel = channels.connect(self._endpoint)
+        return AttachmentServiceStub(self._upload_channel)
 
     @property
     def _conversations(self) -> ConversationServiceAsyncStub:
@@ -165,6 +171,10 @@ class AsyncBase:
             finally:
                 # Without this the server's handler would go on, also when the caller breaks off.
                 call.cancel()
+            for piece in resumption.lost(failure):
+                yield piece
+            if resumption.done:
+                return
             await self._sleep(resumption.wait_after(failure))
 
 

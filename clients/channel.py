@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import grpc
+from grpc import aio
 
 from clients.config import Endpoint, Tls
 from clients.errors import ConfigurationError
@@ -35,6 +36,20 @@ def options(endpoint: Endpoint) -> list[tuple[str, str | int]]:
         ("grpc.enable_http_proxy", 0 if endpoint.is_loopback else 1),
         ("grpc.primary_user_agent", "colloquy-client"),
     ]
+
+
+def connect(endpoint: Endpoint) -> grpc.Channel:
+    """Return a channel for the sync API."""
+    if endpoint.tls is None:
+        return grpc.insecure_channel(endpoint.address, options(endpoint))
+    return grpc.secure_channel(endpoint.address, credentials(endpoint.tls), options(endpoint))
+
+
+def connect_aio(endpoint: Endpoint) -> aio.Channel:
+    """Return a channel for asyncio. It belongs to the event loop that runs now."""
+    if endpoint.tls is None:
+        return aio.insecure_channel(endpoint.address, options(endpoint))
+    return aio.secure_channel(endpoint.address, credentials(endpoint.tls), options(endpoint))
 
 
 def credentials(tls: Tls) -> grpc.ChannelCredentials:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -36,6 +37,10 @@ class Upload:
         self._start = self._file.tell() if self._file.seekable() else None
         self._begun = False
         self.failure: OSError | None = None
+        # gRPC's sync API reads ahead in a thread of its own, also of a call that has failed: a
+        # thread of an earlier round must not touch the file any more.
+        self._lock = threading.Lock()
+        self._round = 0
         name = source if isinstance(source, str | Path) else getattr(source, "name", "")
         filename = filename or (Path(name).name if isinstance(name, str | Path) else "")
         self._header = UploadAttachmentRequest.Header(
@@ -51,36 +56,49 @@ class Upload:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._own:
-            self._file.close()
+        with self._lock:
+            self._round += 1
+            if self._own:
+                self._file.close()
 
     def rewind(self) -> bool:
         """Go back to the beginning. Returns whether the file can be sent again."""
         if self._start is None:
             return False
-        self._file.seek(self._start)
-        self._begun = False
+        with self._lock:
+            self._round += 1
+            self._file.seek(self._start)
+            self._begun = False
         return True
 
-    def next(self) -> UploadAttachmentRequest | None:
+    def requests(self) -> Iterator[UploadAttachmentRequest]:
+        """Return an iterator of all requests, for gRPC's sync API, which ends at a `rewind`.
+
+        That API tells nobody why reading them failed: `failure` does.
+        """
+        return self._requests(self._round)
+
+    def _requests(self, current: int) -> Iterator[UploadAttachmentRequest]:
+        while True:
+            with self._lock:
+                if self._round != current:
+                    return
+                try:
+                    request = self._next()
+                except OSError as error:
+                    self.failure = error
+                    raise
+            if request is None:
+                return
+            yield request
+
+    def _next(self) -> UploadAttachmentRequest | None:
         """Return the next request, None after the last."""
         if not self._begun:
             self._begun = True
             return UploadAttachmentRequest(header=self._with_sum())
         chunk = self._file.read(_CHUNK)
         return UploadAttachmentRequest(chunk=chunk) if chunk else None
-
-    def requests(self) -> Iterator[UploadAttachmentRequest]:
-        """Yield all requests, for gRPC's sync API.
-
-        It reads them in a thread of its own and tells nobody why that failed: `failure` does.
-        """
-        try:
-            while (request := self.next()) is not None:
-                yield request
-        except OSError as error:
-            self.failure = error
-            raise
 
     def _with_sum(self) -> UploadAttachmentRequest.Header:
         """Return the header, with the checksum when the file can be read twice."""

@@ -1,8 +1,8 @@
 """What to do when a stream breaks: the decisions, for both clients, without a network.
 
 A client does what a resumption says: it opens the call that `token` names, gives every event to
-`receive`, yields what comes back, and ends when `done`. When the call ends before that, it waits as
-long as `wait_after` says and opens the next one.
+`receive`, yields what comes back, and ends when `done`. When the call ends before that, it tells
+`lost`, waits as long as `wait_after` says and opens the next one.
 
                  ┌────────── broke ──────────┐          ┌──── broke ─────┐
                  ▼                           │          ▼                │
@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from conversation.v1.conversation_service_pb2 import ConversationEvent
 from conversation.v1.resources_pb2 import Message
 
-from clients.errors import ColloquyError, DeadlineExceeded, Unavailable
+from clients.errors import ColloquyError, DeadlineExceeded, NotFound, Unavailable
 from clients.follow import is_final
 from clients.join import Joiner
 from clients.retry import Retry
@@ -35,6 +35,8 @@ class Resumption(ABC):
 
     def __init__(self, joiner: Joiner, retry: Retry, silence: float = SILENCE) -> None:
         self.done = False
+        # Whether a call went so far that the server knows the conversation.
+        self._heard = False
         self._joiner = joiner
         self._retry = retry
         self._silence = silence
@@ -67,6 +69,17 @@ class Resumption(ABC):
         """Return what it means that a call ended with OK before all was said."""
         return Unavailable("the stream ended too early")
 
+    def lost(self, failure: ColloquyError) -> list[ConversationEvent]:
+        """Take the end of a call and return what to tell the caller.
+
+        A conversation that was there and is no more was deleted while nobody listened.
+        """
+        if self._heard and isinstance(failure, NotFound):
+            self.done = True
+            deleted = ConversationEvent.Deleted()
+            return [ConversationEvent(resume_token=self._joiner.token, deleted=deleted)]
+        return []
+
     def wait_after(self, failure: ColloquyError) -> float:
         """Return the seconds to wait before the next call. Raises `failure` when it is no use."""
         return self._retry.wait_after(failure)
@@ -96,6 +109,7 @@ class ReplyResumption(Resumption):
         """Return what of an event belongs to the prompt or its reply, and is new."""
         if event.HasField("accepted"):
             self._retry.persist()
+            self._heard = True
             self.prompt, self.reply = event.accepted.message, event.accepted.reply
         if self.reply is None:
             return []
@@ -142,6 +156,7 @@ class WatchResumption(Resumption):
     def receive(self, event: ConversationEvent) -> list[ConversationEvent]:
         """Return what of an event is new."""
         self._retry.persist()
+        self._heard = True
         pieces = self._joiner.join(event)
         self.done = event.HasField("deleted")
         if pieces or event.HasField("heartbeat"):

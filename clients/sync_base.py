@@ -66,7 +66,7 @@ class SyncBase:
         self._metadata = channels.metadata(self._endpoint)
         self._timeout, self._patience, self._silence = timeout, patience, silence
         self._timing, self._sleep = timing, sleep
-        self._channel = channel or self._connect()
+        self._channel = channel or channels.connect(self._endpoint)
         self._stubs = Stubs(
             ConversationServiceStub(self._channel),
             AttachmentServiceStub(self._channel),
@@ -92,13 +92,6 @@ class SyncBase:
     def close(self) -> None:
         """End all calls and the connection."""
         self._channel.close()
-
-    def _connect(self) -> grpc.Channel:
-        options = channels.options(self._endpoint)
-        if self._endpoint.tls is None:
-            return grpc.insecure_channel(self.address, options)
-        credentials = channels.credentials(self._endpoint.tls)
-        return grpc.secure_channel(self.address, credentials, options)
 
     def _retry(self, timeout: float | None) -> Retry:
         return Retry(patience=self._patience, timeout=timeout, timing=self._timing)
@@ -150,6 +143,9 @@ class SyncBase:
             finally:
                 # Without this the server's handler would go on, also when the caller breaks off.
                 call.cancel()
+            yield from resumption.lost(failure)
+            if resumption.done:
+                return
             self._sleep(resumption.wait_after(failure))
 
 

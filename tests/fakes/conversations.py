@@ -51,7 +51,7 @@ class Room:
     conversation: Conversation
     messages: dict[str, Message] = field(default_factory=dict)
     log: list[ConversationEvent] = field(default_factory=list)
-    requests: dict[str, tuple[pb.SendMessageRequest | None, str, str]] = field(default_factory=dict)
+    requests: dict[str, tuple[pb.SendMessageRequest | None, str]] = field(default_factory=dict)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     deleted: bool = False
 
@@ -155,11 +155,12 @@ class FakeConversations(Door, conversation_grpc.ConversationServiceServicer):
         await self.enter(request, context, stream=True)
         room = await self._room(request.conversation_id, context)
         if request.request_id in room.requests:
-            before, prompt_id, reply_id = room.requests[request.request_id]
+            before, reply_id = room.requests[request.request_id]
             if before != request:
                 await refuse(
                     context, grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED", "used before"
                 )
+            accepted = self._accepted(room, room.messages[reply_id])
         else:
             prompt = Message(
                 id=new_id(),
@@ -172,10 +173,10 @@ class FakeConversations(Door, conversation_grpc.ConversationServiceServicer):
             )
             room.messages[prompt.id] = prompt
             await self._tell(room, message=prompt)
-            prompt_id, reply_id = prompt.id, await self._begin(room, prompt)
+            accepted = await self._begin(room, prompt)
             if request.request_id:
-                room.requests[request.request_id] = (request, prompt_id, reply_id)
-        async for event in self._stream(context, self._reply_events(room, prompt_id, reply_id)):
+                room.requests[request.request_id] = (request, accepted.accepted.reply.id)
+        async for event in self._stream(context, self._reply_events(room, accepted)):
             yield pb.SendMessageResponse(event=event)
 
     async def RegenerateReply(
@@ -185,13 +186,13 @@ class FakeConversations(Door, conversation_grpc.ConversationServiceServicer):
         room, old = await self._message(request.message_id, context)
         prompt = room.messages[old.reply_to]
         if request.request_id in room.requests:
-            _, prompt_id, reply_id = room.requests[request.request_id]
+            accepted = self._accepted(room, room.messages[room.requests[request.request_id][1]])
         else:
             old.superseded = True
             await self._tell(room, message=old)
-            prompt_id, reply_id = prompt.id, await self._begin(room, prompt)
-            room.requests[request.request_id] = (None, prompt_id, reply_id)
-        async for event in self._stream(context, self._reply_events(room, prompt_id, reply_id)):
+            accepted = await self._begin(room, prompt)
+            room.requests[request.request_id] = (None, accepted.accepted.reply.id)
+        async for event in self._stream(context, self._reply_events(room, accepted)):
             yield pb.RegenerateReplyResponse(event=event)
 
     async def WatchConversation(
@@ -211,7 +212,7 @@ class FakeConversations(Door, conversation_grpc.ConversationServiceServicer):
             room = await self._room(request.conversation_id, context)
             if request.request_id not in room.requests:
                 return pb.CancelReplyResponse()
-            message_id = room.requests[request.request_id][2]
+            message_id = room.requests[request.request_id][1]
         room, reply = await self._message(message_id, context)
         if reply.state == Message.STATE_GENERATING:
             reply.state = Message.STATE_CANCELLED
@@ -270,7 +271,7 @@ class FakeConversations(Door, conversation_grpc.ConversationServiceServicer):
             context, grpc.StatusCode.NOT_FOUND, "MESSAGE_NOT_FOUND", "there is no such message"
         )
 
-    async def _begin(self, room: Room, prompt: Message) -> str:
+    async def _begin(self, room: Room, prompt: Message) -> ConversationEvent:
         script = self.scripts.popleft() if self.scripts else say("You said: ", prompt.content)
         reply = Message(
             id=new_id(),
@@ -283,10 +284,16 @@ class FakeConversations(Door, conversation_grpc.ConversationServiceServicer):
         )
         room.messages[reply.id] = reply
         await self._tell(room, message=reply)
+        accepted = self._accepted(room, reply)
         task = asyncio.create_task(self._write(room, reply, script))
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
-        return reply.id
+        return accepted
+
+    def _accepted(self, room: Room, reply: Message) -> ConversationEvent:
+        """A reply as it stands now, and the place in the log from which it goes on."""
+        accepted = ConversationEvent.Accepted(message=room.messages[reply.reply_to], reply=reply)
+        return ConversationEvent(resume_token=str(len(room.log)), accepted=accepted)
 
     async def _write(self, room: Room, reply: Message, script: Script) -> None:
         written = 0
@@ -328,18 +335,17 @@ class FakeConversations(Door, conversation_grpc.ConversationServiceServicer):
             yield room.log[index]
 
     async def _reply_events(
-        self, room: Room, prompt_id: str, reply_id: str
+        self, room: Room, accepted: ConversationEvent
     ) -> AsyncIterator[ConversationEvent]:
-        reply, start = room.messages[reply_id], len(room.log)
-        accepted = ConversationEvent.Accepted(message=room.messages[prompt_id], reply=reply)
-        yield ConversationEvent(resume_token=str(start), accepted=accepted)
+        yield accepted
+        reply = accepted.accepted.reply
         if reply.state != Message.STATE_GENERATING:
-            yield ConversationEvent(resume_token=str(start), message=reply)
+            yield ConversationEvent(resume_token=accepted.resume_token, message=reply)
             return
-        async for event in self._log(room, start):
-            if event.delta.message_id == reply_id or event.message.id == reply_id:
+        async for event in self._log(room, int(accepted.resume_token)):
+            if reply.id in (event.delta.message_id, event.message.id):
                 yield event
-            if event.message.id == reply_id and event.message.state != Message.STATE_GENERATING:
+            if event.message.id == reply.id and event.message.state != Message.STATE_GENERATING:
                 return
 
     async def _watch_events(self, room: Room, token: str) -> AsyncIterator[ConversationEvent]:

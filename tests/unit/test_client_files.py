@@ -71,6 +71,21 @@ def test_a_file_that_breaks_while_it_is_read_is_remembered() -> None:
         assert str(upload.failure) == "disk"
 
 
+def test_whoever_reads_a_round_that_is_over_gets_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "data.bin"
+    path.write_bytes(BODY)
+    with Upload(path) as upload:
+        late = upload.requests()
+        next(late)
+        upload.rewind()
+        again = upload.requests()
+        assert next(again).HasField("header")
+        assert list(late) == []
+        assert b"".join(request.chunk for request in again) == BODY
+        after = upload.requests()
+    assert list(after) == []
+
+
 def known(body: bytes = BODY) -> DownloadAttachmentResponse:
     digest = hashlib.sha256(body).hexdigest()
     attachment = Attachment(filename="data.bin", byte_size=len(body), sha256=digest)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from conversation.v1.conversation_service_pb2 import ConversationEvent
 from conversation.v1.resources_pb2 import Conversation, Message, Rating
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clients import Transcript
@@ -44,6 +44,7 @@ def stream_from(
     return told_now + events[now:]
 
 
+@settings(deadline=None)
 @given(attempts_of_pieces, states, st.data())
 def test_each_piece_comes_once_however_the_streams_break(
     attempts: list[list[str]], state: Message.State.ValueType, data: st.DataObject
@@ -63,6 +64,7 @@ def test_each_piece_comes_once_however_the_streams_break(
     assert reader.text == "".join(attempts[-1]) == reader.finals[0].content
 
 
+@settings(deadline=None)
 @given(attempts_of_pieces, st.data())
 def test_whoever_resumes_from_any_piece_is_told_the_rest(
     attempts: list[list[str]], data: st.DataObject

@@ -106,10 +106,25 @@ def test_it_ends_when_the_conversation_is_deleted(following: ReplyResumption) ->
     assert following.done
 
 
-def test_a_conversation_that_is_gone_is_an_error(following: ReplyResumption) -> None:
+def test_a_conversation_that_never_was_is_an_error(following: ReplyResumption) -> None:
+    watching = WatchResumption("7", retry())
+    for resumption in (following, watching):
+        assert resumption.lost(NotFound("gone")) == []
+        assert not resumption.done
+        with pytest.raises(NotFound):
+            resumption.wait_after(NotFound("gone"))
+
+
+def test_a_conversation_that_was_deleted_while_nobody_listened(following: ReplyResumption) -> None:
+    watching = WatchResumption("7", retry())
     following.receive(accepted("1"))
-    with pytest.raises(NotFound):
-        following.wait_after(NotFound("gone"))
+    watching.receive(heartbeat("8"))
+    for resumption in (following, watching):
+        assert resumption.lost(Unavailable("gone")) == []
+        (event,) = resumption.lost(NotFound("gone"))
+        assert event.HasField("deleted")
+        assert event.resume_token == resumption.token
+        assert resumption.done
 
 
 def test_an_end_without_a_final_message_is_a_break(following: ReplyResumption) -> None:
