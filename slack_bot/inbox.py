@@ -1,0 +1,123 @@
+"""The inbox: what was asked for, stored before Slack is told that it came.
+
+Functions of a Session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from slack_bot.models import Kind, Request, State
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request as it comes in."""
+
+    team_id: str
+    channel_id: str
+    ts: str
+    thread_ts: str
+    external_id: str
+    user_id: str
+    received_at: float
+    kind: Kind = Kind.MESSAGE
+    is_direct: bool = False
+    text: str = ""
+    files: list[dict[str, Any]] = field(default_factory=list)
+    target_reply_id: str = ""
+
+
+def store(s: Session, asked: Asked) -> bool:
+    """Store a request. Returns False when it was stored before, by whichever delivery."""
+    values = {
+        "state": State.NEW,
+        "is_stopped": False,
+        "attachment_ids": [],
+        "author": {},
+        "notes": [],
+        "conversation_id": "",
+        "reply_id": "",
+        **{name: getattr(asked, name) for name in Asked.__slots__},
+    }
+    dialect = postgresql if s.get_bind().dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(Request).values(values).on_conflict_do_nothing()
+    return bool(s.scalars(statement.returning(Request.id)).first())
+
+
+def is_engaged(s: Session, team_id: str, external_id: str) -> bool:
+    """Whether the bot was asked anything in a conversation."""
+    found = select(Request.id).where(Request.team_id == team_id, Request.external_id == external_id)
+    return s.scalars(found.limit(1)).first() is not None
+
+
+def unfinished(s: Session, team_id: str, but: Iterable[int], limit: int) -> list[Request]:
+    """Return requests that are not done, in the order of their messages, without those in `but`."""
+    found = (
+        select(Request)
+        .where(Request.team_id == team_id, Request.state != State.DONE)
+        .order_by(Request.ts, Request.id)
+    )
+    left_out = set(but)
+    return [row for row in s.scalars(found.limit(limit + len(left_out))) if row.id not in left_out][
+        :limit
+    ]
+
+
+def unfinished_in(s: Session, team_id: str, channel_id: str, thread_ts: str) -> list[Request]:
+    """Return requests of a place that are not done, oldest first."""
+    found = select(Request).where(
+        Request.team_id == team_id,
+        Request.channel_id == channel_id,
+        Request.thread_ts == thread_ts,
+        Request.state != State.DONE,
+    )
+    return list(s.scalars(found.order_by(Request.id)))
+
+
+def get(s: Session, team_id: str, row_id: int) -> Request | None:
+    """Return a request of this workspace."""
+    found = select(Request).where(Request.team_id == team_id, Request.id == row_id)
+    return s.scalars(found).one_or_none()
+
+
+def by_ts(s: Session, team_id: str, channel_id: str, ts: str) -> Request | None:
+    """Return the request that a message made."""
+    found = select(Request).where(
+        Request.team_id == team_id, Request.channel_id == channel_id, Request.ts == ts
+    )
+    return s.scalars(found).one_or_none()
+
+
+def change(s: Session, /, row_id: int, **values: Any) -> None:
+    """Change fields of a request."""
+    s.execute(update(Request).where(Request.id == row_id).values(**values))
+
+
+def stop(s: Session, team_id: str, row_id: int) -> Request | None:
+    """Note that a request is to be stopped. Returns it, or None when it is done or not there."""
+    row = get(s, team_id, row_id)
+    if row is None or row.state == State.DONE:
+        return None
+    row.is_stopped = True
+    return row
+
+
+def forget_workspace(s: Session, team_id: str) -> None:
+    """Delete all requests of a workspace, and what was posted for them is no longer known."""
+    s.execute(delete(Request).where(Request.team_id == team_id))
+
+
+def forget_before(s: Session, moment: float) -> None:
+    """Delete the words of requests that are done and came before; who asked and where stays."""
+    s.execute(
+        update(Request)
+        .where(Request.state == State.DONE, Request.received_at < moment, Request.text != "")
+        .values(text="", content="", files=[])
+    )

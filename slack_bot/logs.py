@@ -1,0 +1,57 @@
+"""Logging: one structured line an event, on standard error. No token ever gets into a line."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from typing import Any, Literal
+
+import structlog
+
+# Slack's tokens (xoxb-, xoxe.xoxp-, xapp- …), the server's keys, and what follows "Bearer".
+_SECRETS = re.compile(r"xox[a-z][-.][\w.-]+|xapp-[\w-]+|colloquy_[\w-]+|(?<=Bearer )\S+")
+_HIDDEN = "[hidden]"
+
+
+def hide(text: str) -> str:
+    """Return a text without the secrets that can be known by their form."""
+    return _SECRETS.sub(_HIDDEN, text)
+
+
+def configure(log_format: Literal["console", "json"] | None) -> None:
+    """Set logging up for the process; without a format, `console` on a terminal, else `json`."""
+    is_console = log_format == "console" or (log_format is None and sys.stderr.isatty())
+    final: list[structlog.types.Processor] = (
+        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()), _hide_in_line]
+        if is_console
+        else [
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+            _hide_in_line,
+        ]
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *final,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    # Bolt and Slack's SDK log through the standard library.
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_HidingFormatter("%(name)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+
+
+class _HidingFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return hide(super().format(record))
+
+
+def _hide_in_line(_logger: Any, _method: str, line: Any) -> Any:
+    return hide(line)

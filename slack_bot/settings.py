@@ -1,0 +1,119 @@
+"""Every setting of the Slack bot, read from the environment and `.env` in this one place."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class SettingsError(Exception):
+    """A setting is wrong; the message is one line for people."""
+
+
+class Settings(BaseSettings):
+    """Field names in capitals are the names of the environment variables; times are in seconds."""
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True)
+
+    slack_bot_token: str | None = Field(default=None, repr=False)
+    slack_app_token: str | None = Field(default=None, repr=False)
+    slack_signing_secret: str | None = Field(default=None, repr=False)
+    slack_client_id: str | None = None
+    slack_client_secret: str | None = Field(default=None, repr=False)
+    slack_api_url: str = "https://slack.com/api/"
+    slack_database_url: str = "sqlite:///data/slack.db"
+    slack_encryption_key: str | None = Field(default=None, repr=False)
+    slack_http_address: str = "127.0.0.1:3000"
+    slack_native_streaming: bool = False
+    slack_lease_ttl: Annotated[float, Field(gt=0, le=3_600)] = 10
+    conversation_address: str | None = None
+    conversation_api_key: str | None = Field(default=None, repr=False)
+    admin_api_key: str | None = Field(default=None, repr=False)
+    log_format: Literal["console", "json"] | None = None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _empty_means_unset(cls, value: object, info: Any) -> object:
+        """`NAME=` in a file or in compose means that the default holds."""
+        return cls.model_fields[info.field_name].get_default() if value == "" else value
+
+    @field_validator("slack_api_url")
+    @classmethod
+    def _ends_with_a_slash(cls, value: str) -> str:
+        return value if value.endswith("/") else f"{value}/"
+
+    @field_validator("slack_database_url")
+    @classmethod
+    def _known_database(cls, value: str) -> str:
+        if not value.startswith(("sqlite:///", "postgresql://")):
+            raise ValueError("must begin with sqlite:/// or postgresql://")
+        return value
+
+    @field_validator("slack_http_address")
+    @classmethod
+    def _host_and_port(cls, value: str) -> str:
+        host, colon, port = value.rpartition(":")
+        if not (host and colon and port.isdigit() and int(port) < 65_536):
+            raise ValueError("must be HOST:PORT, like 127.0.0.1:3000")
+        return value
+
+    @model_validator(mode="after")
+    def _says_how_to_reach_slack(self) -> Settings:
+        if bool(self.slack_client_id) != bool(self.slack_client_secret):
+            raise ValueError("SLACK_CLIENT_ID and SLACK_CLIENT_SECRET go together")
+        if self.is_oauth and self.slack_bot_token:
+            raise ValueError(
+                "SLACK_BOT_TOKEN is for one workspace, SLACK_CLIENT_ID for many: set one of them"
+            )
+        if not (self.is_oauth or self.slack_bot_token):
+            raise ValueError(
+                "SLACK_BOT_TOKEN is missing: see config/slack_manifest.yml for how to get it"
+            )
+        if self.is_http and not self.slack_signing_secret:
+            raise ValueError(
+                "SLACK_SIGNING_SECRET is missing (or, for one workspace without a public address,"
+                " SLACK_APP_TOKEN)"
+            )
+        if self.is_oauth and not self.slack_encryption_key:
+            raise ValueError(
+                "SLACK_ENCRYPTION_KEY is missing: workspaces' tokens are not kept in the clear."
+                ' Make one: python -c "from cryptography.fernet import Fernet;'
+                ' print(Fernet.generate_key().decode())"'
+            )
+        if self.is_oauth and not self.admin_api_key:
+            raise ValueError("ADMIN_API_KEY is missing: each workspace gets an account of its own")
+        return self
+
+    @property
+    def is_oauth(self) -> bool:
+        """Whether any workspace may install the app."""
+        return bool(self.slack_client_id)
+
+    @property
+    def is_http(self) -> bool:
+        """Whether Slack calls: for events, or for the pages of an installation."""
+        return self.is_oauth or not self.slack_app_token
+
+    @property
+    def http_address(self) -> tuple[str, int]:
+        """Host and port to listen on."""
+        host, _, port = self.slack_http_address.rpartition(":")
+        return host.strip("[]"), int(port)
+
+
+def load() -> Settings:
+    """Read the settings.
+
+    Raises SettingsError with one line that names each wrong variable.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = []
+        for problem in error.errors(include_url=False, include_context=False, include_input=False):
+            name = ".".join(str(part) for part in problem["loc"]).upper()
+            what = problem["msg"].removeprefix("Value error, ")
+            problems.append(f"{name}: {what}" if name else what)
+        raise SettingsError("; ".join(problems)) from None

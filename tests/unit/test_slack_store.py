@@ -1,0 +1,147 @@
+"""The bot's tables: what is stored once, who holds a lease, and that migrations make the tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, inspect
+
+from slack_bot import choices, inbox, leases, outbox
+from slack_bot.database import Database, migrate
+from slack_bot.inbox import Asked
+from slack_bot.models import Base, State
+from slack_bot.settings import Settings, SettingsError, load
+
+
+@pytest.fixture
+async def db(tmp_path: Path) -> Database:
+    url = f"sqlite:///{tmp_path}/folder/slack.db"
+    migrate(url)
+    migrate(url)
+    return Database(url)
+
+
+def asked(ts: str = "1.0", **more: object) -> Asked:
+    values = {"thread_ts": ts, "external_id": f"slack:T1:C1:{ts}", "user_id": "U1", **more}
+    return Asked(team_id="T1", channel_id="C1", ts=ts, received_at=1.0, **values)  # type: ignore[arg-type]
+
+
+async def test_a_request_is_stored_once(db: Database) -> None:
+    assert await db.run(inbox.store, asked(text="first"))
+    assert not await db.run(inbox.store, asked(text="again"))
+    (row,) = await db.run(inbox.unfinished, "T1", (), 10)
+    assert (row.text, row.state, row.content) == ("first", State.NEW, None)
+    assert await db.run(inbox.is_engaged, "T1", "slack:T1:C1:1.0")
+    assert not await db.run(inbox.is_engaged, "T2", "slack:T1:C1:1.0")
+    await db.close()
+
+
+async def test_work_is_what_is_not_done(db: Database) -> None:
+    for ts in ("1.0", "2.0", "3.0"):
+        await db.run(inbox.store, asked(ts))
+    first, second, third = await db.run(inbox.unfinished, "T1", (), 10)
+    await db.run(inbox.change, second.id, state=State.DONE)
+    rows = await db.run(inbox.unfinished, "T1", {first.id}, 10)
+    assert [row.id for row in rows] == [third.id]
+    assert await db.run(inbox.stop, "T1", second.id) is None
+    assert await db.run(inbox.stop, "T2", third.id) is None
+    assert await db.run(inbox.stop, "T1", third.id) is not None
+    await db.close()
+
+
+async def test_a_post_is_intended_once_and_then_recorded(db: Database) -> None:
+    await db.run(inbox.store, asked())
+    (row,) = await db.run(inbox.unfinished, "T1", (), 10)
+    await db.run(outbox.intend, row.id, 0)
+    await db.run(outbox.record, row.id, 0, ts="5.0", shown="x")
+    await db.run(outbox.intend, row.id, 0)
+    (post,) = await db.run(outbox.posts, row.id)
+    assert (post.number, post.ts, post.shown) == (0, "5.0", "x")
+    found = await db.run(outbox.request_of, "T1", "C1", "5.0")
+    assert found is not None
+    assert found.id == row.id
+    assert await db.run(outbox.known_ts, "T1", "C1", ["5.0", "6.0"]) == {"5.0"}
+    await db.close()
+
+
+async def test_a_lease_has_one_holder_until_it_ends(db: Database) -> None:
+    assert await db.run(leases.take, "T1", "a", 100, 10)
+    assert not await db.run(leases.take, "T1", "b", 105, 10)
+    assert await db.run(leases.take, "T1", "a", 105, 10)
+    assert not await db.run(leases.take, "T1", "b", 114, 10)
+    assert await db.run(leases.take, "T1", "b", 115, 10)
+    assert not await db.run(leases.take, "T1", "a", 116, 10)
+    await db.run(leases.give_back, "T1", "a")
+    assert not await db.run(leases.take, "T1", "a", 116, 10)
+    await db.run(leases.give_back, "T1", "b")
+    assert await db.run(leases.take, "T1", "a", 116, 10)
+    await db.close()
+
+
+async def test_choices_are_kept(db: Database) -> None:
+    await db.run(choices.choose, "T1", "C1", answers_all=True)
+    await db.run(choices.choose, "T1", "C1", chapter=2)
+    held = await db.run(choices.of_channel, "T1", "C1")
+    assert (held.answers_all, held.chapter, held.model) == (True, 2, "")
+    await db.run(choices.choose_model, "T1", "U1", "m")
+    await db.run(choices.choose_model, "T1", "U1", "n")
+    assert await db.run(choices.model_of, "T1", "U1") == "n"
+    assert await db.run(choices.model_of, "T2", "U1") == ""
+    await db.close()
+
+
+def test_migrations_make_the_tables_of_the_models(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/slack.db"
+    migrate(url)
+    engine = create_engine(url)
+    found = inspect(engine)
+    for table in Base.metadata.sorted_tables:
+        there = {
+            column["name"]: (column["nullable"], str(column["type"]))
+            for column in found.get_columns(table.name)
+        }
+        wanted = {
+            column.name: (column.nullable, str(column.type.compile(engine.dialect)))
+            for column in table.columns
+        }
+        assert there == wanted
+        assert {index["name"] for index in found.get_indexes(table.name)} == {
+            index.name for index in table.indexes
+        }
+    engine.dispose()
+
+
+BASE = {"slack_bot_token": "xoxb-1", "slack_app_token": "xapp-1"}
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({}, "SLACK_BOT_TOKEN"),
+        ({"SLACK_BOT_TOKEN": "xoxb-1"}, "SLACK_SIGNING_SECRET"),
+        ({"SLACK_CLIENT_ID": "1"}, "SLACK_CLIENT_SECRET"),
+        (
+            {"SLACK_CLIENT_ID": "1", "SLACK_CLIENT_SECRET": "s", "SLACK_SIGNING_SECRET": "s"},
+            "SLACK_ENCRYPTION_KEY",
+        ),
+        ({"SLACK_BOT_TOKEN": "t", "SLACK_APP_TOKEN": "t", "SLACK_HTTP_ADDRESS": "x"}, "HTTP"),
+    ],
+)
+def test_a_wrong_setting_is_named_in_one_line(
+    given: dict[str, str], named: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=named) as caught:
+        load()
+    assert "\n" not in str(caught.value)
+
+
+def test_secrets_are_not_in_the_repr() -> None:
+    settings = Settings(**BASE)  # type: ignore[arg-type]
+    assert "xoxb" not in repr(settings)
+    assert not settings.is_http
