@@ -200,6 +200,10 @@ class Feeds:
 
     async def open(self, account_id: str, conversation_id: str) -> Feed:
         """The feed of a conversation, to be given back with `close`. Raises NotFound."""
+        known = self._feeds.get(conversation_id)
+        if known is None or known.account_id != account_id:
+            # Whoever asks for what is not theirs gets no feed: it would take the owner's place.
+            await self._db.read(account_id, feed_reads.version, conversation_id)
         feed = self._open(account_id, conversation_id)
         if feed.version == _UNKNOWN:
             try:
@@ -219,7 +223,7 @@ class Feeds:
 
     def _open(self, account_id: str, conversation_id: str) -> Feed:
         feed = self._feeds.get(conversation_id)
-        if feed is None or feed.account_id != account_id:
+        if feed is None:
             feed = self._feeds[conversation_id] = Feed(self, account_id, conversation_id)
             feed.broken = self._closing
         feed.watchers += 1
