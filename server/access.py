@@ -38,6 +38,7 @@ class Principal:
     key_id: str = ""
     role: KeyRole = KeyRole.SERVICE
     user_id: str = ""
+    user_external_id: str = ""
     is_platform: bool = False
 
     def author(self, asked: Author) -> Author:
@@ -47,7 +48,8 @@ class Principal:
         """
         if self.role == KeyRole.SERVICE:
             return asked
-        if asked.id not in ("", self.user_id) or asked.external_id:
+        is_other = asked.id not in ("", self.user_id)
+        if is_other or asked.external_id not in ("", self.user_external_id):
             raise PermissionDenied(
                 "A member's key speaks as its own user: leave `author` out, or use a service's key."
             )
@@ -189,7 +191,10 @@ class AccessControl:
             return current
         if len(self._known) >= _CACHED:
             self._forget_idle()
-        caller = Principal(key.account_id, key.id, KeyRole(key.role), key.user_id)
+        user = key.user
+        caller = Principal(
+            key.account_id, key.id, KeyRole(key.role), user.id, user.external_id or ""
+        )
         bucket = _Bucket(float(self._rate), time.monotonic())
         known = self._known[digest] = _Known(caller, until, bucket)
         return known
