@@ -198,6 +198,10 @@ class Caller:
         """The same caller, on this server alone."""
         return Caller(channel, self.key, self.account_id)
 
+    def at(self, colloquy: Colloquy) -> Caller:
+        """The same caller, after the servers were started again."""
+        return Caller(colloquy.channel, self.key, self.account_id, colloquy.far)
+
     async def call(self, method: str, request: Any) -> Any:
         """A unary call of ConversationService."""
         stub = self.conversations if method == "CreateConversation" else self.far
@@ -331,7 +335,7 @@ class Colloquy:
         return self.apps[0]
 
     async def restart(self, **settings: Any) -> None:
-        """Shuts down and starts anew, on the same database."""
+        """Shuts down and starts anew, on the same database; callers go on with `at`."""
         await self.stop()
         await self.start(**settings)
 

@@ -18,6 +18,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from tests.fakes.provider import Answer
+from tests.fleets import ALONE, ANY
 from tests.harness import Caller, Colloquy
 from tests.statuses import read, refused
 
@@ -74,6 +75,7 @@ BAD_SENDS: dict[str, tuple[dict[str, Any], str, str]] = {
 }
 
 
+@ANY
 async def test_a_bad_send_names_the_field_and_changes_nothing(
     colloquy: Colloquy, alice: Caller
 ) -> None:
@@ -93,6 +95,7 @@ async def test_a_bad_send_names_the_field_and_changes_nothing(
     assert len(colloquy.provider.reply_requests) == 1
 
 
+@ANY
 async def test_content_of_exactly_one_mib_is_taken(colloquy: Colloquy, alice: Caller) -> None:
     conversation = await alice.create(title="Long")
     # The window of the test model is 128,000 tokens: a message of 1 MiB of UTF-8 is over it.
@@ -102,6 +105,7 @@ async def test_content_of_exactly_one_mib_is_taken(colloquy: Colloquy, alice: Ca
     assert (await alice.send(conversation.id, "é" * 200_000).reply()).state == 3
 
 
+@ANY
 async def test_a_message_over_the_models_window_is_refused_before_any_call(
     colloquy: Colloquy, alice: Caller
 ) -> None:
@@ -114,6 +118,7 @@ async def test_a_message_over_the_models_window_is_refused_before_any_call(
     assert colloquy.provider.requests == []
 
 
+@ANY
 async def test_a_reply_cannot_be_made_again_by_a_model_whose_window_is_too_small(
     colloquy: Colloquy, alice: Caller
 ) -> None:
@@ -126,6 +131,7 @@ async def test_a_reply_cannot_be_made_again_by_a_model_whose_window_is_too_small
     assert len(colloquy.provider.reply_requests) == 1
 
 
+@ANY
 @pytest.mark.parametrize(
     ("model", "reason"),
     [("no-such-model", "MODEL_UNKNOWN"), ("keyless-model", "MODEL_UNAVAILABLE")],
@@ -268,6 +274,7 @@ BAD_CALLS: dict[str, tuple[str, Callable[[Ids], Any], str]] = {
 }
 
 
+@ANY
 async def test_a_bad_call_names_the_field_and_changes_nothing(
     colloquy: Colloquy, alice: Caller
 ) -> None:
@@ -286,6 +293,7 @@ async def test_a_bad_call_names_the_field_and_changes_nothing(
     assert await everything(colloquy, alice) == before
 
 
+@ANY
 async def test_only_a_reply_can_be_made_again(colloquy: Colloquy, alice: Caller) -> None:
     conversation = await alice.create(title="Kept")
     stream = alice.send(conversation.id)
@@ -296,6 +304,7 @@ async def test_only_a_reply_can_be_made_again(colloquy: Colloquy, alice: Caller)
     assert await everything(colloquy, alice) == before
 
 
+@ANY
 async def test_all_bad_fields_are_named_at_once(alice: Caller) -> None:
     refusal = await refused(alice.send("x", "", request_id="r" * 200))
     assert set(refusal.fields) == {"conversation_id", "content", "request_id"}
@@ -320,6 +329,7 @@ BAD_PAGE_TOKENS = (
 )
 
 
+@ALONE
 async def test_a_page_token_that_is_none_is_refused(colloquy: Colloquy, alice: Caller) -> None:
     conversation = await alice.create()
     admin = colloquy.admin
@@ -346,6 +356,7 @@ async def test_a_page_token_that_is_none_is_refused(colloquy: Colloquy, alice: C
             assert list(refusal.fields) == ["page_token"]
 
 
+@ANY
 async def test_a_huge_page_size_is_taken_as_200(alice: Caller) -> None:
     for number in range(3):
         await alice.create(title=f"Number {number}")
@@ -356,6 +367,7 @@ async def test_a_huge_page_size_is_taken_as_200(alice: Caller) -> None:
     assert page.next_page_token == ""
 
 
+@ALONE
 async def test_a_resume_token_that_is_none_is_refused(alice: Caller) -> None:
     conversation, other = await alice.create(), await alice.create()
     request = api.GetConversationRequest(conversation_id=other.id)
@@ -366,12 +378,13 @@ async def test_a_resume_token_that_is_none_is_refused(alice: Caller) -> None:
         assert list(refusal.fields) == ["resume_token"]
 
 
+@ANY
 async def test_a_resume_token_with_bytes_changed_never_breaks_the_server(
     colloquy: Colloquy, alice: Caller
 ) -> None:
     """It may be taken or refused, but what is told is true, and every refusal is ours."""
     await colloquy.restart(heartbeat_interval=0.02)
-    alice = alice.on(colloquy.channel)
+    alice = alice.at(colloquy)
     conversation = await alice.create(title="Kept")
     stream = alice.send(conversation.id)
     reply = await stream.reply()
@@ -392,6 +405,7 @@ async def test_a_resume_token_with_bytes_changed_never_breaks_the_server(
     assert {refusal.status for refusal in refusals} == {"INVALID_ARGUMENT"}
 
 
+@ANY
 async def test_bytes_that_are_no_message_are_refused_by_us(alice: Caller) -> None:
     for name in ("SendMessage", "GetMessage", "WatchConversation"):
         method = f"/conversation.v1.ConversationService/{name}"
@@ -415,6 +429,7 @@ WRONG_KEYS = (
 )
 
 
+@ANY
 async def test_a_wrong_key_is_unauthenticated_whatever_it_asks(
     alice: Caller,
 ) -> None:
@@ -426,12 +441,14 @@ async def test_a_wrong_key_is_unauthenticated_whatever_it_asks(
         assert (refusal.status, refusal.reason) == ("UNAUTHENTICATED", "UNAUTHENTICATED")
 
 
+@ANY
 async def test_the_scheme_of_the_key_may_be_written_in_any_case(alice: Caller) -> None:
     for scheme in ("bearer", "BEARER", "Bearer "):
         metadata = (("authorization", f"{scheme} {alice.key}"),)
         await alice.conversations.ListModels(api.ListModelsRequest(), metadata=metadata)
 
 
+@ALONE
 async def test_an_expired_key_is_unauthenticated(colloquy: Colloquy, alice: Caller) -> None:
     expires = Timestamp()
     expires.FromDatetime(datetime.now(UTC) + timedelta(seconds=0.4))
@@ -448,6 +465,7 @@ async def test_an_expired_key_is_unauthenticated(colloquy: Colloquy, alice: Call
     assert (refusal.status, refusal.reason) == ("UNAUTHENTICATED", "UNAUTHENTICATED")
 
 
+@ANY
 async def test_a_key_cannot_be_made_to_have_expired_already(
     colloquy: Colloquy, alice: Caller
 ) -> None:
@@ -456,12 +474,13 @@ async def test_a_key_cannot_be_made_to_have_expired_already(
     assert (refusal.status, list(refusal.fields)) == ("INVALID_ARGUMENT", ["expire_time"])
 
 
+@ANY
 async def test_too_many_requests_are_told_when_to_come_back(
     colloquy: Colloquy, alice: Caller
 ) -> None:
     bob = await colloquy.account("bob")
     await colloquy.restart(max_requests_per_second=3)
-    alice, bob = alice.on(colloquy.channel), bob.on(colloquy.channel)
+    alice, bob = alice.at(colloquy), bob.at(colloquy)
     request = api.ListModelsRequest()
     answers = await asyncio.gather(
         *(alice.call("ListModels", request) for _ in range(10)), return_exceptions=True
@@ -478,6 +497,7 @@ async def test_too_many_requests_are_told_when_to_come_back(
     await again.call("ListModels", request)
 
 
+@ANY
 async def test_no_status_tells_what_the_provider_said(colloquy: Colloquy, alice: Caller) -> None:
     """The double's errors hold a key and a secret: `Refusal` and this look for them."""
     colloquy.provider.script(Answer(status=400), Answer(status=401))
