@@ -29,6 +29,10 @@ _BUS_DOWN_INTERVAL = 0.25
 _SCAN_INTERVAL = 1.0
 """Seconds between looks for work that nobody told us of."""
 
+_SCAN_PAUSE = 0.1
+"""Seconds between two looks at least: every end of a reply asks for one, and with many replies
+one look serves many ends."""
+
 _SCAN_LIMIT = 100
 """Replies or titles taken on in one look."""
 
@@ -132,6 +136,7 @@ class Upkeep:
             ):
                 self._titles.begin(account_id, conversation_id)
         if not has_more:
+            await asyncio.sleep(_SCAN_PAUSE)
             await _first(replies.has_work, _SCAN_INTERVAL)
 
     async def _start_waiting(self) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from sqlalchemy import and_, func, or_, select, update
+from sqlalchemy import and_, bindparam, func, or_, select, update
 from sqlalchemy.orm import Session, aliased
 from sqlalchemy.orm.attributes import set_committed_value
 
@@ -397,38 +397,48 @@ def changed_since(s: Session, conversation_id: str, version: int, limit: int) ->
     return [*messages, *rest]
 
 
+# Statements for every reply are built once: building one takes longer than running it.
+_prompt = aliased(Message)
+_place = func.coalesce(_prompt.position, Message.position)
+_REPLY = (
+    select(Message.conversation_id, Message.reply_to, _prompt.position, Conversation.system_prompt)
+    .join(_prompt, _prompt.id == Message.reply_to)
+    .join(Conversation, Conversation.id == Message.conversation_id)
+    .where(Message.id == bindparam("reply_id"))
+)
+_SAID = (
+    select(Message)
+    .outerjoin(_prompt, _prompt.id == Message.reply_to)
+    .where(
+        Message.conversation_id == bindparam("conversation_id"),
+        or_(
+            Message.role == Role.USER,
+            and_(
+                Message.role == Role.ASSISTANT,
+                Message.superseded.is_(False),
+                Message.state.in_((State.COMPLETED, State.CANCELLED)),
+                Message.content != "",
+            ),
+        ),
+        or_(_place < bindparam("last"), Message.id == bindparam("prompt_id")),
+    )
+    .order_by(_place, Message.position)
+)
+
+
 def context(s: Session, reply_id: str) -> tuple[str, list[Message]]:
     """What the model of a reply may know: the system prompt, and oldest first the finished
     messages up to and with the prompt that it answers, each reply behind its own prompt.
 
     Replies that are superseded, failed or empty are not in it; cancelled ones with text are.
     """
-    reply = s.execute(
-        select(Message.conversation_id, Message.reply_to).where(Message.id == reply_id)
+    conversation_id, prompt_id, last, system_prompt = s.execute(
+        _REPLY, {"reply_id": reply_id}
     ).one()
-    last = s.scalars(select(Message.position).where(Message.id == reply.reply_to)).one()
-    prompt = aliased(Message)
-    place = func.coalesce(prompt.position, Message.position)
-    was_said = or_(
-        Message.role == Role.USER,
-        and_(
-            Message.role == Role.ASSISTANT,
-            Message.superseded.is_(False),
-            Message.state.in_((State.COMPLETED, State.CANCELLED)),
-            Message.content != "",
-        ),
-    )
     said = s.scalars(
-        select(Message)
-        .outerjoin(prompt, prompt.id == Message.reply_to)
-        .where(Message.conversation_id == reply.conversation_id, was_said)
-        .where(or_(place < last, Message.id == reply.reply_to))
-        .order_by(place, Message.position)
+        _SAID, {"conversation_id": conversation_id, "last": last, "prompt_id": prompt_id}
     )
-    system_prompt = select(Conversation.system_prompt).where(
-        Conversation.id == reply.conversation_id
-    )
-    return s.scalars(system_prompt).one(), list(said)
+    return system_prompt, list(said)
 
 
 def rate(
