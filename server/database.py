@@ -88,6 +88,10 @@ def _translated() -> Iterator[None]:
         yield
     except (OperationalError, InterfaceError, PoolTimeoutError) as error:
         raise DatabaseUnavailable from error
+    except DBAPIError as error:
+        if not error.connection_invalidated:
+            raise
+        raise DatabaseUnavailable from error
 
 
 class Database(ABC):
@@ -267,7 +271,9 @@ def _is_undone(error: DBAPIError) -> bool:
     middle of the commit is not, as nobody knows what became of it.
     """
     code = getattr(error.orig, "sqlstate", None)
-    if code in ("40001", "40P01"):  # serialization_failure, deadlock_detected
+    # serialization_failure, deadlock_detected, and a transaction that this process let wait for
+    # too long: it was stopped, or had no processor
+    if code in ("40001", "40P01", "25P03"):
         return True
     return error.connection_invalidated and error.statement is not None
 
