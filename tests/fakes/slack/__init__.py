@@ -52,7 +52,7 @@ app, `gate.open()`. `slack.latency` is seconds a call. `slack.limits` (Limits) h
 error, result, retry_after); `slack.thread(channel, ts, join="")` the words of all of the app's
 messages in a thread, Markdown as it was sent; `slack.bot_messages(channel, ts)` → Message (`.text`,
 `.blocks`, `.metadata`, `.versions`: each state with its time and `.shown` words);
-`slack.thread_files(channel, ts)`; `slack.messages.shown(message)`; `slack.status(channel, ts)`;
+`slack.thread_files(channel, ts)`; `shown(message)`; `slack.status(channel, ts)`;
 `slack.notified` (mentions in the app's messages that Slack would act on); `slack.downloads`;
 `slack.rate_statistics()`; `slack.limits.busiest_minute("chat.update", team_id)`; `slack.text(
 channel)` and `slack.html(channel)`. `await slack.wait_for(condition, seconds=10)` looks whenever
@@ -64,10 +64,12 @@ streams' ends; the 3 seconds for an acknowledgement shrink too, so raise `courie
 """
 
 from tests.fakes.slack.app import SlackApp
+from tests.fakes.slack.blocks import shown
+from tests.fakes.slack.clicks import Posted
 from tests.fakes.slack.clock import Clock, ManualClock, ScaledClock
 from tests.fakes.slack.delivery import Delivery
 from tests.fakes.slack.limits import Limits
-from tests.fakes.slack.people import Person, Posted, Upload
+from tests.fakes.slack.people import Person, Upload
 from tests.fakes.slack.record import Call
 from tests.fakes.slack.server import SlackDouble
 from tests.fakes.slack.state import Channel, File, Message, Workspace
@@ -88,4 +90,5 @@ __all__ = [
     "SlackDouble",
     "Upload",
     "Workspace",
+    "shown",
 ]

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from tests.fakes.slack.errors import SlackError
-from tests.fakes.slack.record import Call, Fault
+from tests.fakes.slack.faults import Fault
+from tests.fakes.slack.record import Call
 from tests.fakes.slack.state import Channel, Json, Message, Workspace
 
 if TYPE_CHECKING:
@@ -60,8 +61,8 @@ class Api:
         call = Call(len(slack.recorder.calls), name, args, slack.clock.time(), token=str(token))
         slack.recorder.calls.append(call)
         slack.recorder.changed()
-        fault = slack.take_fault(call)
-        gate = slack.take_gate(call)
+        fault = slack.faults.fault_of(call)
+        gate = slack.faults.gate_of(call)
         if slack.latency:
             await asyncio.sleep(slack.latency)
         if fault is not None and (response := await self._fail(request, call, fault)) is not None:

@@ -15,9 +15,6 @@ from tests.fakes.slack.state import Channel, Json, Workspace
 if TYPE_CHECKING:
     from tests.fakes.slack.server import SlackDouble
 
-STATUS_SECONDS = 120.0
-"""A status goes away by itself after two minutes."""
-
 
 @method("auth.test")
 def auth_test(slack: SlackDouble, workspace: Workspace, call: Call) -> Json:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from markdown_it import MarkdownIt
 
 from tests.fakes.slack.errors import SlackError, invalid_blocks
-from tests.fakes.slack.state import Json
+from tests.fakes.slack.state import Ids, Json, Message
 
 TEXT_LIMIT = 4000
 """`text` of chat.update, documented; chat.postMessage refuses more in practice."""
@@ -201,22 +201,29 @@ def _all_texts(value: object) -> Iterator[str]:
             yield from _all_texts(inner)
 
 
-def shown_text(text: str, blocks: list[Json], markdown_text: str | None) -> str:
-    """The words of a message: of its markdown blocks or sections, else its text.
+def name_blocks(ids: Ids, blocks: list[Json]) -> None:
+    """Give a block_id to those without; markdown blocks never keep theirs."""
+    for block in blocks:
+        if not block.get("block_id") or block.get("type") == "markdown":
+            block["block_id"] = ids.next("blk")
+
+
+def shown(message: Message) -> str:
+    """The words of a message: of its stream, its markdown blocks or sections, else its text.
 
     Context, buttons and the like are dressing and left out.
     """
-    if markdown_text is not None:
-        return markdown_text
+    if message.markdown_text is not None:
+        return message.markdown_text
+    if message.stream is not None:
+        return message.stream.text
     parts = []
-    for block in blocks:
+    for block in message.blocks:
         if block["type"] == "markdown":
             parts.append(block["text"])
         elif block["type"] in {"section", "header"} and block.get("text"):
             parts.append(block["text"]["text"])
-        elif block["type"] == "rich_text" and not text:
-            parts.append("".join(_all_texts(block)))
-    return "\n".join(parts) if parts else text
+    return "\n".join(parts) if parts else message.text
 
 
 def notifications(

@@ -27,10 +27,10 @@ def post_message(slack: SlackDouble, workspace: Workspace, call: Call) -> Json:
     channel = find_channel(slack, workspace, name)
     thread_ts = call.text("thread_ts") or None
     if thread_ts is not None:
+        # A reply to what was deleted becomes a message of the channel, without an error:
+        # https://github.com/slack-go/slack/issues/1571
         root = channel.messages.get(thread_ts)
-        if root is None:
-            raise SlackError("thread_not_found")
-        thread_ts = root.thread
+        thread_ts = root.thread if root is not None and not root.deleted else None
     message = slack.messages.post(
         workspace,
         channel,

@@ -59,9 +59,10 @@ class ManualClock(Clock):
     async def advance(self, seconds: float) -> None:
         """Move time on, waking who slept until then, the earliest first."""
         end = self._now + seconds
-        while due := sorted(s for s in self._sleepers if s[0] <= end and not s[1].is_set()):
-            self._now = max(self._now, due[0][0])
-            due[0][1].set()
+        while due := [s for s in self._sleepers if s[0] <= end and not s[1].is_set()]:
+            wake_at, woken = min(due, key=lambda sleeper: sleeper[0])
+            self._now = max(self._now, wake_at)
+            woken.set()
             # What wakes may go to sleep again within the time that is passing.
             for _ in range(10):
                 await asyncio.sleep(0)

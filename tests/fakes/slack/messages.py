@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tests.fakes.slack.blocks import Notification, notifications, shown_text
+from tests.fakes.slack.blocks import Notification, name_blocks, notifications, shown
 from tests.fakes.slack.delivery import Delivery
 from tests.fakes.slack.state import Channel, Json, Message, Version, Workspace
 
@@ -45,7 +45,7 @@ class Messages:
             at=self.slack.clock.time(),
             **fields,
         )
-        self.name_blocks(message.blocks)
+        name_blocks(self.slack.ids, message.blocks)
         if message.ephemeral_to is None:
             channel.messages[message.ts] = message
         self._settled(workspace, message)
@@ -71,7 +71,7 @@ class Messages:
             setattr(message, name, value)
         if marked:
             message.edited = {"user": editor, "ts": self.next_ts(channel)}
-        self.name_blocks(message.blocks)
+        name_blocks(self.slack.ids, message.blocks)
         self._settled(workspace, message)
         return self.slack.events.changed(workspace, channel, message, before)
 
@@ -96,13 +96,6 @@ class Messages:
         self.slack.recorder.changed()
         return self.slack.events.deleted(workspace, channel, message, before)
 
-    def shown(self, message: Message) -> str:
-        """What a reader sees as the message's words."""
-        streamed = message.stream is not None and message.markdown_text is None
-        if streamed and message.stream is not None:
-            return message.stream.text
-        return shown_text(message.text, message.blocks, message.markdown_text)
-
     def to_json(
         self,
         workspace: Workspace,
@@ -122,7 +115,7 @@ class Messages:
         if message.bot_id:
             value |= self._bot(workspace, message.bot_id)
         if message.stream is not None:
-            value["text"] = self.shown(message)
+            value["text"] = shown(message)
             running = message.stream.state == "in_progress"
             value["streaming_state"] = "in_progress" if running else "completed"
         if message.blocks:
@@ -141,12 +134,6 @@ class Messages:
                 for name, users in message.reactions.items()
             ]
         return value | self._thread(workspace, message)
-
-    def name_blocks(self, blocks: list[Json]) -> None:
-        """Give a block_id to those without; markdown blocks never keep theirs."""
-        for block in blocks:
-            if not block.get("block_id") or block.get("type") == "markdown":
-                block["block_id"] = self.slack.ids.next("blk")
 
     def _bot(self, workspace: Workspace, bot_id: str) -> Json:
         if bot_id != workspace.bot_id:
@@ -182,9 +169,8 @@ class Messages:
 
     def _settled(self, workspace: Workspace, message: Message) -> None:
         """Keep the state as a version, and whom it notifies that it did not notify before."""
-        shown = self.shown(message)
         message.versions.append(
-            Version(self.slack.clock.time(), message.text, list(message.blocks), shown)
+            Version(self.slack.clock.time(), message.text, list(message.blocks), shown(message))
         )
         if message.bot_id == workspace.bot_id:
             known = {n.mention for n in self.notified if n.ts == message.ts}

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from tests.fakes.slack.errors import invalid_arguments
 from tests.fakes.slack.state import Json
@@ -66,42 +66,6 @@ class Call:
         """What an edit would make of its message."""
         blocks = json.dumps(self.args.get("blocks"), sort_keys=True)
         return (self.text("text") + self.text("markdown_text"), blocks)
-
-
-@dataclass
-class Fault:
-    """What goes wrong with calls of a method; see SlackDouble.fail."""
-
-    method: str
-    error: str | None = None
-    status: int | None = None
-    retry_after: int | None = None
-    times: int | None = 1
-    when: Callable[[Call], bool] | None = None
-    drop: Literal["before", "after"] | None = None
-    delay: float = 0
-
-
-@dataclass
-class Gate:
-    """A call of a method that waits; see SlackDouble.hold."""
-
-    method: str
-    applied: bool
-    when: Callable[[Call], bool] | None
-    reached: asyncio.Event = field(default_factory=asyncio.Event)
-    call: Call | None = None
-    """The call that waits, once `reached`."""
-    _opened: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def open(self) -> None:
-        """Let the call go on."""
-        self._opened.set()
-
-    async def wait(self, call: Call) -> None:
-        self.call = call
-        self.reached.set()
-        await self._opened.wait()
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tests.fakes.slack.blocks import shown
 from tests.fakes.slack.state import Channel
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def channel_text(slack: SlackDouble, channel: Channel) -> str:
                 continue
             user = workspace.users.get(message.user)
             indent = "  " if message.is_reply else ""
-            words = slack.messages.shown(message).replace("\n", f"\n{indent}  ")
+            words = shown(message).replace("\n", f"\n{indent}  ")
             lines.append(f"{indent}{user.shown_name if user else message.user}: {words}")
             lines += [f"{indent}  [file] {file.name}" for file in message.files]
     return "\n".join(lines)

@@ -18,8 +18,6 @@ from tests.fakes.slack.state import Json, Message, Stream, Workspace
 if TYPE_CHECKING:
     from tests.fakes.slack.server import SlackDouble
 
-LIFETIME = 300.0
-
 
 @method("chat.startStream", "chat:write")
 def start_stream(slack: SlackDouble, workspace: Workspace, call: Call) -> Json:
