@@ -1,0 +1,83 @@
+"""`chat`: a conversation on a terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import deque
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from clients.terminal.session import (
+    Session,
+    find_conversation_aio,
+    note,
+    screen,
+    session_of,
+    usage,
+)
+
+if TYPE_CHECKING:
+    from clients import AsyncConversationClient
+    from clients.terminal.chatting import Chat
+
+# How many messages are shown when a chat goes on; `show` prints them all.
+_SHOWN = 20
+
+
+def chat(
+    context: typer.Context,
+    conversation: Annotated[
+        str | None,
+        typer.Argument(
+            help="Its id, or how that begins or ends; default: a new one.",
+            metavar="CONVERSATION",
+        ),
+    ] = None,
+    last: Annotated[
+        bool, typer.Option("--last", "-l", help="Go on with the latest conversation.")
+    ] = False,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="The model that answers.", metavar="NAME")
+    ] = None,
+) -> None:
+    """Talk with a model, in a new conversation or in one that there is.
+
+    Enter sends; Alt-Enter, or Enter after a backslash, begins another line. Ctrl-C stops a reply
+    that is being written; at the prompt it leaves, as Ctrl-D does. /help lists the commands.
+    """
+    if conversation and last:
+        usage("--last is the conversation; leave it or the id out")
+    if not sys.stdin.isatty() or not sys.stdout.isatty():
+        usage("chat needs a terminal; `send` asks one question from a script")
+    try:
+        asyncio.run(_chat(session_of(context), conversation, last, model or ""))
+    except asyncio.CancelledError:
+        raise typer.Exit(130) from None
+
+
+async def _chat(session: Session, conversation: str | None, last: bool, model: str) -> None:
+    from clients.terminal.chatting import COMMANDS, Chat
+    from clients.terminal.prompt import Prompt
+
+    async with session.async_client() as client:
+        chatting = Chat(client, screen(), Prompt(list(COMMANDS)), model)
+        if conversation:
+            await _enter(client, chatting, await find_conversation_aio(client, conversation))
+        elif last:
+            async for found in client.conversations():
+                await _enter(client, chatting, found.id)
+                break
+            else:
+                note("there is no conversation yet; this begins the first one")
+        if chatting.conversation is None:
+            await chatting.welcome()
+        await chatting.run()
+
+
+async def _enter(client: AsyncConversationClient, chatting: Chat, conversation_id: str) -> None:
+    """Show how a conversation stands, and go on with it."""
+    found = await client.get_conversation(conversation_id)
+    shown = deque([message async for message in client.messages(conversation_id)], _SHOWN)
+    await chatting.enter(found.conversation, found.resume_token, list(shown))

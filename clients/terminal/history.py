@@ -1,0 +1,89 @@
+"""A conversation as it is read: on a screen, as Markdown, as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from conversation.v1.resources_pb2 import Conversation, Message
+
+from clients.terminal.text import as_dict, clean, clean_line, local_time, utc_time
+from clients.terminal.views import ending
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_UNFINISHED = (Message.STATE_QUEUED, Message.STATE_GENERATING)
+
+
+def title_of(conversation: Conversation) -> str:
+    """Return a title, also for a conversation that has none."""
+    return clean_line(conversation.title) or "(no title yet)"
+
+
+def speaker(message: Message) -> str:
+    """Return who speaks."""
+    if message.role == Message.ROLE_ASSISTANT:
+        return clean_line(message.model) or "model"
+    author = message.author
+    return clean_line(author.display_name or author.external_id) or "user"
+
+
+def remarks(message: Message) -> list[str]:
+    """Return what there is to say about a message beside its text."""
+    found = [f"file: {clean_line(file.filename)}" for file in message.attachments]
+    if message.superseded:
+        found.append("a later reply took its place")
+    if message.state in _UNFINISHED:
+        found.append("not finished yet")
+    elif end := ending(message):
+        found.append(end)
+    return found
+
+
+def print_message(console: Console, message: Message) -> None:
+    """Print a message with who said it: replies rendered, users' words as they are."""
+    from clients.terminal.markdown import render
+
+    is_reply = message.role == Message.ROLE_ASSISTANT
+    console.print(speaker(message), style="bold green" if is_reply else "bold cyan")
+    if message.content.strip():
+        text = message.content.strip("\n")
+        console.print(render(text) if is_reply else clean(text))
+    for remark in remarks(message):
+        console.print(f"[{remark}]", style="red" if remark.startswith("failed") else "dim")
+    console.print()
+
+
+def to_markdown(conversation: Conversation, messages: Iterable[Message]) -> Iterator[str]:
+    """Yield a conversation as Markdown, piece by piece."""
+    yield f"# {title_of(conversation)}\n\n"
+    yield f"Conversation {conversation.id}, {conversation.model}"
+    yield f", begun {local_time(conversation.create_time)}\n"
+    if conversation.system_prompt:
+        yield f"\n## System prompt\n\n{clean(conversation.system_prompt).strip()}\n"
+    for message in messages:
+        yield f"\n## {speaker(message)} · {local_time(message.create_time)}\n"
+        if message.content.strip():
+            yield f"\n{clean(message.content).strip()}\n"
+        for remark in remarks(message):
+            yield f"\n*[{remark}]*\n"
+
+
+def to_object(conversation: Conversation, messages: Iterable[Message]) -> dict[str, Any]:
+    """Return a conversation as one JSON object: `conversation` and `messages`."""
+    return {
+        "conversation": as_dict(conversation),
+        "messages": [as_dict(message) for message in messages],
+    }
+
+
+def conversation_fields(conversation: Conversation) -> tuple[object, ...]:
+    """Return what `list` prints of a conversation on a pipe."""
+    return (
+        conversation.id,
+        utc_time(conversation.last_message_time),
+        conversation.message_count,
+        conversation.model,
+        conversation.title,
+    )

@@ -1,0 +1,150 @@
+"""`send`: one question, for people and for scripts."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from clients.terminal.session import (
+    Session,
+    find_conversation_aio,
+    note,
+    screen,
+    session_of,
+    usage,
+)
+
+if TYPE_CHECKING:
+    from conversation.v1.resources_pb2 import Message
+
+    from clients.terminal.views import View
+
+
+def send(
+    context: typer.Context,
+    text: Annotated[
+        str | None,
+        typer.Argument(
+            help="What to say; - or nothing reads it from standard input.", metavar="TEXT"
+        ),
+    ] = None,
+    conversation: Annotated[
+        str | None,
+        typer.Option(
+            "--conversation",
+            "-c",
+            help="Say it in this conversation; default: a new one.",
+            metavar="ID",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="The new conversation's model.", metavar="NAME"),
+    ] = None,
+    attach: Annotated[
+        list[Path] | None,
+        typer.Option("--attach", "-a", help="A file to send with it.", metavar="FILE"),
+    ] = None,
+    json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="Print the finished reply as one JSON object, a Message of the API.",
+        ),
+    ] = False,
+    no_stream: Annotated[
+        bool, typer.Option("--no-stream", help="Print the text when it is whole.")
+    ] = False,
+) -> None:
+    """Say something and print the reply.
+
+    On a terminal the reply is rendered Markdown, elsewhere plain text as it comes. Should the
+    reply begin again after it broke, a line on standard error says that the text before is void;
+    --no-stream and --json print the final text only.
+
+    Exit codes: 0 the reply completed, 1 it failed, 2 wrong usage, 130 it was stopped (Ctrl-C
+    stops it).
+    """
+    content = _content(text)
+    if conversation and model:
+        usage("--model is for a new conversation; leave --conversation or --model out")
+    session = session_of(context)
+    try:
+        reply = asyncio.run(
+            _send(session, content, conversation, model or "", attach or [], json, no_stream)
+        )
+    except asyncio.CancelledError:
+        note("left; the reply goes on in the server")
+        raise typer.Exit(130) from None
+    raise typer.Exit(_exit_code(reply))
+
+
+def _content(text: str | None) -> str:
+    """Return what to say. Exits with 2 when that is nothing."""
+    if text is None and sys.stdin.isatty():
+        usage("say something: `send TEXT`, or `send -` to read standard input")
+    if text is None or text == "-":
+        try:
+            text = sys.stdin.buffer.read().decode("utf-8").removesuffix("\n")
+        except UnicodeDecodeError:
+            usage("standard input is not UTF-8 text; send other files with --attach")
+    if not text:
+        usage("there is nothing to say: the text is empty")
+    return text
+
+
+async def _send(
+    session: Session,
+    content: str,
+    conversation: str | None,
+    model: str,
+    attach: list[Path],
+    json: bool,
+    no_stream: bool,
+) -> Message | None:
+    from clients.terminal.following import follow
+    from clients.terminal.text import short
+
+    async with session.async_client() as client:
+        attachments = [(await client.upload(path)).id for path in attach]
+        if conversation:
+            conversation_id = await find_conversation_aio(client, conversation)
+        else:
+            conversation_id = (await client.create_conversation(model=model)).id
+        view = _view(as_json=json, whole=no_stream)
+        reply = client.send(conversation_id, content, attachment_ids=attachments)
+        finished = await follow(client, conversation_id, reply, view)
+    if sys.stdout.isatty() and not conversation:
+        part = short(conversation_id)
+        note(f"(go on with `send -c {part}` or `chat {part}`)")
+    return finished
+
+
+def _view(*, as_json: bool, whole: bool) -> View:
+    from clients.terminal.views import LiveView, PlainView, WholeView
+
+    console = screen()
+    if as_json or whole:
+        return WholeView(as_json=as_json)
+    return LiveView(console) if console.is_terminal else PlainView()
+
+
+def _exit_code(reply: Message | None) -> int:
+    from conversation.v1.resources_pb2 import Message
+
+    from clients.terminal.views import ending
+
+    if reply is None:
+        note("error: the conversation was deleted meanwhile")
+        return 1
+    if reply.state == Message.STATE_COMPLETED:
+        return 0
+    # On a terminal the view has said so already.
+    failed = reply.state == Message.STATE_FAILED
+    if not sys.stdout.isatty():
+        note(f"error: the reply {ending(reply)}" if failed else "the reply was stopped")
+    return 1 if failed else 130
