@@ -10,6 +10,7 @@ from conversation.v1 import admin_service_pb2 as api
 from server import convert
 from server.access import AccessControl, hash_secret, new_secret
 from server.database import EVERY_ACCOUNT, Database
+from server.files import Files
 from server.models import MICROS, KeyRole
 from server.replies import Replies
 from server.repository import access as rows
@@ -22,10 +23,11 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class AdminService:
     """One method an RPC."""
 
-    def __init__(self, db: Database, access: AccessControl, replies: Replies) -> None:
+    def __init__(self, db: Database, access: AccessControl, replies: Replies, files: Files) -> None:
         self._db = db
         self._access = access
         self._replies = replies
+        self._files = files
 
     async def CreateAccount(
         self, request: api.CreateAccountRequest, _context: Context
@@ -54,6 +56,7 @@ class AdminService:
         account_id = request.account_id.lower()
         await self._replies.delete_account(account_id)
         self._access.forget_account(account_id)
+        await self._files.remove()
         return api.DeleteAccountResponse()
 
     async def CreateApiKey(

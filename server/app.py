@@ -23,10 +23,13 @@ from grpc_reflection.v1alpha import reflection
 
 from server.access import AccessControl
 from server.admin import AdminService
+from server.attachments import AttachmentService
 from server.bus import Bus, open_bus
 from server.catalog import Catalog
 from server.database import open_database
 from server.errors import Unavailable
+from server.extraction import Extractor
+from server.files import Files
 from server.handlers import generic_handler
 from server.interceptors import Edge, warm_up
 from server.live import Feeds
@@ -35,6 +38,7 @@ from server.providers import Providers
 from server.replies import Replies
 from server.service import ConversationService
 from server.settings import Settings
+from server.storage import Storage
 from server.titles import Titles
 from server.upkeep import Upkeep
 
@@ -78,6 +82,8 @@ class App:
         self.replies = Replies(
             self.db, self.feeds, self.catalog, self.providers, self.bus, settings
         )
+        storage = Storage.open(settings.storage_url, settings.environ)
+        self.files = Files(self.db, storage, Extractor(), settings.max_attachment_bytes)
         self.titles = Titles(self.db, self.feeds, self.catalog, self.providers, settings.lease_ttl)
         self.upkeep = Upkeep(self.db, self.bus, self.feeds, self.replies, self.titles, settings)
         self.access = AccessControl(
@@ -100,13 +106,15 @@ class App:
             self.replies,
             self.feeds,
             self.catalog,
+            self.files,
             self.settings.heartbeat_interval,
         )
-        admin_servicer = AdminService(self.db, self.access, self.replies)
+        attachment_servicer = AttachmentService(self.files)
+        admin_servicer = AdminService(self.db, self.access, self.replies, self.files)
         self.server.add_generic_rpc_handlers(
             (
                 generic_handler(conversation, conversation_servicer),
-                generic_handler(attachment, object()),
+                generic_handler(attachment, attachment_servicer),
                 generic_handler(admin, admin_servicer),
             )
         )
@@ -124,6 +132,7 @@ class App:
         await self.bus.start()
         self.access.start()
         self.upkeep.start()
+        self.files.start()
         for name in ["", *self._names]:
             await self.health.set(name, health_pb2.HealthCheckResponse.SERVING)
 
@@ -156,6 +165,7 @@ class App:
             await self.server.stop(0)
             await stopping
         await self.upkeep.stop()
+        await self.files.stop()
         await self.access.stop()
         await self.providers.close()
         await self.bus.stop()

@@ -9,6 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from server import models
 from server.models import MICROS
+from server.repository import history
 
 
 def timestamp(micros: int | None) -> Timestamp | None:
@@ -45,6 +46,19 @@ def conversation(row: models.Conversation) -> api.Conversation:
     )
 
 
+def attachment(row: models.Attachment) -> api.Attachment:
+    """A file."""
+    return api.Attachment(
+        id=row.id,
+        filename=row.filename,
+        content_type=row.content_type,
+        byte_size=row.byte_size,
+        sha256=row.sha256,
+        kind=row.kind,  # type: ignore[arg-type]
+        create_time=timestamp(row.create_time),
+    )
+
+
 def message(row: models.Message, content: str | None = None) -> api.Message:
     """A message; `content` stands in for a live reply's saved text."""
     is_user = row.role == models.Role.USER
@@ -54,6 +68,7 @@ def message(row: models.Message, content: str | None = None) -> api.Message:
         role=row.role,  # type: ignore[arg-type]
         author=user(row.author) if is_user and row.author else None,
         content=row.content if content is None else content,
+        attachments=[attachment(file) for file in row.attachments] if row.attachment_count else (),
         state=row.state,  # type: ignore[arg-type]
         attempt=row.attempt,
         reply_to=row.reply_to or "",
@@ -72,6 +87,20 @@ def message(row: models.Message, content: str | None = None) -> api.Message:
         result.usage.output_tokens = row.output_tokens or 0
         result.usage.cost_usd = row.cost_usd or 0.0
     return result
+
+
+def receipt(row: history.Account) -> api.ContextReceipt:
+    """What a reply's model was given."""
+    return api.ContextReceipt(
+        message_ids=row.message_ids,
+        left_out=[
+            api.ContextReceipt.LeftOut(
+                message_id=left.message_id, attachment_id=left.attachment_id, reason=left.reason
+            )
+            for left in row.left_out
+        ],
+        estimated_input_tokens=row.estimated_tokens,
+    )
 
 
 def account(row: models.Account) -> admin.Account:

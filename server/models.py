@@ -10,6 +10,7 @@ from sqlalchemy import (
     ForeignKey,
     ForeignKeyConstraint,
     Index,
+    Integer,
     MetaData,
     String,
     Text,
@@ -258,6 +259,9 @@ class Message(Owned, Base):
     create_time: Mapped[int]
     update_time: Mapped[int]
 
+    # Of a user's message; its files are read only when there are any.
+    attachment_count: Mapped[int] = mapped_column(default=0)
+
     reply_to: Mapped[str | None] = mapped_column(Id)
     model: Mapped[str] = mapped_column(default="")
     attempt: Mapped[int] = mapped_column(default=0)
@@ -282,6 +286,118 @@ class Message(Owned, Base):
     author: Mapped[User | None] = relationship(
         foreign_keys=[author_id], lazy="joined", viewonly=True
     )
+    # Set by `repository.attachments.load`, for the messages that have files.
+    attachments: Mapped[list[Attachment]] = relationship(
+        secondary="message_attachments", lazy="raise", viewonly=True
+    )
+
+
+class Blob(Owned, Base):
+    """The bytes of a file, kept once an account; `key` is where the store has them.
+
+    It is there before its bytes are: `is_stored` says that they are whole. `touch_time` is when an
+    upload last brought them.
+    """
+
+    __tablename__ = "blobs"
+
+    account_id: Mapped[str] = mapped_column(Id, primary_key=True)
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    key: Mapped[str] = mapped_column(unique=True)
+    byte_size: Mapped[int]
+    is_stored: Mapped[bool] = mapped_column(default=False)
+    touch_time: Mapped[int]
+
+
+class Removal(Base):
+    """An object of the store that nothing needs any more. The row goes when the object has gone."""
+
+    __tablename__ = "removals"
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+
+
+class Attachment(Owned, Base):
+    """A file as it was uploaded: bytes under a name. `kind` is Attachment.Kind of the API.
+
+    `touch_time` is when it was last uploaded or put in a message. `width` and `height` are a
+    picture's, in pixels; 0 when they are not known.
+    """
+
+    __tablename__ = "attachments"
+    __table_args__ = (
+        UniqueConstraint("account_id", "sha256", "filename"),
+        ForeignKeyConstraint(["account_id", "sha256"], ["blobs.account_id", "blobs.sha256"]),
+    )
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    sha256: Mapped[str] = mapped_column(String(64))
+    filename: Mapped[str]
+    content_type: Mapped[str]
+    kind: Mapped[int]
+    byte_size: Mapped[int]
+    width: Mapped[int] = mapped_column(default=0)
+    height: Mapped[int] = mapped_column(default=0)
+    create_time: Mapped[int]
+    touch_time: Mapped[int]
+
+
+class MessageAttachment(Owned, Base):
+    """That a message has a file, and in which place."""
+
+    __tablename__ = "message_attachments"
+    __table_args__ = (Index(None, "attachment_id"),)
+
+    message_id: Mapped[str] = mapped_column(
+        ForeignKey("messages.id", ondelete="CASCADE"), primary_key=True
+    )
+    position: Mapped[int] = mapped_column(primary_key=True)
+    attachment_id: Mapped[str] = mapped_column(ForeignKey("attachments.id"))
+
+
+class Reading(Owned, Base):
+    """What was read out of a file's bytes, once for all: the text of a document or a recording, or
+    in `problem` why there is none."""
+
+    __tablename__ = "readings"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["account_id", "sha256"], ["blobs.account_id", "blobs.sha256"], ondelete="CASCADE"
+        ),
+    )
+
+    account_id: Mapped[str] = mapped_column(Id, primary_key=True)
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    content_type: Mapped[str] = mapped_column(primary_key=True)
+    content: Mapped[str] = mapped_column(default="")
+    problem: Mapped[str] = mapped_column(default="")
+
+
+class Receipt(Owned, Base):
+    """What a reply's model was given, as `receipts` writes it down."""
+
+    __tablename__ = "receipts"
+
+    message_id: Mapped[str] = mapped_column(
+        ForeignKey("messages.id", ondelete="CASCADE"), primary_key=True
+    )
+    body: Mapped[str]
+
+
+class SearchEntry(Owned, Base):
+    """A finished message that can be found. Its words are in the table `search_words`, under the
+    same number: a full-text table on SQLite, a tsvector on Postgres."""
+
+    __tablename__ = "search_entries"
+    __table_args__ = (Index(None, "conversation_id"),)
+
+    number: Mapped[int] = mapped_column(
+        BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True
+    )
+    message_id: Mapped[str] = mapped_column(
+        ForeignKey("messages.id", ondelete="CASCADE"), unique=True
+    )
+    conversation_id: Mapped[str] = mapped_column(Id)
 
 
 class CancelWish(Owned, Base):

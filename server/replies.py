@@ -8,7 +8,7 @@ in `repository.leases`; what watchers see goes through `Feeds`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -22,9 +22,9 @@ from server.concurrency import unbroken
 from server.database import EVERY_ACCOUNT, Database, DatabaseUnavailable, Session
 from server.errors import NotFound
 from server.live import Feed, Feeds
-from server.models import MICROS, Conversation, Message, State
+from server.models import MICROS, Attachment, Conversation, Message, State
 from server.providers import ProviderError, Providers
-from server.repository import access, cancelling, conversations, leases, messages
+from server.repository import access, cancelling, conversations, history, leases, messages
 from server.repository.changes import Change, Fenced, Lease
 from server.repository.leases import Outcome, Step, Text
 from server.repository.messages import Prompt, Sent
@@ -142,7 +142,7 @@ class Replies:
     def _check(self, model_id: str) -> messages.Check:
         """A check that the model, or else the conversation's, can be used and takes the prompt."""
 
-        def check(conversation: Conversation, content: str) -> str:
+        def check(conversation: Conversation, content: str, _files: Sequence[Attachment]) -> str:
             model = self._catalog.resolve(model_id or conversation.model)
             context.check_fits(model, conversation.system_prompt, content)
             return model.id
@@ -286,10 +286,11 @@ class Replies:
             model = self._catalog.resolve(reply.model)
         except ModelError as error:
             return _failure(reply, error.reason, error.fields["model"])
-        system_prompt, said = await self._while_owner(
-            reply, self._db.read, messages.context, reply.message_id
+        found = await self._while_owner(
+            reply, self._db.read, history.read, reply.message_id, lambda _turn: True
         )
-        request = context.build(model, system_prompt, said)
+        said = [m for turn in reversed(found.turns) for m in (turn.prompt, *turn.replies)]
+        request = context.build(model, found.system_prompt, said)
         return await self._writer.write(reply, model, request)
 
     async def _see_through(self, reply: LiveReply) -> None:

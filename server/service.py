@@ -17,10 +17,11 @@ from server.access import principal
 from server.catalog import Catalog, ModelError
 from server.database import Database
 from server.errors import InvalidField
+from server.files import Files
 from server.live import Feeds, Watcher
 from server.models import Conversation, Message, State
 from server.replies import Replies, Started
-from server.repository import conversations, feed, messages
+from server.repository import conversations, feed, history, messages, search
 from server.repository.access import Author
 from server.repository.messages import OnBusy, Prompt
 from server.tokens import (
@@ -55,6 +56,7 @@ class ConversationService:
         replies: Replies,
         feeds: Feeds,
         catalog: Catalog,
+        files: Files,
         heartbeat_interval: float,
     ) -> None:
         """`heartbeat_interval` is in seconds."""
@@ -62,6 +64,7 @@ class ConversationService:
         self._replies = replies
         self._feeds = feeds
         self._catalog = catalog
+        self._files = files
         self._heartbeat_interval = heartbeat_interval
 
     # --- conversations ------------------------------------------------------------------------
@@ -150,6 +153,7 @@ class ConversationService:
         await self._replies.delete_conversation(
             principal.get().account_id, request.conversation_id.lower()
         )
+        await self._files.remove()
         return api.DeleteConversationResponse()
 
     # --- messages -----------------------------------------------------------------------------
@@ -180,10 +184,37 @@ class ConversationService:
     async def GetMessage(
         self, request: api.GetMessageRequest, _context: Context
     ) -> api.GetMessageResponse:
-        row = await self._db.read(
-            principal.get().account_id, messages.get, request.message_id.lower()
+        row, receipt = await self._db.read(
+            principal.get().account_id, history.message, request.message_id.lower()
         )
-        return api.GetMessageResponse(message=convert.message(row, self._text_of(row)))
+        message = convert.message(row, self._text_of(row))
+        if receipt is not None:
+            message.context.CopyFrom(convert.receipt(receipt))
+        return api.GetMessageResponse(message=message)
+
+    async def SearchMessages(
+        self, request: api.SearchMessagesRequest, _context: Context
+    ) -> api.SearchMessagesResponse:
+        key = decode_page(request.page_token, int)
+        hits, has_more = await self._db.read(
+            principal.get().account_id,
+            search.find,
+            principal.get().account_id,
+            request.query,
+            request.conversation_id.lower(),
+            limit=page_size(request.page_size),
+            max_bytes=MAX_PAGE_BYTES,
+            before=int(key[0]) if key else None,
+        )
+        return api.SearchMessagesResponse(
+            hits=[
+                api.SearchMessagesResponse.Hit(
+                    message=convert.message(hit.message), snippet=hit.snippet
+                )
+                for hit in hits
+            ],
+            next_page_token=encode_page(hits[-1].number) if has_more else "",
+        )
 
     async def RateReply(
         self, request: api.RateReplyRequest, _context: Context
@@ -211,6 +242,7 @@ class ConversationService:
             author=caller.author(_author(request.author)),
             request_id=request.request_id or None,
             on_busy=OnBusy(request.on_busy or OnBusy.ENQUEUE),
+            attachment_ids=tuple(file.lower() for file in request.attachment_ids),
         )
         await self._stream_reply(await self._replies.send(caller.account_id, prompt), context)
 

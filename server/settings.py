@@ -29,6 +29,7 @@ class Settings(BaseSettings):
     database_url: str = "sqlite:///data/conversations.db"
     database_pool_size: Annotated[int, Field(ge=2, le=1_000)] = 10
     event_bus_url: str | None = None
+    storage_url: str = "file://data/files"
     grpc_address: str = "127.0.0.1:50051"
     allow_insecure: bool = False
     tls_cert_file: Path | None = None
@@ -46,6 +47,7 @@ class Settings(BaseSettings):
     max_live_replies_per_account: Count = 200
     max_queued_per_conversation: Count = 100
     max_requests_per_second: Count = 1_000
+    max_attachment_bytes: Annotated[int, Field(ge=1, le=1 << 30)] = 26_214_400
     heartbeat_interval: Seconds = 15
     key_check_interval: Seconds = 5
     sentry_dsn: str | None = Field(default=None, repr=False)
@@ -74,6 +76,13 @@ class Settings(BaseSettings):
     def _known_database(cls, value: str) -> str:
         if not value.startswith(("sqlite:///", "postgresql://")):
             raise ValueError("must begin with sqlite:/// or postgresql://")
+        return value
+
+    @field_validator("storage_url")
+    @classmethod
+    def _known_store(cls, value: str) -> str:
+        if not value.startswith(("file://", "s3://", "gs://", "az://")):
+            raise ValueError("must begin with file://, s3://, gs:// or az://")
         return value
 
     @field_validator("event_bus_url")

@@ -6,6 +6,9 @@ of a transaction or all of it.
     messages.py       sending, regenerating, reading and rating
     leases.py         the life of a reply: who owns it, and what owners may write
     cancelling.py     stopping replies
+    history.py        what a reply's model may know, and what it was given
+    attachments.py    files, and what was read out of them
+    search.py         full-text search
     access.py         accounts, users and keys
 
 The table of guards: every transaction that changes a conversation begins with `changes.lock`;

@@ -20,6 +20,7 @@ from server.models import (
     User,
     new_id,
 )
+from server.repository import attachments, search
 from server.repository.changes import NO_SYNC, insert_new, is_generating, now
 
 
@@ -84,8 +85,10 @@ def delete_account(s: Session, account_id: str) -> tuple[list[str], list[str]]:
     live = list(
         s.scalars(select(Message.id).where(Message.account_id == account_id, is_generating))
     )
+    search.forget(s, conversations)
     for table in (CancelWish, Membership, Message, Conversation, ApiKey, User):
         s.execute(delete(table).where(table.account_id == account_id), execution_options=NO_SYNC)
+    attachments.remove_account(s, account_id)
     s.execute(delete(Account).where(Account.id == account_id), execution_options=NO_SYNC)
     return conversations, live
 

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from server.errors import InvalidField, NotFound
 from server.models import MICROS, CancelWish, Message, Role, State, db_now
+from server.repository import search
 from server.repository.changes import (
     FRESH,
     NO_SYNC,
@@ -180,6 +181,7 @@ def force_cancel(
         .returning(Message),
         execution_options=FRESH,
     ).one()
+    search.enter_all(s, [cancelled])
     following = start_next(s, locked, lease) if lease else None
     changed = (cancelled, following) if following else (cancelled,)
     return Step(Change(conversation_id, locked.version, changed), following)

@@ -21,6 +21,7 @@ from server.models import (
     db_now,
     new_id,
 )
+from server.repository import attachments, search
 from server.repository.changes import (
     NO_SYNC,
     Change,
@@ -147,6 +148,8 @@ def delete(s: Session, conversation_id: str) -> tuple[Change, list[str]]:
             select(Message.id).where(Message.conversation_id == conversation_id, is_generating)
         )
     )
+    files = attachments.of_conversation(s, conversation_id)
+    search.forget(s, [conversation_id])
     for table in (CancelWish, Membership, Message):
         s.execute(
             sql_delete(table).where(table.conversation_id == conversation_id),
@@ -156,6 +159,8 @@ def delete(s: Session, conversation_id: str) -> tuple[Change, list[str]]:
         sql_delete(Conversation).where(Conversation.id == conversation_id),
         execution_options=NO_SYNC,
     )
+    if files:
+        attachments.remove_unused(s, files)
     return Change(conversation_id, locked.version, deleted=True), live
 
 

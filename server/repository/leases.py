@@ -12,7 +12,8 @@ from sqlalchemy import Integer, Select, Table, bindparam, func, select, tuple_, 
 from sqlalchemy.orm import Session, aliased
 
 from server.errors import NotFound
-from server.models import Conversation, Message, State, db_now
+from server.models import Conversation, Message, Receipt, State, db_now
+from server.repository import search
 from server.repository.changes import (
     FRESH,
     NO_SYNC,
@@ -46,6 +47,8 @@ class Outcome:
     input_tokens: int | None = None
     output_tokens: int | None = None
     cost_usd: float | None = None
+    receipt: str = ""
+    """What the model was given, as `receipts` keeps it; empty when no model was asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +290,7 @@ def _lock_owned(s: Session, conversation_id: str) -> Locked:
 def _end(
     s: Session, locked: Locked, message_id: str, outcome: Outcome, *conditions: object
 ) -> Message | None:
-    return s.scalars(
+    reply = s.scalars(
         update(Message)
         .where(Message.id == message_id, is_generating, *conditions)  # type: ignore[arg-type]
         .values(
@@ -305,6 +308,12 @@ def _end(
         .returning(Message),
         execution_options=FRESH,
     ).one_or_none()
+    if reply is not None:
+        search.enter_all(s, [reply])
+        if outcome.receipt:
+            s.add(Receipt(account_id=reply.account_id, message_id=reply.id, body=outcome.receipt))
+            s.flush()
+    return reply
 
 
 def _ended(s: Session, locked: Locked, reply: Message, lease: Lease | None) -> Step:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from sqlalchemy import and_, bindparam, func, or_, select, update
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import set_committed_value
 
 from server.errors import (
@@ -17,7 +17,18 @@ from server.errors import (
     QueueFull,
     RequestIdReused,
 )
-from server.models import Conversation, Membership, Message, Role, State, User, db_now, new_id
+from server.models import (
+    Attachment,
+    Conversation,
+    Membership,
+    Message,
+    Role,
+    State,
+    User,
+    db_now,
+    new_id,
+)
+from server.repository import attachments, search
 from server.repository.access import Author, find_author, resolve_author
 from server.repository.cancelling import cancel_in, reply_of_request, take_wish
 from server.repository.changes import (
@@ -51,6 +62,7 @@ class Prompt:
     author: Author
     request_id: str | None
     on_busy: OnBusy
+    attachment_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +77,9 @@ class Sent:
     interrupted: Message | None = None
 
 
-Check = Callable[[Conversation, str], str]
-"""Given the conversation and the prompt's text, returns the model that answers, or raises what
-speaks against it."""
+Check = Callable[[Conversation, str, Sequence[Attachment]], str]
+"""Given the conversation, the prompt's text and its files, returns the model that answers, or
+raises what speaks against it."""
 
 
 def send(
@@ -84,7 +96,8 @@ def send(
         found = _attach(s, locked, prompt)
         if found is not None:
             return found
-    model = check(locked.conversation, prompt.content)
+    files = attachments.resolve(s, prompt.attachment_ids)
+    model = check(locked.conversation, prompt.content, files)
     author = resolve_author(s, account_id, prompt.author, locked.now)
     wished = bool(prompt.request_id) and take_wish(s, locked, prompt.request_id or "")
     queue = _Queue.of(s, conversation_id)
@@ -102,6 +115,7 @@ def send(
         role=Role.USER,
         author_id=author.id,
         content=prompt.content,
+        attachment_count=len(files),
         state=State.COMPLETED,
         version=locked.version,
         request_id=prompt.request_id,
@@ -109,6 +123,7 @@ def send(
         update_time=locked.now,
     )
     set_committed_value(message, "author", author)
+    set_committed_value(message, "attachments", files)
     reply = _new_reply(locked, message, model, position + 1)
     interrupted = None
     if wished:
@@ -119,6 +134,8 @@ def send(
     owned = not (wished or queue.is_busy) and _begin(s, reply, lease)
     s.add_all([message, reply])
     s.flush()
+    attachments.attach(s, message, files)
+    search.enter_all(s, [message])
     _count(s, locked, position + 1)
     _join(s, locked, author, position)
     return Sent(
@@ -155,11 +172,13 @@ def regenerate(
     if old.role != Role.ASSISTANT:
         raise InvalidField({"message_id": "must name a reply, and this is a user's message"})
     prompt = s.scalars(select(Message).where(Message.id == old.reply_to)).one()
+    attachments.load(s, [prompt])
+    files = prompt.attachments if prompt.attachment_count else ()
     if request_id:
         found = _attach_regenerate(s, locked, prompt, request_id)
         if found is not None:
             return found
-    model = check(locked.conversation, prompt.content)
+    model = check(locked.conversation, prompt.content, files)
     wished = bool(request_id) and take_wish(s, locked, request_id or "")
     queue = _Queue.of(s, old.conversation_id)
     if not wished and queue.waiting >= max_queued:
@@ -212,9 +231,12 @@ def _attach(s: Session, locked: Locked, prompt: Prompt) -> Sent | None:
     assert reply.reply_to
     message = _get(s, reply.reply_to)
     author = find_author(s, message.account_id, prompt.author)
+    attachments.load(s, [message])
+    files = message.attachments if message.attachment_count else ()
     if (
         message.request_id != prompt.request_id  # it was a RegenerateReply's
         or message.content != prompt.content
+        or tuple(file.id for file in files) != prompt.attachment_ids
         or author is None
         or message.author_id != author.id
     ):
@@ -324,6 +346,7 @@ def get(s: Session, message_id: str) -> Message:
     message = s.scalars(select(Message).where(Message.id == message_id)).one_or_none()
     if message is None:
         raise NotFound("MESSAGE")
+    attachments.load(s, [message])
     return message
 
 
@@ -348,6 +371,7 @@ def page(
     room = max_bytes
     while True:
         read = list(s.scalars(query.where(Message.position > after)))
+        attachments.load(s, read)
         for message in read:
             room -= len(message.content.encode())
             if found and (room < 0 or len(found) == limit):
@@ -383,6 +407,7 @@ def changed_since(s: Session, conversation_id: str, version: int, limit: int) ->
         )
     )
     if len(messages) < limit:
+        attachments.load(s, messages)
         return messages
     last = messages[-1].version
     rest = s.scalars(
@@ -394,51 +419,9 @@ def changed_since(s: Session, conversation_id: str, version: int, limit: int) ->
         )
         .order_by(Message.position)
     )
-    return [*messages, *rest]
-
-
-# Statements for every reply are built once: building one takes longer than running it.
-_prompt = aliased(Message)
-_place = func.coalesce(_prompt.position, Message.position)
-_REPLY = (
-    select(Message.conversation_id, Message.reply_to, _prompt.position, Conversation.system_prompt)
-    .join(_prompt, _prompt.id == Message.reply_to)
-    .join(Conversation, Conversation.id == Message.conversation_id)
-    .where(Message.id == bindparam("reply_id"))
-)
-_SAID = (
-    select(Message)
-    .outerjoin(_prompt, _prompt.id == Message.reply_to)
-    .where(
-        Message.conversation_id == bindparam("conversation_id"),
-        or_(
-            Message.role == Role.USER,
-            and_(
-                Message.role == Role.ASSISTANT,
-                Message.superseded.is_(False),
-                Message.state.in_((State.COMPLETED, State.CANCELLED)),
-                Message.content != "",
-            ),
-        ),
-        or_(_place < bindparam("last"), Message.id == bindparam("prompt_id")),
-    )
-    .order_by(_place, Message.position)
-)
-
-
-def context(s: Session, reply_id: str) -> tuple[str, list[Message]]:
-    """What the model of a reply may know: the system prompt, and oldest first the finished
-    messages up to and with the prompt that it answers, each reply behind its own prompt.
-
-    Replies that are superseded, failed or empty are not in it; cancelled ones with text are.
-    """
-    conversation_id, prompt_id, last, system_prompt = s.execute(
-        _REPLY, {"reply_id": reply_id}
-    ).one()
-    said = s.scalars(
-        _SAID, {"conversation_id": conversation_id, "last": last, "prompt_id": prompt_id}
-    )
-    return system_prompt, list(said)
+    messages.extend(rest)
+    attachments.load(s, messages)
+    return messages
 
 
 def rate(

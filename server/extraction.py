@@ -1,0 +1,106 @@
+"""Reads files that strangers made, each in a process of its own (`extraction_worker`), which is
+ended when it takes too long. What it costs is no stream's problem: it runs at low priority."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from server.extraction_worker import LONG_SIDE, MAX_PICTURE, MAX_PIXELS, MAX_TEXT
+
+__all__ = ["LONG_SIDE", "MAX_PICTURE", "MAX_PIXELS", "MAX_TEXT", "Extractor", "Unreadable"]
+
+_WORKER = Path(__file__).with_name("extraction_worker.py")
+
+_PATIENCE = 30.0
+"""Seconds for one file, by the clock; the worker itself ends after some seconds of work."""
+
+_TOLD = 3
+"""The worker's exit code when it says what is wrong."""
+
+_MAX_RESULT = max(MAX_TEXT * 4, MAX_PICTURE) + 1
+
+
+class Unreadable(Exception):
+    """A file that cannot be read; the message says why, for the person who sent it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a look at a file's structure tells; what it does not is empty."""
+
+    content_type: str = ""
+    width: int = 0
+    height: int = 0
+
+
+class Extractor:
+    """Runs the workers, a few at a time."""
+
+    def __init__(self, processes: int | None = None, patience: float = _PATIENCE) -> None:
+        """`processes` run at a time, half of the machine's if it is not given; `patience` is in
+        seconds for one file."""
+        self._patience = patience
+        self._places = asyncio.Semaphore(processes or max(1, (os.cpu_count() or 2) // 2))
+
+    async def inspect(self, file: IO[bytes], content_type: str) -> Facts:
+        """What a picture or an archive is. Raises Unreadable, also when it is harmful."""
+        return Facts(**json.loads(await self._run("inspect", file, content_type)))
+
+    async def text(self, file: IO[bytes], content_type: str) -> str:
+        """The text of a document, at most MAX_TEXT characters. Raises Unreadable."""
+        return (await self._run("text", file, content_type)).decode()
+
+    async def picture(self, file: IO[bytes], content_type: str) -> bytes:
+        """A picture as models take it: JPEG or PNG. Raises Unreadable."""
+        return await self._run("picture", file, content_type)
+
+    async def _run(self, task: str, file: IO[bytes], content_type: str) -> bytes:
+        async with self._places:
+            file.seek(0)
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-I",  # no folder of ours, no variable of ours
+                str(_WORKER),
+                task,
+                content_type,
+                stdin=file,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env={"LC_ALL": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1"},
+                start_new_session=True,
+            )
+            try:
+                async with asyncio.timeout(self._patience):
+                    assert process.stdout
+                    assert process.stderr
+                    result, told = await asyncio.gather(
+                        _read(process.stdout, _MAX_RESULT), _read(process.stderr, 64 << 10)
+                    )
+                    code = await process.wait()
+            except TimeoutError:
+                raise Unreadable("reading it takes too long") from None
+            finally:
+                if process.returncode is None:
+                    process.kill()
+                    await asyncio.shield(process.wait())
+        if code == 0:
+            return result
+        if code == _TOLD:
+            raise Unreadable(told.decode(errors="replace").rpartition("\n")[2])
+        raise Unreadable("reading it takes too long" if code < 0 else "it is damaged")
+
+
+async def _read(stream: asyncio.StreamReader, limit: int) -> bytes:
+    """What a worker says, up to a limit; one that says more is damaged, and ended."""
+    data = bytearray()
+    while piece := await stream.read(64 << 10):
+        data += piece
+        if len(data) > limit:
+            raise Unreadable("there is too much in it")
+    return bytes(data)

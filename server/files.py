@@ -1,0 +1,197 @@
+"""Files of accounts: taking them in, giving them out, and removing what nobody needs."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import tempfile
+from collections.abc import AsyncIterator
+from typing import IO, Self
+
+import structlog
+
+from server import filetypes
+from server.concurrency import unbroken
+from server.database import EVERY_ACCOUNT, Database, DatabaseUnavailable
+from server.errors import InvalidField
+from server.extraction import Extractor, Unreadable
+from server.filetypes import Kind, Unsupported
+from server.models import Attachment
+from server.repository import attachments
+from server.repository.attachments import NewFile
+from server.storage import Storage, StorageUnavailable
+
+log = structlog.get_logger()
+
+_SWEEP_INTERVAL = 600.0
+"""Seconds between looks for files that nobody needs."""
+
+_REMOVED_AT_ONCE = 100
+
+_ARCHIVES = frozenset({filetypes.ZIP, filetypes.DOCX, filetypes.XLSX, filetypes.PPTX})
+
+
+class TooLarge(InvalidField):
+    """The file is too large."""
+
+    reason = "ATTACHMENT_TOO_LARGE"
+
+
+class Spool:
+    """A file on its way in: on disk under no name, so that nothing is left when it breaks off."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._digest = hashlib.sha256()
+        self.size = 0
+        self.head = b""
+        self.file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+    @property
+    def sha256(self) -> str:
+        """Of what came, in lower-case hex."""
+        return self._digest.hexdigest()
+
+    async def write(self, chunk: bytes) -> None:
+        """Takes the next bytes. Raises TooLarge."""
+        self.size += len(chunk)
+        if self.size > self._max_bytes:
+            raise TooLarge({"chunk": f"the file is larger than {self._max_bytes:,} bytes"})
+        if len(self.head) < filetypes.HEAD:
+            self.head += chunk[: filetypes.HEAD - len(self.head)]
+        await asyncio.to_thread(self._write, chunk)
+
+    def _write(self, chunk: bytes) -> None:
+        self._digest.update(chunk)
+        self.file.write(chunk)
+
+
+class Files:
+    """All files, and the background work of removing them."""
+
+    def __init__(
+        self, db: Database, storage: Storage, extractor: Extractor, max_bytes: int
+    ) -> None:
+        """`max_bytes` is the size of the largest file that is taken."""
+        self._db = db
+        self._storage = storage
+        self._extractor = extractor
+        self._max_bytes = max_bytes
+        self._sweeping: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begins to remove what nobody needs."""
+        self._sweeping = asyncio.create_task(self._sweep_forever())
+
+    async def stop(self) -> None:
+        """Ends that."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            await asyncio.gather(self._sweeping, return_exceptions=True)
+
+    # --- in and out ---------------------------------------------------------------------------
+
+    def spool(self) -> Spool:
+        """A place for a file on its way in, to be entered."""
+        return Spool(self._max_bytes)
+
+    async def store(self, account_id: str, spool: Spool, filename: str, told: str) -> Attachment:
+        """Keeps a file that has come whole; `told` is the media type that its sender gave.
+
+        Raises InvalidField when it is empty, and Unsupported.
+        """
+        if spool.size == 0:
+            raise InvalidField({"chunk": "the file is empty"})
+        file = await self._describe(spool, filetypes.clean_name(filename), told)
+        while True:
+            row = await self._keep(account_id, spool, file)
+            if row is not None:
+                return row
+
+    async def _keep(self, account_id: str, spool: Spool, file: NewFile) -> Attachment | None:
+        """None when the bytes were removed while they came."""
+        key, is_stored = await self._db.write(account_id, attachments.begin, account_id, file)
+        try:
+            if not is_stored:
+                spool.file.seek(0)
+                await self._storage.put(key, spool.file)
+            return await self._db.write(account_id, attachments.finish, account_id, file, key)
+        except BaseException:
+            await unbroken(self._abandon(account_id, file, key))
+            raise
+
+    async def _abandon(self, account_id: str, file: NewFile, key: str) -> None:
+        try:
+            await self._db.write(account_id, attachments.abandon, account_id, file, key)
+        except DatabaseUnavailable:
+            return  # then it is swept
+        await self.remove()
+
+    async def _describe(self, spool: Spool, filename: str, told: str) -> NewFile:
+        content_type = filetypes.decide(spool.head, filename, told)
+        filetypes.check_name(filename, content_type)
+        width = height = 0
+        if content_type in filetypes.SCALABLE or content_type in _ARCHIVES:
+            try:
+                facts = await self._extractor.inspect(spool.file, content_type)
+            except Unreadable as problem:
+                raise Unsupported({"chunk": f'"{filename}" cannot be taken: {problem}'}) from None
+            content_type = facts.content_type or content_type
+            width, height = facts.width, facts.height
+        kind: Kind = filetypes.kind_of(content_type)
+        return NewFile(spool.sha256, spool.size, filename, content_type, kind, width, height)
+
+    async def get(self, account_id: str, attachment_id: str) -> Attachment:
+        """What is known of a file. Raises NotFound."""
+        row, _ = await self._db.read(account_id, attachments.get, attachment_id)
+        return row
+
+    async def open(
+        self, account_id: str, attachment_id: str
+    ) -> tuple[Attachment, AsyncIterator[bytes]]:
+        """A file and its bytes, piece by piece. Raises NotFound."""
+        row, key = await self._db.read(account_id, attachments.get, attachment_id)
+        return row, self._storage.stream(key)
+
+    # --- removing -----------------------------------------------------------------------------
+
+    async def remove(self) -> None:
+        """Removes from the store what the tables have let go of. What cannot be removed now is
+        tried again later."""
+        try:
+            while keys := await self._db.read(
+                EVERY_ACCOUNT, attachments.removals, _REMOVED_AT_ONCE
+            ):
+                for key in keys:
+                    await self._storage.remove(key)
+                    await self._storage.remove(picture_key(key))
+                await self._db.write(EVERY_ACCOUNT, attachments.removed, keys)
+        except (StorageUnavailable, DatabaseUnavailable) as error:
+            log.warning("files not removed", error=type(error).__name__)
+
+    async def sweep(self) -> None:
+        """Removes files that no message has used for a day."""
+        while await self._db.write(EVERY_ACCOUNT, attachments.sweep):
+            pass
+        await self.remove()
+
+    async def _sweep_forever(self) -> None:
+        while True:
+            try:
+                await self.sweep()
+            except DatabaseUnavailable:
+                log.warning("database is away", work="sweep")
+            except Exception:
+                log.exception("upkeep failed", work="sweep")
+            await asyncio.sleep(_SWEEP_INTERVAL)
+
+
+def picture_key(key: str) -> str:
+    """Where the picture is that was made of a file for models."""
+    return f"{key}.picture"

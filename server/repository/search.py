@@ -1,0 +1,157 @@
+"""Full-text search in what was said: SQLite's FTS5, or a tsvector on Postgres.
+
+`server.words` makes the words for both, so that both find the same and no query has a syntax. Each
+entry also has its account and its conversation as words, so that a search reads only its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from itertools import islice
+
+from sqlalchemy import Select, column, delete, select, table, text
+from sqlalchemy.orm import Session
+
+from server.errors import NotFound
+from server.models import Conversation, Message, SearchEntry
+from server.repository import attachments
+from server.repository.changes import NO_SYNC
+from server.words import MAX_WORDS, phrases, snippet, words
+
+_words = table("search_words", column("rowid"), column("number"), column("words"))
+
+_READ_AT_ONCE = 16
+"""Messages that are read at a time, because each may have 1 MiB."""
+
+_MAX_PHRASES = 32
+"""Words of a query that count."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A message that was found; `number` is its place: newer ones have larger numbers."""
+
+    number: int
+    message: Message
+    snippet: str
+
+
+def _is_sqlite(s: Session) -> bool:
+    return s.get_bind().dialect.name == "sqlite"
+
+
+def _owner(identifier: str) -> str:
+    """An id as one word that no text holds: words end at 64 characters, and this is longer."""
+    return identifier.replace("-", "") + "0" * 64
+
+
+def enter(s: Session, account_id: str, conversation_id: str, message_id: str, content: str) -> None:
+    """Makes a finished message findable; one without words is not."""
+    found = [word.text for word in islice(words(content), MAX_WORDS)]
+    if not found:
+        return
+    entry = SearchEntry(
+        account_id=account_id, conversation_id=conversation_id, message_id=message_id
+    )
+    s.add(entry)
+    s.flush()
+    owners = [_owner(account_id), _owner(conversation_id)]
+    if _is_sqlite(s):
+        values = {"n": entry.number, "w": " ".join(found), "o": " ".join(owners)}
+        insert = "INSERT INTO search_words (rowid, words, owner) VALUES (:n, :w, :o)"
+    else:
+        values = {"n": entry.number, "w": _vector(found, owners)}
+        insert = "INSERT INTO search_words (number, words) VALUES (:n, CAST(:w AS tsvector))"
+    s.connection().execute(text(insert), values)
+
+
+def enter_all(s: Session, messages: Iterable[Message]) -> None:
+    """Makes finished messages findable."""
+    for message in messages:
+        enter(s, message.account_id, message.conversation_id, message.id, message.content)
+
+
+def _vector(found: list[str], owners: list[str]) -> str:
+    """The text form of a tsvector. Words are letters and digits, so nothing needs escaping."""
+    places: dict[str, list[str]] = {}
+    for place, word in enumerate(found, 1):
+        places.setdefault(word, []).append(str(place))
+    lexemes = [f"'{word}':{','.join(where[:255])}" for word, where in places.items()]
+    return " ".join([*lexemes, *(f"'{owner}'" for owner in owners)])
+
+
+def forget(s: Session, conversation_ids: Collection[str]) -> None:
+    """Takes conversations out of the search."""
+    numbers = list(
+        s.scalars(
+            select(SearchEntry.number).where(SearchEntry.conversation_id.in_(conversation_ids))
+        )
+    )
+    if not numbers:
+        return
+    key = _words.c.rowid if _is_sqlite(s) else _words.c.number
+    for start in range(0, len(numbers), 500):  # a statement of SQLite takes no end of values
+        part = numbers[start : start + 500]
+        s.connection().execute(delete(_words).where(key.in_(part)))
+        s.execute(
+            delete(SearchEntry).where(SearchEntry.number.in_(part)), execution_options=NO_SYNC
+        )
+
+
+def find(
+    s: Session,
+    account_id: str,
+    query: str,
+    conversation_id: str,
+    *,
+    limit: int,
+    max_bytes: int,
+    before: int | None,
+) -> tuple[list[Hit], bool]:
+    """Messages that hold all words of the query, newest first, before the place `before`, and
+    whether more follow. The page ends before `max_bytes` of text, but holds at least one message.
+
+    Raises NotFound when there is no such conversation.
+    """
+    if conversation_id and not s.scalar(
+        select(Conversation.id).where(Conversation.id == conversation_id)
+    ):
+        raise NotFound("CONVERSATION")
+    wanted = phrases(query)[:_MAX_PHRASES]
+    statement = _statement(s, wanted, _owner(conversation_id or account_id))
+    hits: list[Hit] = []
+    room = max_bytes
+    while wanted:
+        page = statement if before is None else statement.where(SearchEntry.number < before)
+        rows = s.execute(page).all()
+        attachments.load(s, [row[1] for row in rows])
+        for number, message in rows:
+            room -= len(message.content.encode())
+            if hits and (room < 0 or len(hits) == limit):
+                return hits, True
+            hits.append(Hit(number, message, snippet(message.content, wanted)))
+        if len(rows) < _READ_AT_ONCE:
+            break
+        before = rows[-1][0]
+    return hits, False
+
+
+def _statement(s: Session, wanted: list[list[str]], owner: str) -> Select[int, Message]:
+    if _is_sqlite(s):
+        asked = " ".join(f'"{" ".join(phrase)}"' for phrase in wanted)
+        condition, query = "search_words MATCH :query", f'owner : "{owner}" AND words : ({asked})'
+        key = _words.c.rowid
+    else:
+        parts = (" <-> ".join(f"'{word}'" for word in phrase) for phrase in wanted)
+        condition = "search_words.words @@ CAST(:query AS tsquery)"
+        query = " & ".join([f"'{owner}'", *(f"({part})" for part in parts)])
+        key = _words.c.number
+    return (
+        select(SearchEntry.number, Message)
+        .join(_words, key == SearchEntry.number)
+        .join(Message, Message.id == SearchEntry.message_id)
+        .where(text(condition).bindparams(query=query))
+        .order_by(SearchEntry.number.desc())
+        .limit(_READ_AT_ONCE)
+    )

@@ -1,0 +1,326 @@
+"""AttachmentService: files up and down, and what becomes of them."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from conversation.v1 import admin_service_pb2 as admin_api
+from conversation.v1 import attachment_service_pb2 as api
+from conversation.v1 import conversation_service_pb2 as conversation_api
+from conversation.v1 import resources_pb2 as resources
+from sqlalchemy import text
+
+from server.database import EVERY_ACCOUNT, Session
+from tests.fakes import samples
+from tests.harness import Caller, Colloquy
+from tests.statuses import refused
+from tests.uploads import download, known, parts, upload
+
+
+async def send_up(caller: Caller, requests: AsyncIterator[api.UploadAttachmentRequest]) -> object:
+    return await caller.attachments.UploadAttachment(requests, metadata=caller.metadata)
+
+
+def blobs(colloquy: Colloquy) -> list[Path]:
+    return sorted(path for path in (colloquy.folder / "files").rglob("*") if path.is_file())
+
+
+async def count(colloquy: Colloquy, *tables: str) -> list[int]:
+    def rows(s: Session) -> list[int]:
+        return [s.execute(text(f"SELECT count(*) FROM {table}")).scalar_one() for table in tables]
+
+    return await colloquy.app.db.read(EVERY_ACCOUNT, rows)
+
+
+async def test_a_file_comes_down_as_it_went_up(alice: Caller) -> None:
+    data = samples.noise(1_500_000)
+    told = await upload(alice, data, "data.bin", sha256=hashlib.sha256(data).hexdigest())
+    assert (told.filename, told.byte_size) == ("data.bin", len(data))
+    assert told.sha256 == hashlib.sha256(data).hexdigest()
+    assert told.kind == resources.Attachment.KIND_DOCUMENT
+    assert told.HasField("create_time")
+    assert await known(alice, told.id) == told
+    assert await download(alice, told.id) == (told, data)
+
+
+@pytest.mark.parametrize(
+    ("data", "filename", "content_type", "kind"),
+    [
+        (samples.photo(), "a.jpg", "image/jpeg", resources.Attachment.KIND_IMAGE),
+        (samples.png(), "a.jpg", "image/png", resources.Attachment.KIND_IMAGE),
+        (samples.png(), "no-suffix", "image/png", resources.Attachment.KIND_IMAGE),
+        (samples.wav(), "a.wav", "audio/wav", resources.Attachment.KIND_AUDIO),
+        (samples.pdf("x"), "a.pdf", "application/pdf", resources.Attachment.KIND_DOCUMENT),
+        (samples.csv(), "a.csv", "text/csv", resources.Attachment.KIND_DOCUMENT),
+        (b"print(1)", "a.py", "text/x-python", resources.Attachment.KIND_DOCUMENT),
+        (b"BMW builds cars", "a", "text/plain", resources.Attachment.KIND_DOCUMENT),
+        (b"<html><p>x", "a.txt", "text/html", resources.Attachment.KIND_DOCUMENT),
+        (
+            samples.docx("x"),
+            "a.zip",
+            "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+            resources.Attachment.KIND_DOCUMENT,
+        ),
+    ],
+)
+async def test_the_bytes_decide_the_type(
+    alice: Caller, data: bytes, filename: str, content_type: str, kind: int
+) -> None:
+    told = await upload(alice, data, filename, content_type="application/x-lie")
+    assert (told.content_type, told.kind) == (content_type, kind)
+
+
+@pytest.mark.parametrize(
+    ("filename", "kept"),
+    [
+        ("../../x", "x"),
+        ("C:\\Users\\x\\letter.txt", "letter.txt"),
+        ("a\nb\u202etxt.exe", "abtxt.exe"),
+        ("...", "file"),
+        ("ü" * 200 + ".txt", "ü" * 125 + ".txt"),
+    ],
+)
+async def test_a_name_has_no_folders_and_nothing_that_does_not_show(
+    colloquy: Colloquy, alice: Caller, filename: str, kept: str
+) -> None:
+    told = await upload(alice, b"text", filename)
+    assert told.filename == kept
+    assert all(colloquy.folder / "files" in path.parents for path in blobs(colloquy))
+
+
+async def test_what_is_wrong_with_an_upload_is_told_and_nothing_is_left(
+    tmp_path: Path,
+) -> None:
+    async with Colloquy(tmp_path, max_attachment_bytes=100_000) as colloquy:
+        alice = await colloquy.account()
+        page = b"<!DOCTYPE html><html><script>alert(1)</script>"
+
+        async def of(
+            *requests: api.UploadAttachmentRequest,
+        ) -> AsyncIterator[api.UploadAttachmentRequest]:
+            for request in requests:
+                yield request
+
+        header = api.UploadAttachmentRequest(
+            header=api.UploadAttachmentRequest.Header(filename="a.txt")
+        )
+        chunk = api.UploadAttachmentRequest(chunk=b"text")
+        for requests, expected, word in [
+            (parts(samples.noise(100_001)), "ATTACHMENT_TOO_LARGE", "100,000"),
+            (parts(samples.zip_bomb()[:99_999] + b"x", "a.docx"), "ATTACHMENT_UNSUPPORTED", ""),
+            (parts(samples.png(60_000, 60_000), "a.png"), "ATTACHMENT_UNSUPPORTED", "60,000"),
+            (parts(page, "page.png"), "ATTACHMENT_UNSUPPORTED", "text/html"),
+            (parts(samples.noise(99), "song.mp3"), "ATTACHMENT_UNSUPPORTED", "audio"),
+            (parts(b"text", sha256="0" * 64), "INVALID_FIELD", "SHA-256"),
+            (parts(b"text", sha256="xyz"), "INVALID_FIELD", "sha256"),
+            (parts(b"text", "x" * 300), "INVALID_FIELD", "filename"),
+            (parts(b"text", ""), "INVALID_FIELD", "filename"),
+            (parts(b""), "INVALID_FIELD", "empty"),
+            (of(chunk, header), "INVALID_FIELD", "header"),
+            (of(header, chunk, header), "INVALID_FIELD", "chunk"),
+            (of(header, api.UploadAttachmentRequest()), "INVALID_FIELD", "chunk"),
+            (of(), "INVALID_FIELD", "header"),
+        ]:
+            refusal = await refused(send_up(alice, requests))
+            assert refusal.status == "INVALID_ARGUMENT"
+            assert (refusal.reason, word in refusal.message) == (expected, True), refusal
+        assert blobs(colloquy) == []
+        assert await count(colloquy, "attachments", "blobs") == [0, 0]
+
+
+async def test_a_zip_bomb_is_refused_with_what_is_wrong_with_it(alice: Caller) -> None:
+    refusal = await refused(upload(alice, samples.zip_bomb(), "report.docx"))
+    assert refusal.reason == "ATTACHMENT_UNSUPPORTED"
+    assert "unpacks to 512 MiB" in refusal.message
+
+
+async def test_an_upload_that_breaks_off_leaves_nothing(colloquy: Colloquy, alice: Caller) -> None:
+    came = asyncio.Event()
+
+    async def half() -> AsyncIterator[api.UploadAttachmentRequest]:
+        async for request in parts(samples.noise(2_000_000)):
+            yield request
+        came.set()
+        await asyncio.Event().wait()
+
+    call = alice.attachments.UploadAttachment(half(), metadata=alice.metadata)
+    await came.wait()
+    await asyncio.sleep(0.1)
+    call.cancel()
+    await asyncio.sleep(0.3)
+    assert blobs(colloquy) == []
+    assert await count(colloquy, "attachments", "blobs") == [0, 0]
+
+
+async def test_the_same_bytes_are_kept_once_an_account(colloquy: Colloquy, alice: Caller) -> None:
+    bob = await colloquy.account("bob")
+    data = samples.csv(50)
+    one = await upload(alice, data, "one.csv")
+    again = await upload(alice, data, "one.csv")
+    other = await upload(alice, data, "other.csv")
+    assert again.id == one.id
+    assert other.id != one.id
+    assert other.filename == "other.csv"
+    assert len(blobs(colloquy)) == 1
+    await upload(bob, data, "one.csv")
+    assert len(blobs(colloquy)) == 2
+
+
+async def test_a_file_is_nobodys_but_its_accounts(colloquy: Colloquy, alice: Caller) -> None:
+    bob = await colloquy.account("bob")
+    data = samples.csv()
+    hers = await upload(alice, data, "hers.csv")
+    conversation = await bob.create()
+    for call in (
+        known(bob, hers.id),
+        download(bob, hers.id),
+        bob.send(conversation.id, attachment_ids=[hers.id]),
+    ):
+        refusal = await refused(call)
+        assert (refusal.status, refusal.reason) == ("NOT_FOUND", "ATTACHMENT_NOT_FOUND")
+    # The hash opens nothing either: whoever names it has to bring the bytes.
+    assert (await refused(upload(bob, b"x", sha256=hers.sha256))).reason == "INVALID_FIELD"
+    assert await bob.history(conversation.id) == []
+
+
+async def test_a_message_has_its_files_wherever_it_is_seen(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    files = [await upload(alice, samples.csv(rows), f"{rows}.csv") for rows in (3, 1, 2)]
+    conversation = await alice.create()
+    watch = alice.watch(conversation.id)
+    await watch.until("conversation")
+    stream = alice.send(
+        conversation.id, attachment_ids=[file.id for file in files], request_id="one"
+    )
+    accepted = await stream.accepted()
+    assert list(accepted.message.attachments) == files
+    await stream.rest()
+    seen = await watch.until(lambda e: e.message.id == accepted.message.id)
+    assert list(seen.message.attachments) == files
+    assert list((await alice.message(accepted.message.id)).attachments) == files
+    assert [list(m.attachments) for m in await alice.history(conversation.id)] == [files, []]
+    resumed = alice.watch(conversation.id, watch.events[0].resume_token)
+    seen = await resumed.until(lambda e: e.message.id == accepted.message.id)
+    assert list(seen.message.attachments) == files
+    watch.cancel()
+    resumed.cancel()
+
+    again = alice.send(
+        conversation.id, attachment_ids=[file.id for file in files], request_id="one"
+    )
+    assert list((await again.accepted()).message.attachments) == files
+    again.cancel()
+    for ids in ([], [file.id for file in reversed(files)]):
+        refusal = await refused(alice.send(conversation.id, attachment_ids=ids, request_id="one"))
+        assert refusal.reason == "REQUEST_ID_REUSED"
+
+
+async def test_a_message_has_ten_files_at_most(alice: Caller) -> None:
+    conversation = await alice.create()
+    one = await upload(alice, b"text")
+    for ids in ([one.id] * 2, [f"{n:08}-0000-7000-8000-000000000000" for n in range(11)]):
+        refusal = await refused(alice.send(conversation.id, attachment_ids=ids))
+        assert refusal.reason == "INVALID_FIELD"
+
+
+async def test_files_go_with_the_last_conversation_that_has_them(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    shared = await upload(alice, b"shared", "shared.txt")
+    own = await upload(alice, b"own", "own.txt")
+    first, second = await alice.create(), await alice.create()
+    await alice.send(first.id, attachment_ids=[shared.id, own.id]).rest()
+    await alice.send(second.id, attachment_ids=[shared.id]).rest()
+
+    await delete(alice, first.id)
+    assert (await refused(known(alice, own.id))).status == "NOT_FOUND"
+    assert (await download(alice, shared.id))[1] == b"shared"
+    assert len(blobs(colloquy)) == 1
+
+    await delete(alice, second.id)
+    assert blobs(colloquy) == []
+    assert await count(colloquy, "attachments", "blobs", "removals") == [0, 0, 0]
+
+
+async def delete(caller: Caller, conversation_id: str) -> None:
+    request = conversation_api.DeleteConversationRequest(conversation_id=conversation_id)
+    await caller.call("DeleteConversation", request)
+
+
+async def test_an_account_takes_its_files_with_it(colloquy: Colloquy, alice: Caller) -> None:
+    file = await upload(alice, b"text")
+    conversation = await alice.create()
+    await alice.send(conversation.id, attachment_ids=[file.id]).rest()
+    await upload(alice, b"unused")
+    await colloquy.admin.admin.DeleteAccount(
+        admin_api.DeleteAccountRequest(account_id=alice.account_id),
+        metadata=colloquy.admin.metadata,
+    )
+    assert blobs(colloquy) == []
+    assert await count(colloquy, "attachments", "blobs", "removals", "messages") == [0] * 4
+
+
+async def test_a_file_that_no_message_uses_goes_after_a_day(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    used = await upload(alice, b"used", "used.txt")
+    twin = await upload(alice, b"used", "twin.txt")
+    await upload(alice, b"old", "old.txt")
+    conversation = await alice.create()
+    await alice.send(conversation.id, attachment_ids=[used.id]).rest()
+    await colloquy.app.files.sweep()
+    assert len(blobs(colloquy)) == 2
+
+    await age(colloquy, 25)
+    young = await upload(alice, b"old", "young.txt")
+    await colloquy.app.files.sweep()
+    assert (await download(alice, used.id))[1] == b"used"
+    assert (await download(alice, young.id))[1] == b"old"
+    assert (await refused(known(alice, twin.id))).status == "NOT_FOUND"
+    assert len(blobs(colloquy)) == 2
+
+    await age(colloquy, 25)
+    await colloquy.app.files.sweep()
+    assert len(blobs(colloquy)) == 1
+    assert (await download(alice, used.id))[1] == b"used"
+
+
+async def age(colloquy: Colloquy, hours: int) -> None:
+    """Moves the times of all files back."""
+
+    def move(s: Session) -> None:
+        for table in ("attachments", "blobs"):
+            s.execute(text(f"UPDATE {table} SET touch_time = touch_time - {hours * 3_600_000_000}"))
+
+    await colloquy.app.db.write(EVERY_ACCOUNT, move)
+
+
+async def test_bytes_that_were_removed_while_they_come_again_are_kept(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    """The object that goes is the old one, under its own key."""
+    first = await upload(alice, b"text")
+    await age(colloquy, 25)
+    storage = colloquy.app.files._storage
+    removing, go_on = asyncio.Event(), asyncio.Event()
+    remove = storage.remove
+
+    async def slowly(key: str) -> None:
+        removing.set()
+        await go_on.wait()
+        await remove(key)
+
+    storage.remove = slowly  # type: ignore[method-assign]
+    sweeping = asyncio.create_task(colloquy.app.files.sweep())
+    await removing.wait()
+    again = await upload(alice, b"text")
+    go_on.set()
+    await sweeping
+    assert again.id != first.id
+    assert (await download(alice, again.id))[1] == b"text"
+    assert len(blobs(colloquy)) == 1

@@ -1,0 +1,48 @@
+"""Files up and down, as tests send and take them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from conversation.v1 import attachment_service_pb2 as api
+from conversation.v1 import resources_pb2 as resources
+
+from tests.harness import Caller
+
+CHUNK = 256 << 10
+
+
+async def parts(
+    data: bytes, filename: str = "file.txt", **header: str
+) -> AsyncIterator[api.UploadAttachmentRequest]:
+    yield api.UploadAttachmentRequest(
+        header=api.UploadAttachmentRequest.Header(filename=filename, **header)
+    )
+    for start in range(0, len(data), CHUNK):
+        yield api.UploadAttachmentRequest(chunk=data[start : start + CHUNK])
+
+
+async def upload(
+    caller: Caller, data: bytes, filename: str = "file.txt", **header: str
+) -> resources.Attachment:
+    response = await caller.attachments.UploadAttachment(
+        parts(data, filename, **header), metadata=caller.metadata
+    )
+    return response.attachment
+
+
+async def download(caller: Caller, attachment_id: str) -> tuple[resources.Attachment, bytes]:
+    request = api.DownloadAttachmentRequest(attachment_id=attachment_id)
+    first, data = None, bytearray()
+    async for response in caller.attachments.DownloadAttachment(request, metadata=caller.metadata):
+        if response.HasField("attachment"):
+            first = response.attachment
+        data += response.chunk
+    assert first is not None
+    return first, bytes(data)
+
+
+async def known(caller: Caller, attachment_id: str) -> resources.Attachment:
+    request = api.GetAttachmentRequest(attachment_id=attachment_id)
+    response = await caller.attachments.GetAttachment(request, metadata=caller.metadata)
+    return response.attachment
