@@ -12,7 +12,7 @@ ARGS :=
 $(shell if [ -e $(VENV) ] && ! $(PYTHON) -c 'import pip' 2>/dev/null; then rm -rf $(VENV); fi)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run chat test check format audit protos release-image migrate bench lock clean
+.PHONY: help setup run chat slack test check format audit protos release-image migrate bench lock clean
 
 help: ## Lists these commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -25,6 +25,9 @@ run: $(VENV)/runtime.stamp ## Starts a development server; its key goes to data/
 
 chat: $(VENV)/runtime.stamp ## Talks to the server that `make run` started.
 	@$(PYTHON) -m clients chat $(ARGS)
+
+slack: $(VENV)/runtime.stamp ## Runs the Slack bot against the server of `make run`; see config/slack_manifest.yml.
+	@$(PYTHON) -m slack_bot $(ARGS)
 
 test: $(VENV)/dev.stamp ## Runs the tests: make test ARGS="-k cancel".
 	$(PYTHON) -m pytest -n auto $(ARGS)

@@ -6,7 +6,7 @@ Functions of a Session.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import delete, select, update
@@ -14,6 +14,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from slack_bot.models import Kind, Request, State
+
+_LIVE = (State.NEW, State.OPEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,23 +34,38 @@ class Asked:
     text: str = ""
     files: list[dict[str, Any]] = field(default_factory=list)
     target_reply_id: str = ""
+    conversation_id: str = ""
+    # What the server gets; None: it has yet to be made of `text`.
+    content: str | None = None
+    state: State = State.NEW
 
 
-def store(s: Session, asked: Asked) -> bool:
-    """Store a request. Returns False when it was stored before, by whichever delivery."""
+def store(s: Session, asked: Asked) -> int | None:
+    """Store a request and return its id; None when it was stored before, by whichever delivery."""
     values = {
-        "state": State.NEW,
         "is_stopped": False,
         "attachment_ids": [],
         "author": {},
         "notes": [],
-        "conversation_id": "",
         "reply_id": "",
         **{name: getattr(asked, name) for name in Asked.__slots__},
     }
     dialect = postgresql if s.get_bind().dialect.name == "postgresql" else sqlite
     statement = dialect.insert(Request).values(values).on_conflict_do_nothing()
-    return bool(s.scalars(statement.returning(Request.id)).first())
+    return s.scalars(statement.returning(Request.id)).first()
+
+
+def store_stop(s: Session, asked: Asked) -> list[Request] | None:
+    """Store a message that stops what is being answered where it was said.
+
+    Returns what it stops; None when it was stored before, or there is nothing to stop.
+    """
+    running = unfinished_in(s, asked.team_id, asked.channel_id, asked.thread_ts)
+    if not running or store(s, replace(asked, state=State.DONE)) is None:
+        return None
+    for request in running:
+        request.is_stopped = True
+    return running
 
 
 def is_engaged(s: Session, team_id: str, external_id: str) -> bool:
@@ -61,7 +78,7 @@ def unfinished(s: Session, team_id: str, but: Iterable[int], limit: int) -> list
     """Return requests that are not done, in the order of their messages, without those in `but`."""
     found = (
         select(Request)
-        .where(Request.team_id == team_id, Request.state != State.DONE)
+        .where(Request.team_id == team_id, Request.state.in_(_LIVE))
         .order_by(Request.ts, Request.id)
     )
     left_out = set(but)
@@ -76,9 +93,19 @@ def unfinished_in(s: Session, team_id: str, channel_id: str, thread_ts: str) -> 
         Request.team_id == team_id,
         Request.channel_id == channel_id,
         Request.thread_ts == thread_ts,
-        Request.state != State.DONE,
+        Request.state.in_(_LIVE),
     )
     return list(s.scalars(found.order_by(Request.id)))
+
+
+def is_being_repeated(s: Session, team_id: str, reply_id: str) -> bool:
+    """Whether a reply is being made again already."""
+    found = select(Request.id).where(
+        Request.team_id == team_id,
+        Request.target_reply_id == reply_id,
+        Request.state.in_(_LIVE),
+    )
+    return s.scalars(found.limit(1)).first() is not None
 
 
 def get(s: Session, team_id: str, row_id: int) -> Request | None:
@@ -103,10 +130,19 @@ def change(s: Session, /, row_id: int, **values: Any) -> None:
 def stop(s: Session, team_id: str, row_id: int) -> Request | None:
     """Note that a request is to be stopped. Returns it, or None when it is done or not there."""
     row = get(s, team_id, row_id)
-    if row is None or row.state == State.DONE:
+    if row is None or row.state not in _LIVE:
         return None
     row.is_stopped = True
     return row
+
+
+def accept_offer(s: Session, team_id: str, row_id: int, user_id: str) -> bool:
+    """Have an edited message answered, if its author says so. Returns whether it now is."""
+    row = get(s, team_id, row_id)
+    if row is None or row.state != State.OFFERED or row.user_id != user_id:
+        return False
+    row.state = State.NEW
+    return True
 
 
 def forget_workspace(s: Session, team_id: str) -> None:

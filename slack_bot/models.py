@@ -23,6 +23,8 @@ class Kind(enum.StrEnum):
 class State(enum.StrEnum):
     """How far a request is."""
 
+    OFFERED = "offered"
+    """Stored, for when its author says that it is to be answered."""
     NEW = "new"
     """Stored; the server may or may not have it."""
     OPEN = "open"

@@ -30,6 +30,12 @@ _SLOWED = 2.0
 _POST_GAP = 1.0
 """Seconds between two posts in a channel, as Slack's reference says of chat.postMessage."""
 
+STREAM_STARTS = 18
+"""Streams begun in any minute: Slack's tier 2 is 20 and more."""
+
+_APPENDS_A_MINUTE = 90
+"""Slack's tier 4 is 100 and more, for all streams of a workspace."""
+
 _CHANNELS_KEPT = 1_000
 
 
@@ -41,6 +47,7 @@ class Pace:
         """How many replies are being written; each will need a last edit."""
         self._clock = clock
         self._edits: deque[float] = deque()
+        self._starts: deque[float] = deque()
         self._paused_until = 0.0
         self._slow_until = 0.0
         self._next_post: dict[str, float] = {}
@@ -51,10 +58,24 @@ class Pace:
         calm = max(_SHORTEST, _PER_REPLY * self.live)
         return calm * _SLOWED if self._clock() < self._slow_until else calm
 
+    @property
+    def append_interval(self) -> float:
+        """Seconds between two pieces of one stream."""
+        return max(_SHORTEST, self.live * _MINUTE / _APPENDS_A_MINUTE)
+
+    def claim_stream(self) -> bool:
+        """Take the beginning of a stream from its budget. Returns whether there was one."""
+        now = self._clock()
+        _forget(self._starts, now)
+        if now < self._paused_until or len(self._starts) >= STREAM_STARTS:
+            return False
+        self._starts.append(now)
+        return True
+
     def claim_interim(self) -> bool:
         """Take an edit on the way from the budget. Returns whether there was one."""
         now = self._clock()
-        self._forget(now)
+        _forget(self._edits, now)
         if now < self._paused_until or len(self._edits) + self.live >= INTERIM_EDITS:
             return False
         self._edits.append(now)
@@ -63,7 +84,7 @@ class Pace:
     def claim_final(self) -> float:
         """Take a last edit from the budget: returns 0, or the seconds until asking again."""
         now = self._clock()
-        self._forget(now)
+        _forget(self._edits, now)
         if now < self._paused_until:
             return self._paused_until - now
         if len(self._edits) >= EDITS:
@@ -87,6 +108,7 @@ class Pace:
         self._paused_until = max(self._paused_until, now + retry_after)
         self._slow_until = max(self._slow_until, now + retry_after + _SLOW_FOR)
 
-    def _forget(self, now: float) -> None:
-        while self._edits and self._edits[0] <= now - _MINUTE:
-            self._edits.popleft()
+
+def _forget(moments: deque[float], now: float) -> None:
+    while moments and moments[0] <= now - _MINUTE:
+        moments.popleft()

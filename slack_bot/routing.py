@@ -65,11 +65,14 @@ def read(event: dict[str, Any], bot_user_id: str) -> Incoming | None:
     return _said(event, channel_id, event, bot_user_id)
 
 
-def _edited(event: dict[str, Any], channel_id: str, bot_user_id: str) -> Edited | None:
+def _edited(event: dict[str, Any], channel_id: str, bot_user_id: str) -> Edited | Deleted | None:
     """Slack also says `message_changed` for replies in a thread and for previews of links."""
     now, before = event.get("message") or {}, event.get("previous_message") or {}
-    if _is_bot(now) or now.get("text") == before.get("text") or now.get("subtype") == "tombstone":
+    if _is_bot(before) or now.get("text") == before.get("text"):
         return None
+    if now.get("subtype") == "tombstone":
+        # What is left of a deleted message that has replies.
+        return Deleted(channel_id, str(now.get("ts") or ""))
     edited_ts = str((now.get("edited") or {}).get("ts") or event.get("ts") or "")
     said = _said(now, channel_id, event, bot_user_id)
     return Edited(said, edited_ts) if said else None

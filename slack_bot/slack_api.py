@@ -1,14 +1,13 @@
 """Calls of Slack's Web API, with its answers as exceptions that say what to do.
 
-    SlackProblem
-     ├── RateLimited   it was not done; `retry_after` says when to come back
-     ├── Refused       it was not done and will not be; `error` is Slack's word for why
-     └── InDoubt       it may or may not have been done: the connection broke, Slack stumbled
+SlackProblem
+ ├── RateLimited   it was not done; `retry_after` says when to come back
+ ├── Refused       it was not done and will not be; `error` is Slack's word for why
+ └── InDoubt       it may or may not have been done: the connection broke, Slack stumbled
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -81,7 +80,7 @@ class SlackApi:
             response = await self.client.api_call(method, **how)
         except SlackApiError as error:
             raise _problem(error) from None
-        except (aiohttp.ClientError, SlackClientError, asyncio.TimeoutError, OSError) as error:
+        except (TimeoutError, aiohttp.ClientError, SlackClientError, OSError) as error:
             raise InDoubt(f"{method}: {type(error).__name__}") from None
         data = response.data
         return data if isinstance(data, dict) else {}

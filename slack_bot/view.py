@@ -100,16 +100,22 @@ class Shown:
         return hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def messages(view: View, value: str, look: Look = Look.MARKDOWN) -> list[Shown]:
-    """Return the messages that show a view, at least one. `value` is what its buttons carry."""
+def messages(
+    view: View, value: str, look: Look = Look.MARKDOWN, most: int | None = MOST
+) -> list[Shown]:
+    """Return the messages that show a view, at least one and `most` at most.
+
+    `value` is what the buttons carry.
+    """
     parts = split(view.text, is_final=view.is_final)
-    last = min(len(parts), MOST) - 1
+    is_cut = most is not None and len(parts) > most
+    last = len(parts[:most]) - 1
     shown = []
-    for number, part in enumerate(parts[:MOST]):
+    for number, part in enumerate(parts[:most]):
         blocks = _body(part.of(view.text), look)
         notification = escape(view.text[part.start : part.start + _NOTIFICATION].strip())
         if number == last:
-            blocks = [*(blocks or _words(view)), *_ending(view, value, len(parts) > MOST)]
+            blocks = [*(blocks or _words(view)), *_ending(view, value, is_cut)]
             notification = notification or _WORDS.get(view.phase) or escape(view.error)
         shown.append(Shown(notification or " ", blocks or [_context("(blank)")], part))
     return shown

@@ -1,4 +1,4 @@
-"""The example of a .env file names every setting of the server, with the default that holds."""
+"""The example of a .env file names every setting, with the default that holds."""
 
 from __future__ import annotations
 
@@ -8,18 +8,31 @@ from pathlib import Path
 import pytest
 
 from server.settings import Settings
+from slack_bot.settings import Settings as SlackSettings
 
 EXAMPLE = Path(__file__).resolve().parents[2] / ".env.example"
 # Settings of others: the OpenAI SDK's own, and the clients'.
 OTHERS = {"OPENAI_API_KEY", "OPENAI_BASE_URL"}
 CLIENTS = "CONVERSATION_"
+SLACK = "SLACK_"
 
 shown = dict(re.findall(r"^#([A-Z_]+)=(.*)$", EXAMPLE.read_text("utf-8"), re.MULTILINE))
 
 
 def test_every_setting_is_named_and_no_other() -> None:
-    own = {name for name in shown if name not in OTHERS and not name.startswith(CLIENTS)}
+    not_the_servers = (CLIENTS, SLACK)
+    own = {name for name in shown if name not in OTHERS and not name.startswith(not_the_servers)}
     assert own == {name.upper() for name in Settings.model_fields}
+    slacks = {name for name in shown if name.startswith(SLACK)}
+    assert slacks == {
+        name.upper() for name in SlackSettings.model_fields if name.upper().startswith(SLACK)
+    }
+
+
+@pytest.mark.parametrize("name", [name for name in shown if name.startswith(SLACK)])
+def test_the_default_of_the_slack_bot_is_shown(name: str) -> None:
+    default = SlackSettings.model_fields[name.lower()].default
+    assert shown[name] == ("" if default in (None, False) else str(default))
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)

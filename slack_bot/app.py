@@ -1,0 +1,223 @@
+"""The Slack bot, put together: what is made here is all there is, and who knows whom is seen here.
+
+Slack ──events──▶ Listeners ──▶ Intake ──▶ inbox (committed, then acknowledged)
+                                             │
+the lease of a workspace: Keeper ──▶ Worker ─┴▶ Exchange ──▶ server (AsyncConversationClient)
+                                                   │
+Slack ◀──posts, edits── Delivery (with its outbox) ┘
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from urllib.parse import urljoin
+
+import aiohttp
+import structlog
+from aiohttp import web
+from slack_bolt.adapter.aiohttp import to_aiohttp_response, to_bolt_request
+from slack_bolt.adapter.socket_mode.aiohttp import AsyncSocketModeHandler
+from slack_bolt.app.async_app import AsyncApp
+from slack_bolt.oauth.async_callback_options import (
+    AsyncCallbackOptions,
+    AsyncFailureArgs,
+    AsyncSuccessArgs,
+)
+from slack_bolt.oauth.async_oauth_settings import AsyncOAuthSettings
+from slack_bolt.response import BoltResponse
+from slack_sdk.oauth.state_store.sqlalchemy import AsyncSQLAlchemyOAuthStateStore
+from slack_sdk.web.async_client import AsyncWebClient
+
+from clients import AsyncAdminClient, AsyncConversationClient
+from slack_bot.database import Database, migrate
+from slack_bot.installs import Accounts, Installations
+from slack_bot.intake import Intake
+from slack_bot.keeper import Keeper
+from slack_bot.listeners import Listeners
+from slack_bot.settings import Settings
+from slack_bot.slack_api import TIMEOUT
+from slack_bot.steps import Reached, nothing
+from slack_bot.vault import Vault
+from slack_bot.workspace import Tools
+from slack_bot.workspaces import Connect, InstalledWorkspaces, OneWorkspace, Workspaces
+
+log = structlog.get_logger()
+
+SCOPES = (
+    *("app_mentions:read", "assistant:write", "channels:history", "chat:write", "commands"),
+    *("files:read", "files:write", "groups:history", "im:history", "im:read", "im:write"),
+    *("mpim:history", "reactions:read", "users:read"),
+)
+"""What an installation asks for; the same as in config/slack_manifest.yml."""
+
+_STATE_SECONDS = 600
+_PATIENCE = 2.0
+"""Seconds that the server may be away before people are told."""
+
+
+class Bot:
+    """The bot in this process."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        reached: Reached = nothing,
+    ) -> None:
+        self._settings = settings
+        self._clock, self._sleep, self._reached = clock, sleep, reached
+        self.port = 0
+        """Where it listens over HTTP; 0 when it does not."""
+        self._closing: list[Callable[[], Awaitable[None]]] = []
+
+    async def start(self) -> None:
+        """Connect to the database, to Slack and to the server.
+
+        Raises SettingsError, SlackProblem, ConfigurationError and OSError.
+        """
+        settings = self._settings
+        await asyncio.to_thread(migrate, settings.slack_database_url)
+        db = Database(settings.slack_database_url)
+        self._closing.append(db.close)
+        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT))
+        self._closing.append(self._session.close)
+        tools = Tools(db, clock=self._clock, sleep=self._sleep, reached=self._reached)
+        connect = Connect(
+            tools, self._web_client, self._colloquy, is_native=settings.slack_native_streaming
+        )
+
+        workspaces, app = await self._workspaces_and_app(tools, connect)
+        self._closing.append(workspaces.close)
+        self._keeper = Keeper(tools, workspaces, settings.slack_lease_ttl)
+        keeping = asyncio.create_task(self._keeper.run())
+        self._closing.append(lambda: _end(keeping, self._keeper))
+        intake = Intake(tools)
+        self._closing.append(intake.close)
+        Listeners(tools, workspaces, intake).add_to(app)
+
+        if settings.is_http:
+            await self._serve_http(app)
+        if settings.slack_app_token:
+            handler = AsyncSocketModeHandler(app, settings.slack_app_token)
+            self._closing.append(handler.close_async)
+            await handler.client.connect()  # type: ignore[no-untyped-call]
+
+    async def stop(self) -> None:
+        """Take nothing more in, and leave what is open to the next process."""
+        while self._closing:
+            await self._closing.pop()()
+
+    async def _workspaces_and_app(
+        self, tools: Tools, connect: Connect
+    ) -> tuple[Workspaces, AsyncApp]:
+        settings = self._settings
+        if not settings.is_oauth:
+            workspace = await connect.workspace(
+                settings.slack_bot_token or "", settings.conversation_api_key
+            )
+            app = AsyncApp(
+                client=self._web_client(settings.slack_bot_token),
+                signing_secret=settings.slack_signing_secret or "",
+                process_before_response=True,
+            )
+            return OneWorkspace(workspace), app
+
+        vault = Vault(settings.slack_encryption_key or "")
+        admin = AsyncAdminClient(settings.conversation_address, settings.admin_api_key)
+        self._closing.append(admin.close)
+        accounts = Accounts(tools.db, vault, admin)
+
+        async def forget(team_id: str) -> None:
+            await workspaces.drop(team_id)
+            await accounts.forget(team_id)
+            self._keeper.look()
+
+        store = Installations(settings.slack_client_id or "", tools.db, vault, forget)
+        workspaces = InstalledWorkspaces(store, accounts, connect)
+        oauth = AsyncOAuthSettings(
+            client_id=settings.slack_client_id,
+            client_secret=settings.slack_client_secret,
+            scopes=SCOPES,
+            authorization_url=urljoin(settings.slack_api_url, "../oauth/v2/authorize"),
+            installation_store=store,
+            installation_store_bot_only=True,
+            state_store=AsyncSQLAlchemyOAuthStateStore(
+                _STATE_SECONDS, tools.db.engine, table_name="slack_oauth_states"
+            ),
+            state_expiration_seconds=_STATE_SECONDS,
+            callback_options=self._after_installing(workspaces),
+        )
+        app = AsyncApp(
+            client=self._web_client(None),
+            signing_secret=settings.slack_signing_secret or "",
+            process_before_response=True,
+            oauth_settings=oauth,
+        )
+        # Without this every event would ask Slack for auth.test. A token that is gone is noticed:
+        # the installation is looked up for each event.
+        oauth.authorize.cache_enabled = True  # type: ignore[attr-defined]
+        app.enable_token_revocation_listeners()
+        return workspaces, app
+
+    def _after_installing(self, workspaces: Workspaces) -> AsyncCallbackOptions:
+        """Make a workspace's account as soon as it installed the app."""
+
+        async def succeeded(told: AsyncSuccessArgs) -> BoltResponse:
+            await workspaces.get(told.installation.team_id)
+            self._keeper.look()
+            return await told.default.success(told)
+
+        async def failed(told: AsyncFailureArgs) -> BoltResponse:
+            log.warning("not installed", why=told.reason)
+            return await told.default.failure(told)
+
+        return AsyncCallbackOptions(success=succeeded, failure=failed)
+
+    async def _serve_http(self, app: AsyncApp) -> None:
+        async def take(request: web.Request) -> web.Response:
+            return await to_aiohttp_response(
+                await app.async_dispatch(await to_bolt_request(request))
+            )
+
+        pages = web.Application()
+        pages.router.add_post("/slack/events", take)
+        flow = app.oauth_flow
+        if flow is not None:
+
+            async def install(request: web.Request) -> web.Response:
+                answer = await flow.handle_installation(await to_bolt_request(request))
+                return await to_aiohttp_response(answer)
+
+            async def allowed(request: web.Request) -> web.Response:
+                answer = await flow.handle_callback(await to_bolt_request(request))
+                return await to_aiohttp_response(answer)
+
+            pages.router.add_get(flow.install_path, install)
+            pages.router.add_get(flow.redirect_uri_path, allowed)
+        runner = web.AppRunner(pages, access_log=None)
+        await runner.setup()
+        self._closing.append(runner.cleanup)
+        await web.TCPSite(runner, *self._settings.http_address).start()
+        self.port = runner.addresses[0][1]
+
+    def _web_client(self, token: str | None) -> AsyncWebClient:
+        # No retry handlers: the SDK's own would post a second time when a connection breaks.
+        return AsyncWebClient(
+            token=token,
+            base_url=self._settings.slack_api_url,
+            session=self._session,
+            retry_handlers=[],
+        )
+
+    def _colloquy(self, key: str | None) -> AsyncConversationClient:
+        return AsyncConversationClient(self._settings.conversation_address, key, patience=_PATIENCE)
+
+
+async def _end(keeping: asyncio.Task[None], keeper: Keeper) -> None:
+    keeping.cancel()
+    await asyncio.gather(keeping, return_exceptions=True)
+    await keeper.stop()

@@ -1,0 +1,383 @@
+"""Shows one reply in Slack: the only writer of its messages, and it holds the latest text.
+
+What there is to show comes from `show`, as often as it likes. `run` brings Slack there: it posts,
+edits within the workspace's budget, and does not end before the last state is all there. Every post
+is stored as an intent first, so that a process which dies leaves at most one message in doubt, and
+that one is looked up before anything is posted again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import structlog
+
+from slack_bot import outbox
+from slack_bot.attach import attach_text
+from slack_bot.models import Request
+from slack_bot.native import NativeStream
+from slack_bot.search import find_post
+from slack_bot.slack_api import InDoubt, RateLimited, Refused
+from slack_bot.view import MOST, Look, Phase, Shown, View, messages, metadata, needs_file
+from slack_bot.workspace import Tools, Workspace
+
+log = structlog.get_logger()
+
+FIRST_CHARACTERS = 40
+FIRST_TEXT_AFTER = 0.3
+FIRST_PAINT_AFTER = 1.0
+"""The first message is posted when there are so many characters; or any, after so many seconds; or
+none, after so many."""
+
+# Slack says these of content that it cannot show. What to try next is in `Look`.
+_UNSHOWABLE = {
+    *("invalid_blocks", "invalid_blocks_format", "msg_too_long", "msg_blocks_too_long"),
+    *("msg_blocks_too_many", "markdown_text_conflict", "no_text", "invalid_arguments"),
+}
+# And these when a message cannot be edited although it is there: it is posted anew.
+_UNEDITABLE = {"edit_window_closed", "cant_update_message", "block_mismatch"}
+
+
+class GaveUp(Exception):
+    """Slack will not have the reply: the channel or the app is gone."""
+
+
+class LeaseLost(Exception):
+    """Another process serves the workspace now."""
+
+
+@dataclass
+class _Posted:
+    """A message of the reply; `ts` is empty while in doubt."""
+
+    ts: str = ""
+    shown: str = ""
+    is_gone: bool = False
+
+
+class Delivery:
+    """The reply to one request, on its way into Slack."""
+
+    def __init__(
+        self,
+        tools: Tools,
+        workspace: Workspace,
+        request: Request,
+        may_write: Callable[[], bool],
+        on_stop: Callable[[], Awaitable[None]],
+    ) -> None:
+        """`may_write` says whether this process still serves the workspace; `on_stop` is called
+        when the person stops the reply with a button of Slack's own."""
+        self._tools, self._workspace, self._request = tools, workspace, request
+        self._may_write, self._on_stop = may_write, on_stop
+        self._view = View()
+        self._changed = asyncio.Event()
+        self._final = asyncio.Event()
+        self._posted: dict[int, _Posted] = {}
+        # Slack does not take the whole text as a file: it is all posted instead.
+        self._has_no_file = False
+        self._look = Look.MARKDOWN
+        self._native = (
+            NativeStream(workspace, request) if workspace.is_native and request.thread_ts else None
+        )
+        self.reply_id = request.reply_id
+
+    @property
+    def view(self) -> View:
+        """What is to be shown."""
+        return self._view
+
+    def show(self, view: View) -> None:
+        """Show this from now on, instead of whatever was to be shown before."""
+        if view != self._view:
+            self._view = view
+            self._changed.set()
+        if view.is_final:
+            self._final.set()
+
+    async def run(self) -> None:
+        """Keep Slack up to date until the last state is shown whole.
+
+        Raises GaveUp and LeaseLost.
+        """
+        await self._recall()
+        self._workspace.pace.live += 1
+        try:
+            await self._until_first_paint()
+            while not self._final.is_set():
+                await self._show_meanwhile()
+            self._tools.reached("text complete")
+            await self._show_at_last()
+        finally:
+            self._workspace.pace.live -= 1
+
+    # Meanwhile: whatever the budget has room for.
+
+    async def _until_first_paint(self) -> None:
+        if self._posted:
+            return
+        began = self._tools.clock()
+        while not self._final.is_set() and len(self._view.text) < FIRST_CHARACTERS:
+            waited = self._tools.clock() - began
+            patience = FIRST_TEXT_AFTER if self._view.text else FIRST_PAINT_AFTER
+            if self._is_status_enough():
+                patience = float("inf")
+            if waited >= patience:
+                return
+            self._changed.clear()
+            await self._tools.wait(self._changed, min(patience - waited, 60))
+
+    def _is_status_enough(self) -> bool:
+        """A stream begins with text; until then Slack's own status says what happens."""
+        thinking = self._view.phase in (Phase.THINKING, Phase.WRITING) and not self._view.text
+        return thinking and self._native is not None and self._workspace.has_status
+
+    async def _show_meanwhile(self) -> None:
+        """Show the present state if there is room for it, and wait until the next is due."""
+        view = self._view
+        self._changed.clear()
+        due = self._tools.clock() + self._interval
+        if not await self._try(view):
+            await self._tools.wait(self._final, due - self._tools.clock())
+            return
+        await self._changed.wait()
+        if view.text:
+            await self._tools.wait(self._final, due - self._tools.clock())
+        elif self._view.text:
+            # The first text does not wait for its turn, but should be more than a word.
+            await self._tools.wait(self._final, FIRST_TEXT_AFTER)
+
+    @property
+    def _interval(self) -> float:
+        pace = self._workspace.pace
+        return pace.interval if self._native is None else pace.append_interval
+
+    async def _try(self, view: View) -> bool:
+        """Post what is missing and edit what changed. Returns False when not all could be done."""
+        try:
+            shown = self._messages(view)
+            if len(shown) > 1:
+                await self._end_stream()
+            for number, one in enumerate(shown):
+                posted = self._posted.get(number)
+                if posted is None or not posted.ts:
+                    await self._post(number, one)
+                elif not await self._bring(number, posted, one):
+                    return False
+        except RateLimited as limited:
+            self._workspace.pace.refused(limited.retry_after)
+        except InDoubt as problem:
+            log.info("edit in doubt", problem=str(problem))
+        else:
+            return True
+        return False
+
+    async def _bring(self, number: int, posted: _Posted, shown: Shown) -> bool:
+        if posted.is_gone or posted.shown == shown.digest:
+            return True
+        if self._native is not None and self._native.ts == posted.ts:
+            if await self._native.grow(self._view.text):
+                return True
+            await self._end_stream()
+        return self._workspace.pace.claim_interim() and await self._edit(number, posted, shown)
+
+    async def _end_stream(self) -> None:
+        """Go on with edits, which say the whole text and so neither lose nor double any."""
+        if self._native is None:
+            return
+        await self._native.stop()
+        if self._native.is_stopped_by_user:
+            await self._on_stop()
+        self._native = None
+
+    # At last: all of it, however long it takes.
+
+    async def _show_at_last(self) -> None:
+        while True:
+            try:
+                if await self._finish():
+                    return
+            except RateLimited as limited:
+                self._workspace.pace.refused(limited.retry_after)
+            except InDoubt as problem:
+                log.info("last edit in doubt", problem=str(problem))
+                await self._tools.sleep(1.0)
+
+    async def _finish(self) -> bool:
+        """Show the last state. Returns False when the reply has to be looked at anew."""
+        view = self._view
+        await self._end_stream()
+        shown = self._messages(view)
+        for number, one in enumerate(shown):
+            posted = self._posted.get(number)
+            if posted is None or not posted.ts:
+                await self._post(number, one)
+                posted = self._posted[number]
+            while posted.shown != one.digest and not posted.is_gone:
+                wait = self._workspace.pace.claim_final()
+                if wait > 0:
+                    await self._tools.sleep(wait)
+                elif not await self._edit(number, posted, one):
+                    return False
+        for number in [number for number in self._posted if number >= len(shown)]:
+            await self._remove(number)
+        if needs_file(view, self._look) and not self._has_no_file:
+            return await self._attach(view)
+        return True
+
+    async def _attach(self, view: View) -> bool:
+        self._guard()
+        try:
+            await attach_text(self._tools, self._workspace, self._request, view.text)
+        except Refused as refused:
+            log.warning("the whole text was not attached", error=refused.error)
+            self._has_no_file = True
+            return len(self._messages(view)) == len(self._posted)
+        return True
+
+    async def _remove(self, number: int) -> None:
+        """Delete a message that a shorter attempt at the reply does not need."""
+        self._guard()
+        posted = self._posted[number]
+        if posted.ts:
+            try:
+                await self._workspace.slack.call(
+                    "chat.delete", channel=self._request.channel_id, ts=posted.ts
+                )
+            except Refused as refused:
+                log.info("message not deleted", error=refused.error)
+        del self._posted[number]
+        await self._tools.db.run(outbox.forget, self._request.id, number)
+
+    # One message.
+
+    def _messages(self, view: View) -> list[Shown]:
+        most = None if self._has_no_file else MOST
+        return messages(view, str(self._request.id), self._look, most)
+
+    def _metadata(self, number: int, shown: Shown) -> dict[str, object]:
+        return metadata(request_name(self._request), self.reply_id, number, shown.part)
+
+    async def _recall(self) -> None:
+        """Learn what was posted before this process began."""
+        for post in await self._tools.db.run(outbox.posts, self._request.id):
+            if post.number >= 0:
+                self._posted[post.number] = _Posted(post.ts, post.shown)
+                # Whatever was streamed, edits finish it.
+                self._native = None
+
+    async def _post(self, number: int, shown: Shown) -> None:
+        db, request = self._tools.db, self._request
+        if number in self._posted:
+            ts = await find_post(self._tools, self._workspace, request, number)
+            if ts:
+                self._posted[number].ts = ts
+                await db.run(outbox.record, request.id, number, ts=ts)
+                return
+        else:
+            await db.run(outbox.intend, request.id, number)
+            self._posted[number] = _Posted()
+        self._tools.reached("post intended")
+        while True:
+            await self._tools.sleep(self._workspace.pace.claim_post(request.channel_id))
+            self._guard()
+            try:
+                ts = await self._put(number, shown)
+                break
+            except RateLimited as limited:
+                await self._tools.sleep(limited.retry_after)
+            except Refused as refused:
+                shown = self._otherwise(refused, number)
+        self._tools.reached("posted")
+        posted = self._posted[number]
+        posted.ts = ts
+        if self._native is not None and self._native.ts == ts:
+            # A stream shows less than the message that it becomes.
+            await db.run(outbox.record, request.id, number, ts=ts)
+        else:
+            await self._record(number, posted, shown)
+        self._tools.reached("post recorded")
+
+    async def _put(self, number: int, shown: Shown) -> str:
+        request = self._request
+        if self._native is not None and number == 0:
+            ts = await self._native.start(self._view.text)
+            if ts:
+                return ts
+            self._native = None
+        answer = await self._workspace.slack.call(
+            "chat.postMessage",
+            channel=request.channel_id,
+            thread_ts=request.thread_ts or None,
+            text=shown.text,
+            blocks=list(shown.blocks),
+            metadata=self._metadata(number, shown),
+            unfurl_links=False,
+            unfurl_media=False,
+        )
+        return str(answer["ts"])
+
+    async def _edit(self, number: int, posted: _Posted, shown: Shown) -> bool:
+        """Edit a message. Returns False when the reply has to be looked at anew."""
+        self._guard()
+        try:
+            await self._workspace.slack.call(
+                "chat.update",
+                channel=self._request.channel_id,
+                ts=posted.ts,
+                text=shown.text,
+                blocks=list(shown.blocks),
+                metadata=self._metadata(number, shown),
+            )
+        except Refused as refused:
+            if refused.error == "message_not_found":
+                # Somebody deleted it. It is not for the bot to bring it back.
+                posted.is_gone = True
+                return True
+            if refused.error == "streaming_state_conflict":
+                await self._stop_stream(posted.ts)
+                return False
+            if refused.error in _UNEDITABLE:
+                del self._posted[number]
+                await self._tools.db.run(outbox.forget, self._request.id, number)
+                return False
+            self._otherwise(refused, number)
+            return False
+        await self._record(number, posted, shown)
+        self._tools.reached("edited")
+        return True
+
+    async def _record(self, number: int, posted: _Posted, shown: Shown) -> None:
+        posted.shown = shown.digest
+        await self._tools.db.run(
+            outbox.record, self._request.id, number, ts=posted.ts, shown=posted.shown
+        )
+
+    def _otherwise(self, refused: Refused, number: int) -> Shown:
+        """Return the message in a form that Slack may take rather. Raises GaveUp."""
+        if refused.error not in _UNSHOWABLE or self._look is Look.FILE_ONLY:
+            raise GaveUp(refused.error)
+        log.warning("Slack refuses the form of a message", error=refused.error)
+        self._look = Look(self._look + 1)
+        shown = self._messages(self._view)
+        return shown[min(number, len(shown) - 1)]
+
+    async def _stop_stream(self, ts: str) -> None:
+        """End a stream that a process before this one left open."""
+        try:
+            await self._workspace.slack.call(
+                "chat.stopStream", channel=self._request.channel_id, ts=ts
+            )
+        except Refused as refused:
+            log.info("stream not stopped", error=refused.error)
+
+    def _guard(self) -> None:
+        if not self._may_write():
+            raise LeaseLost
+
+
+def request_name(request: Request) -> str:
+    """Return the request_id by which server and Slack know a request."""
+    return f"{request.team_id}:{request.channel_id}:{request.ts}"

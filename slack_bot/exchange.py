@@ -1,0 +1,264 @@
+"""One request from the inbox to its reply in Slack: what is said to the server, what comes back.
+
+Whatever happens in between, doing it all again does it once: what the server gets is fixed before
+the first try and named by its request_id, and `Delivery` knows what is in Slack.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+
+import structlog
+from conversation.v1.conversation_service_pb2 import ConversationEvent
+from conversation.v1.resources_pb2 import Message, User
+
+from clients import AsyncReply, ColloquyError, ReplyText, is_final
+from clients.errors import InvalidArgument, ResourceExhausted
+from slack_bot import choices, inbox, mentions
+from slack_bot.delivery import Delivery, GaveUp, LeaseLost
+from slack_bot.files import Fetched, fetch_files
+from slack_bot.mapping import author, request_id
+from slack_bot.models import Kind, Request, State
+from slack_bot.slack_api import Refused, SlackProblem
+from slack_bot.titles import name_thread
+from slack_bot.view import Phase, View
+from slack_bot.workspace import Tools, Workspace
+
+log = structlog.get_logger()
+
+_FIRST_WAIT = 0.5
+_LONGEST_WAIT = 10.0
+"""Seconds between two tries to reach the server."""
+
+_STATES = {
+    Message.STATE_COMPLETED: Phase.COMPLETED,
+    Message.STATE_CANCELLED: Phase.CANCELLED,
+    Message.STATE_FAILED: Phase.FAILED,
+}
+# Slack has no status to show here, and will not have one later.
+_NO_STATUS = {"unknown_method", "missing_scope", "method_deprecated", "feature_not_enabled"}
+
+
+class Exchange:
+    """One request being answered."""
+
+    def __init__(
+        self,
+        tools: Tools,
+        workspace: Workspace,
+        request: Request,
+        turn: asyncio.Lock,
+        may_write: Callable[[], bool],
+    ) -> None:
+        """`turn` is held until the server has the message: a conversation keeps its order."""
+        self._tools, self._workspace, self._request, self._turn = tools, workspace, request, turn
+        self._name = request_id(request.team_id, request.channel_id, request.ts)
+        self._delivery = Delivery(tools, workspace, request, may_write, self._stop)
+        self._held: ReplyText | None = None
+
+    async def run(self) -> None:
+        """Bring the request to its end, or leave it to whoever holds the lease now."""
+        is_ours = True
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._follow())
+                group.create_task(self._delivery.run())
+                group.create_task(self._say_thinking())
+        except* LeaseLost:
+            is_ours = False
+        except* GaveUp as given_up:
+            log.warning("reply not delivered", request=self._name, why=str(given_up.exceptions[0]))
+        if not is_ours:
+            return
+        await self._tools.db.run(inbox.change, self._request.id, state=State.DONE)
+        self._tools.reached("reply delivered")
+        if self._request.is_direct and self._request.thread_ts:
+            await name_thread(self._workspace, self._request)
+
+    # What is said to the server, and what comes back.
+
+    async def _follow(self) -> None:
+        failures = 0
+        async with AsyncExitStack() as turn:
+            await turn.enter_async_context(self._turn)
+            while True:
+                try:
+                    await self._say(turn.aclose)
+                except ColloquyError as error:
+                    if not _may_pass(error):
+                        self._show_refusal(error)
+                        return
+                    wait = max(error.retry_after or 0, _FIRST_WAIT * 2.0 ** min(failures, 10))
+                    log.info("server not reached", request=self._name, problem=repr(error))
+                else:
+                    return
+                if self._held is None:
+                    self._delivery.show(View(Phase.OFFLINE))
+                failures += 1
+                await self._tools.sleep(min(wait, _LONGEST_WAIT))
+
+    async def _say(self, give_turn: Callable[[], Awaitable[None]]) -> None:
+        """Say it to the server and follow the reply to its end."""
+        if self._request.content is None:
+            await self._prepare()
+        if not self._request.conversation_id:
+            await self._open_conversation()
+        if await self._is_stopped():
+            await self._cancel()
+        async with self._call() as reply:
+            async for event in reply:
+                if event.HasField("accepted"):
+                    await self._accepted(event.accepted)
+                    await give_turn()
+                self._take(event)
+
+    def _call(self) -> AsyncReply:
+        request, colloquy = self._request, self._workspace.colloquy
+        if request.kind is Kind.REGENERATE:
+            return colloquy.regenerate(request.target_reply_id, request_id=self._name)
+        return colloquy.send(
+            request.conversation_id,
+            request.content or "",
+            attachment_ids=request.attachment_ids,
+            author=User(**request.author),
+            request_id=self._name,
+        )
+
+    async def _accepted(self, accepted: ConversationEvent.Accepted) -> None:
+        self._held = ReplyText(accepted.reply)
+        self._delivery.reply_id = accepted.reply.id
+        await self._change(state=State.OPEN, reply_id=accepted.reply.id)
+        self._tools.reached("reply accepted")
+        if await self._is_stopped():
+            await self._workspace.colloquy.cancel_reply(accepted.reply.id)
+
+    def _take(self, event: ConversationEvent) -> None:
+        """Take an event by the two rules: a message replaces, a delta is appended."""
+        held = self._held
+        if event.HasField("deleted"):
+            self._show_end("The conversation was deleted.")
+            return
+        if held is None:
+            return
+        if event.HasField("message") and event.message.id == held.message.id:
+            held.replace(event.message)
+        elif event.HasField("delta"):
+            held.append(event.delta)
+        message, text = held.message, held.text
+        phase = Phase.WRITING if text else Phase.THINKING
+        if is_final(message):
+            phase = _STATES[message.state]
+        elif not text and self._delivery.view.text:
+            # A new attempt begins: until it has text, that of the last one stands.
+            return
+        elif not text and message.state == Message.STATE_QUEUED:
+            phase = Phase.QUEUED
+        self._delivery.show(
+            View(phase, text, message.model, message.error.message, tuple(self._request.notes))
+        )
+
+    def _show_refusal(self, error: ColloquyError) -> None:
+        log.warning("refused by the server", request=self._name, problem=repr(error))
+        told = "; ".join(f"{what}" for what in error.fields.values()) or error.message
+        self._delivery.show(View(Phase.FAILED, error=told, notes=tuple(self._request.notes)))
+
+    def _show_end(self, why: str) -> None:
+        text = self._held.text if self._held else ""
+        self._delivery.show(View(Phase.FAILED, text, error=why, is_repeatable=False))
+
+    # Steps before it is said, each stored when it is done.
+
+    async def _prepare(self) -> None:
+        """Fix what the server gets: words, files, author."""
+        request, now = self._request, self._tools.now()
+        people = {
+            user: (await self._workspace.person(user, now)).name
+            for user in mentions.users_in(request.text)
+            if user != self._workspace.bot_user_id
+        }
+        content = mentions.plain(request.text, people, self._workspace.bot_user_id)
+        fetched = await fetch_files(self._workspace, request.files) if request.files else Fetched()
+        named = await self._workspace.person(request.user_id, now)
+        if not content:
+            content = _without_words(named.name, fetched)
+        user = author(request.team_id, request.user_id, named.name, named.avatar_url)
+        await self._change(
+            content=content,
+            attachment_ids=fetched.attachment_ids,
+            notes=fetched.notes,
+            author={
+                "external_id": user.external_id,
+                "display_name": user.display_name,
+                "avatar_url": user.avatar_url,
+            },
+        )
+        self._tools.reached("message prepared")
+
+    async def _open_conversation(self) -> None:
+        request, db = self._request, self._tools.db
+        of_channel = await db.run(choices.of_channel, request.team_id, request.channel_id)
+        model = of_channel.model or await db.run(choices.model_of, request.team_id, request.user_id)
+        colloquy = self._workspace.colloquy
+        try:
+            conversation = await colloquy.create_conversation(
+                external_id=request.external_id, model=model
+            )
+        except InvalidArgument:
+            if not model:
+                raise
+            # The model that was chosen is gone: the default one answers.
+            conversation = await colloquy.create_conversation(external_id=request.external_id)
+        await self._change(conversation_id=conversation.id)
+        self._tools.reached("conversation made")
+
+    async def _change(self, **values: object) -> None:
+        for name, value in values.items():
+            setattr(self._request, name, value)
+        await self._tools.db.run(inbox.change, self._request.id, **values)
+
+    # Stopping, and what is shown beside the reply.
+
+    async def _is_stopped(self) -> bool:
+        row = await self._tools.db.run(inbox.get, self._request.team_id, self._request.id)
+        return row is not None and row.is_stopped
+
+    async def _stop(self) -> None:
+        await self._tools.db.run(inbox.stop, self._request.team_id, self._request.id)
+        if self._request.conversation_id:
+            await self._cancel()
+
+    async def _cancel(self) -> None:
+        await self._workspace.colloquy.cancel_reply(
+            conversation_id=self._request.conversation_id, request_id=self._name
+        )
+
+    async def _say_thinking(self) -> None:
+        """Have Slack show that something happens, where it can."""
+        if not (self._request.thread_ts and self._workspace.has_status):
+            return
+        try:
+            await self._workspace.slack.call(
+                "assistant.threads.setStatus",
+                channel_id=self._request.channel_id,
+                thread_ts=self._request.thread_ts,
+                status="is thinking…",
+            )
+        except Refused as refused:
+            self._workspace.has_status = refused.error not in _NO_STATUS
+        except SlackProblem:
+            pass
+
+
+def _may_pass(error: ColloquyError) -> bool:
+    """Whether trying again may help; what the request itself is guilty of does not pass."""
+    if isinstance(error, ResourceExhausted):
+        return error.retry_after is not None
+    return error.transient
+
+
+def _without_words(name: str, fetched: Fetched) -> str:
+    if fetched.attachment_ids:
+        return f"{name} shared this without a word."
+    return f"{name} called you without saying what it is about."

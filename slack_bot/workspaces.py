@@ -1,0 +1,130 @@
+"""The workspaces that the bot serves: the one of its token, or all that installed it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+
+import structlog
+from slack_sdk.web.async_client import AsyncWebClient
+
+from clients import AsyncConversationClient, ColloquyError
+from slack_bot.installs import Accounts, Installations
+from slack_bot.pacing import Pace
+from slack_bot.slack_api import Refused, SlackApi, SlackProblem
+from slack_bot.workspace import Tools, Workspace
+
+log = structlog.get_logger()
+
+MakeClient = Callable[[str], AsyncWebClient]
+"""Makes a client of Slack's Web API with a token."""
+
+MakeColloquy = Callable[[str | None], AsyncConversationClient]
+"""Makes a client of the server with a key; None: the one of the environment."""
+
+
+class Workspaces(ABC):
+    """Who is served."""
+
+    @abstractmethod
+    async def team_ids(self) -> Iterable[str]:
+        """Return all workspaces that have the app."""
+
+    @abstractmethod
+    async def get(self, team_id: str | None) -> Workspace | None:
+        """Return a workspace, connected; None when it does not have the app (any more)."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """End all connections to the server."""
+
+
+class OneWorkspace(Workspaces):
+    """The workspace of SLACK_BOT_TOKEN."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    async def team_ids(self) -> Iterable[str]:
+        """Return the one."""
+        return (self._workspace.team_id,)
+
+    async def get(self, team_id: str | None) -> Workspace:
+        """Return the one: in Slack Connect an event may name another company's workspace."""
+        return self._workspace
+
+    async def close(self) -> None:
+        """End the connection to the server."""
+        await self._workspace.colloquy.close()
+
+
+class InstalledWorkspaces(Workspaces):
+    """The workspaces that installed the app with OAuth."""
+
+    def __init__(self, installations: Installations, accounts: Accounts, connect: Connect) -> None:
+        self._installations, self._accounts = installations, accounts
+        self._connect = connect
+        # By workspace: with which token it was connected.
+        self._connected: dict[str, tuple[str, Workspace]] = {}
+
+    async def team_ids(self) -> Iterable[str]:
+        """Return all that are stored."""
+        return await self._installations.team_ids()
+
+    async def get(self, team_id: str | None) -> Workspace | None:
+        """Return a workspace as it is installed now: a new token makes a new connection."""
+        bot = await self._installations.async_find_bot(enterprise_id=None, team_id=team_id)
+        connected = self._connected.get(team_id or "")
+        if bot is None or not team_id:
+            if connected is not None:
+                await self.drop(team_id or "")
+            return None
+        if connected is not None and connected[0] == bot.bot_token:
+            return connected[1]
+        try:
+            key = await self._accounts.key(team_id, bot.team_name or "")
+            workspace = await self._connect.workspace(bot.bot_token, key)
+        except (ColloquyError, SlackProblem) as problem:
+            log.warning("workspace not connected", team=team_id, problem=repr(problem))
+            return None
+        await self.drop(team_id)
+        self._connected[team_id] = (bot.bot_token, workspace)
+        return workspace
+
+    async def drop(self, team_id: str) -> None:
+        """End a workspace's connection."""
+        connected = self._connected.pop(team_id, None)
+        if connected is not None:
+            await connected[1].colloquy.close()
+
+    async def close(self) -> None:
+        """End all connections to the server."""
+        for team_id in list(self._connected):
+            await self.drop(team_id)
+
+
+class Connect:
+    """Makes workspaces of tokens."""
+
+    def __init__(
+        self, tools: Tools, client: MakeClient, colloquy: MakeColloquy, *, is_native: bool
+    ) -> None:
+        self._tools, self._client, self._colloquy = tools, client, colloquy
+        self._is_native = is_native
+
+    async def workspace(self, token: str, key: str | None) -> Workspace:
+        """Return the workspace of a token. Raises SlackProblem and ConfigurationError."""
+        slack = SlackApi(self._client(token), self._tools.sleep)
+        told = await slack.read_patiently("auth.test")
+        if not told.get("bot_id"):
+            raise Refused("not_a_bot_token")
+        return Workspace(
+            team_id=str(told["team_id"]),
+            bot_user_id=str(told["user_id"]),
+            bot_id=str(told["bot_id"]),
+            url=str(told.get("url") or "https://slack.com/"),
+            slack=slack,
+            colloquy=self._colloquy(key),
+            pace=Pace(self._tools.clock),
+            is_native=self._is_native,
+        )
