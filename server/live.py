@@ -47,7 +47,8 @@ class Feed:
         self.watchers = 0
         self._feeds = feeds
         self._recent: deque[Change] = deque()
-        self._waiting: list[asyncio.Future[bool]] = []
+        self._waiting: list[tuple[asyncio.Future[bool], float]] = []
+        self._timer: asyncio.TimerHandle | None = None
         self._serialised: dict[tuple[object, ...], bytes] = {}
 
     @property
@@ -97,19 +98,42 @@ class Feed:
         """Lets all watchers look again."""
         self._serialised.clear()
         waiting, self._waiting = self._waiting, []
-        for future in waiting:
-            _resolve(future, True)
+        for future, _ in waiting:
+            if not future.done():
+                future.set_result(True)
 
     async def changed(self, patience: float) -> bool:
         """Waits until there may be something new; False when `patience` seconds went by first."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[bool] = loop.create_future()
-        self._waiting.append(future)
-        timer = loop.call_later(patience, _resolve, future, False)
-        try:
-            return await future
-        finally:
-            timer.cancel()
+        until = loop.time() + patience
+        self._waiting.append((future, until))
+        # One timer that is seldom set anew: one a wait would be one a message.
+        if self._timer is not None and until < self._timer.when():
+            self.stop()
+        if self._timer is None:
+            self._timer = loop.call_at(until, self._end_waits)
+        return await future
+
+    def _end_waits(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        waiting, self._waiting = self._waiting, []
+        for future, until in waiting:
+            if future.done():
+                continue
+            if until <= now:
+                future.set_result(False)
+            else:
+                self._waiting.append((future, until))
+        first = min((until for _, until in self._waiting), default=None)
+        self._timer = None if first is None else loop.call_at(first, self._end_waits)
+
+    def stop(self) -> None:
+        """Forgets the timer; the next wait sets it again."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def serialise(self, key: tuple[object, ...], make: Callable[[], bytes]) -> bytes:
         """The event that `make` makes, made once for all watchers that share the key."""
@@ -117,11 +141,6 @@ class Feed:
         if event is None:
             event = self._serialised[key] = make()
         return event
-
-
-def _resolve(future: asyncio.Future[bool], result: bool) -> None:
-    if not future.done():
-        future.set_result(result)
 
 
 class Feeds:
@@ -232,6 +251,8 @@ class Feeds:
     def close(self, feed: Feed) -> None:
         """Gives a feed back."""
         feed.watchers -= 1
+        if feed.watchers == 0:
+            feed.stop()
         if feed.watchers == 0 and self._feeds.get(feed.conversation_id) is feed:
             del self._feeds[feed.conversation_id]
             self.mirrors.drop(feed.conversation_id)
@@ -491,8 +512,9 @@ class Watcher:
         def make() -> bytes:
             # The three streaming responses are one field, `event = 1`: their bytes are the same.
             response = api.WatchConversationResponse()
-            response.event.resume_token = encode_position(self.feed.conversation_id, at)
-            fill(response.event)
+            event = response.event
+            event.resume_token = encode_position(self.feed.conversation_id, at)
+            fill(event)
             return response.SerializeToString()
 
         return self.feed.serialise((*key, *place), make)

@@ -6,6 +6,7 @@ import base64
 import binascii
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from uuid import UUID
 
 import orjson
@@ -38,14 +39,19 @@ def encode_position(conversation_id: str, position: Position) -> str:
     """A resume token for this position."""
     packed = _LAYOUT.pack(
         _LAYOUT_VERSION,
-        UUID(conversation_id).bytes,
+        _packed(conversation_id),
         position.version,
-        UUID(position.reply).bytes if position.reply else _NO_REPLY,
+        _packed(position.reply) if position.reply else _NO_REPLY,
         position.reply_version,
         position.attempt,
         position.offset,
     )
     return base64.urlsafe_b64encode(packed).decode()
+
+
+@lru_cache(maxsize=4_096)  # live replies ask for the same two with every event
+def _packed(id_: str) -> bytes:
+    return UUID(id_).bytes
 
 
 def decode_position(conversation_id: str, token: str) -> Position:
