@@ -28,8 +28,11 @@ _CONNECTIONS = 4
 _ARRIVALS = 1.0
 """Seconds over which the streams of a run begin."""
 
-_SETTLING = 0.25
-"""Seconds after the last first token until the steady part of a run begins."""
+_SETTLING = 0.5
+"""Seconds after the last first text until the steady part of a run begins."""
+
+_STEADY = 0.5
+"""Seconds that the steady part of a run has to have."""
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -38,18 +41,24 @@ class WrongText(Exception):
     """A stream did not carry what the provider said."""
 
 
+class Disturbed(Exception):
+    """The machine was too busy with other things for this run to say anything."""
+
+
 @dataclass
 class Received:
     """One stream: when it was asked for, and every message with the time at which it came."""
 
-    asked: int
+    asked: int = 0
     messages: list[tuple[int, bytes]] = field(default_factory=list)
+    has_text: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Target(Protocol):
     """What streams are opened at."""
 
     process: Metered
+    messages_before_text: int
 
     async def prepare(self, streams: int) -> None:
         """Does what has to be done before a run, and is not measured."""
@@ -61,11 +70,13 @@ class Target(Protocol):
         """Asks for a stream; returns the call, whose messages are bytes."""
 
     def texts(self, received: Received) -> list[tuple[int, str]]:
-        """The pieces of text and when they came. Raises WrongText."""
+        """The pieces of text and when they came. Raises WrongText and Disturbed."""
 
 
 class FloorTarget:
     """The floor."""
+
+    messages_before_text = 0
 
     def __init__(self, process: Metered) -> None:
         self.process = process
@@ -91,6 +102,8 @@ class FloorTarget:
 class ServerTarget:
     """The server, as an account of its own. With `watchers`, each conversation is also watched
     by so many, who are read but not looked at."""
+
+    messages_before_text = 1  # `accepted`
 
     def __init__(self, process: Metered, metadata: Metadata, *, watchers: int = 0) -> None:
         self.process = process
@@ -165,6 +178,8 @@ class ServerTarget:
             elif event.HasField("message"):
                 final = event.message
         joined = "".join(text for _, text in pieces)
+        if final.attempt > 1:
+            raise Disturbed("a reply had to be asked for again")
         if final.state != resources.Message.STATE_COMPLETED or final.content != joined:
             raise WrongText(f"a reply ended in {final.state} with {len(joined)} characters")
         return pieces
@@ -188,30 +203,41 @@ class Run:
 
 
 async def run(target: Target, streams: int, seconds: float) -> Run:
-    """One run: so many streams, each of `seconds` at RATE tokens a second. Raises WrongText."""
+    """One run: so many streams, each of `seconds` at RATE tokens a second.
+
+    Raises WrongText and Disturbed.
+    """
     await target.prepare(streams)
     tokens = int(seconds * RATE)
     loop = asyncio.get_running_loop()
+    received = [Received() for _ in range(streams)]
     before = await target.process.read()
     start = loop.time()
     tasks = [
-        asyncio.create_task(_receive(target, number, start + _arrival(number, streams), tokens))
+        asyncio.create_task(
+            _receive(target, number, start + _arrival(number, streams), tokens, received[number])
+        )
         for number in range(streams)
     ]
-    await _sleep_until(start + _ARRIVALS + THINKING + _SETTLING)
+    opening = asyncio.gather(*(one.has_text.wait() for one in received))
+    firsts: list[asyncio.Future[Any]] = [*tasks, opening]
+    await asyncio.wait(firsts, return_when=asyncio.FIRST_COMPLETED)
+    opening.cancel()
+    await asyncio.sleep(_SETTLING)
     opened = await target.process.read()
     await _sleep_until(start + THINKING + (tokens - 2) / RATE)
     closing = await target.process.read()
     await asyncio.gather(*tasks)
     after = await target.process.read()
     await target.close()
+    if closing.time - opened.time < _STEADY * 1e9:
+        raise Disturbed("the streams began too slowly")
 
     pieces: list[tuple[int, int]] = []  # when it came, and how many tokens it holds
     first_token = []
-    for number, task in enumerate(tasks):
-        received = task.result()
-        texts = target.texts(received)
-        first_token.append(_check(number, tokens, received.asked, texts))
+    for number, one in enumerate(received):
+        texts = target.texts(one)
+        first_token.append(_check(number, tokens, one.asked, texts))
         pieces += [(at, round(len(text) / TOKEN_LENGTH)) for at, text in texts[1:]]
     steady = [count for at, count in pieces if opened.time <= at < closing.time]
     database = None
@@ -233,13 +259,14 @@ def _arrival(number: int, streams: int) -> float:
     return number / streams * _ARRIVALS + (number * 0.618034) % 1 / RATE
 
 
-async def _receive(target: Target, number: int, at: float, tokens: int) -> Received:
+async def _receive(target: Target, number: int, at: float, tokens: int, received: Received) -> None:
     await _sleep_until(at)
-    received = Received(time.monotonic_ns())
+    received.asked = time.monotonic_ns()
     call = target.open(number, f"{number} {tokens}")
     while (message := await call.read()) is not grpc.aio.EOF:
         received.messages.append((time.monotonic_ns(), message))
-    return received
+        if len(received.messages) > target.messages_before_text:
+            received.has_text.set()
 
 
 def _check(number: int, tokens: int, asked: int, texts: list[tuple[int, str]]) -> float:
