@@ -218,11 +218,11 @@ class Feeds:
             feed.wake()
 
     async def open(self, account_id: str, conversation_id: str) -> Feed:
-        """The feed of a conversation, to be given back with `close`. Raises NotFound."""
-        known = self._feeds.get(conversation_id)
-        if known is None or known.account_id != account_id:
-            # Whoever asks for what is not theirs gets no feed: it would take the owner's place.
-            await self._db.read(account_id, feed_reads.version, conversation_id)
+        """The feed of a conversation, to be given back with `close`. Raises NotFound.
+
+        The caller has found the conversation in its own account: a stranger's feed would take the
+        owner's place.
+        """
         feed = self._open(account_id, conversation_id)
         if feed.version == _UNKNOWN:
             try:

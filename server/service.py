@@ -275,11 +275,10 @@ class ConversationService:
         conversation_id = request.conversation_id.lower()
         token = request.resume_token
         position = decode_position(conversation_id, token) if token else None
+        # What changes between this and the opening of the feed is read from the database then.
+        conversation, unfinished = await self._db.read(account_id, feed.snapshot, conversation_id)
         watched = await self._feeds.open(account_id, conversation_id)
         try:
-            conversation, unfinished = await self._db.read(
-                account_id, feed.snapshot, conversation_id
-            )
             if position is None or position.version > conversation.version:
                 watcher = Watcher(watched, self._db, Position(0))
                 events = watcher.snapshot(conversation, unfinished)

@@ -142,14 +142,20 @@ def server_url() -> Iterator[str]:
 @contextlib.contextmanager
 def database(url: str, template: str | None = None) -> Iterator[str]:
     """A new database on that server, with the present schema, dropped at the end."""
+    with empty_database(url, template) as own:
+        if template is None:
+            migrate.upgrade(own)
+        yield own
+
+
+@contextlib.contextmanager
+def empty_database(url: str, template: str | None = None) -> Iterator[str]:
+    """A new database on that server, without a schema unless the template has one."""
     name = f"test_{uuid4().hex[:12]}"
     with psycopg.connect(url, autocommit=True) as connection:
         like = f' TEMPLATE "{template}"' if template else ""
         connection.execute(f'CREATE DATABASE "{name}"{like}'.encode())
         try:
-            own = url.rpartition("/")[0] + "/" + name
-            if template is None:
-                migrate.upgrade(own)
-            yield own
+            yield url.rpartition("/")[0] + "/" + name
         finally:
             connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
