@@ -11,7 +11,7 @@ import pytest
 from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
-from tests.fakes.slack import ManualClock, SlackDouble, Upload
+from tests.fakes.slack import ManualClock, ScaledClock, SlackDouble, Upload, shown
 
 
 @pytest.fixture
@@ -234,6 +234,20 @@ async def test_an_edit_with_text_alone_takes_the_blocks_away_and_is_marked(
     assert [version.shown for version in message.versions] == ["a", "**b**", "c"]
 
 
+async def test_an_edit_of_the_metadata_leaves_the_words(
+    slack: SlackDouble, client: AsyncWebClient
+) -> None:
+    channel = slack.channel("general")
+    ts = (await client.chat_postMessage(channel=channel.id, markdown_text="**a**"))["ts"]
+    metadata = {"event_type": "reply", "event_payload": {"id": "r1"}}
+
+    body = {"channel": channel.id, "ts": ts, "metadata": metadata}
+    await client.api_call("chat.update", json=body)
+
+    message = channel.messages[ts]
+    assert (shown(message), message.metadata, message.edited) == ("**a**", metadata, None)
+
+
 async def test_a_reply_to_a_deleted_message_leaves_the_thread(
     slack: SlackDouble, client: AsyncWebClient
 ) -> None:
@@ -287,6 +301,17 @@ async def test_edits_share_fifty_a_minute_in_a_workspace(
     assert statistics.final_edits_refused == 1
     assert statistics.refused == {"chat.update": 1}
     assert slack.limits.busiest_minute("chat.update", slack.workspace.id) == 50
+
+
+async def test_time_can_be_made_to_fly() -> None:
+    async with SlackDouble(clock=ScaledClock(600)) as slack:
+        client = AsyncWebClient(token=slack.bot_token, base_url=slack.api_url)
+        channel = slack.channel("general").id
+        slack.limits.posts_per_minute = 1
+        await client.chat_postMessage(channel=channel, text="x")
+        assert await error(client.chat_postMessage(channel=channel, text="x")) == "ratelimited"
+        await slack.clock.sleep(60)
+        await client.chat_postMessage(channel=channel, text="x")
 
 
 async def test_posts_are_one_a_second_a_channel_with_a_small_burst(

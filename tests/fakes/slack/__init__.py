@@ -61,6 +61,17 @@ something happened.
 **Time** (`SlackDouble(clock=…)`): real, `ScaledClock(60)` (a minute a second: limits, retries and
 streams' ends; the 3 seconds for an acknowledgement shrink too, so raise `courier.ack_seconds`), or
 `ManualClock()` that moves by `await clock.advance(seconds)`.
+
+**By hand**: `python -m tests.fakes.slack` serves the channels as pages (see `play`).
+
+**Where Slack says too little**, the double is the stricter one: rate limits are hard bounds over
+every 60 seconds without bursts above them; 3 posts a channel at once and 300 a workspace and
+minute; markdown blocks hold 12,000 characters in all and all blocks 13,200; a stream holds what a
+message holds; after a person's stop `chat.stopStream` is refused like `appendStream`; mentions in
+code count, marked `in_code`. **Left out**: user tokens, Enterprise Grid, token rotation,
+scheduled messages, group conversations opened by `conversations.open`, message shortcuts,
+`external_select`, the limits on a table's cells, `block_mismatch`, and pages of `users.list` and
+`conversations.list` (all are on the first).
 """
 
 from tests.fakes.slack.app import SlackApp

@@ -70,13 +70,13 @@ def update(slack: SlackDouble, workspace: Workspace, call: Call) -> Json:
     # Text without blocks takes the old blocks away, and only text marks the message as edited.
     if fields.get("text") and "blocks" not in fields:
         fields["blocks"] = []
-    fields.setdefault("markdown_text", None)
+    if fields.keys() & {"text", "blocks", "markdown_text"}:
+        # New words replace the old ones, whichever way those were given.
+        fields = {"markdown_text": None, "stream": None, **fields}
     if call.args.get("metadata") is not None:
         fields["metadata"] = metadata or None
-    marked = not fields.get("blocks")
-    slack.messages.edit(
-        workspace, channel, message, workspace.bot.id, marked=marked, stream=None, **fields
-    )
+    marked = bool(fields.get("text") or fields.get("markdown_text")) and not fields.get("blocks")
+    slack.messages.edit(workspace, channel, message, workspace.bot.id, marked=marked, **fields)
     return {
         "channel": channel.id,
         "ts": message.ts,

@@ -49,6 +49,7 @@ async function refresh() {
   document.getElementById("messages").innerHTML = text;
   scrollTo(0, document.body.scrollHeight);
 }
+const form = document.querySelector("form.composer");
 const place = element => ({ts: (element.closest("[data-ts]") || {dataset: {}}).dataset.ts,
   action: element.dataset.action});
 document.addEventListener("click", event => {
@@ -56,11 +57,13 @@ document.addEventListener("click", event => {
   if (button) send("click", {...place(button),
     ...(button.dataset.rate ? {good: button.dataset.rate === "good"} : {})});
 });
+document.addEventListener("click", event => {
+  if (form && event.target.matches(".time")) form.thread.value = place(event.target).ts;
+});
 document.addEventListener("change", event => {
   if (event.target.dataset.action)
     send("click", {...place(event.target), option: event.target.value});
 });
-const form = document.querySelector("form.composer");
 if (form) form.addEventListener("submit", event => {
   event.preventDefault();
   const text = form.text.value, [, command, rest] = text.match(/^(\\/\\S+)\\s*(.*)$/) || [];
@@ -77,7 +80,8 @@ setInterval(refresh, 700);
 
 COMPOSER = """<form class="composer"><textarea name="text" rows="2"
 placeholder="Message: @Colloquy mentions the bot, /colloquy commands it"></textarea>
-<input name="thread" placeholder="thread ts" size="14"><button class="primary">Send</button></form>
+<input name="thread" placeholder="thread (click a time)" size="18">
+<button class="primary">Send</button></form>
 """
 
 
