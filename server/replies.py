@@ -135,7 +135,7 @@ class Replies:
         return await self._place(
             account_id,
             lambda s, lease: messages.regenerate(
-                s, account_id, message_id, request_id, check, lease, limit
+                s, account_id, message_id, model, request_id, check, lease, limit
             ),
         )
 

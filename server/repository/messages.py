@@ -151,13 +151,15 @@ def regenerate(
     s: Session,
     account_id: str,
     message_id: str,
+    model: str,
     request_id: str | None,
     check: Check,
     lease: Lease | None,
     max_queued: int,
 ) -> Sent:
     """Stores a new reply to the message that this reply answers, or finds the one that this
-    request_id made. The replies before it are superseded; one that still waits is cancelled.
+    request_id made. `model` is the one that was asked for, if any. The replies before it are
+    superseded; one that still waits is cancelled.
 
     Raises NotFound, InvalidField when the message is not a reply, RequestIdReused, QueueFull, and
     what `check` raises.
@@ -175,10 +177,10 @@ def regenerate(
     attachments.load(s, [prompt])
     files = prompt.attachments if prompt.attachment_count else ()
     if request_id:
-        found = _attach_regenerate(s, locked, prompt, request_id)
+        found = _attach_regenerate(s, locked, prompt, request_id, model)
         if found is not None:
             return found
-    model = check(locked.conversation, prompt.content, files)
+    chosen = check(locked.conversation, prompt.content, files)
     wished = bool(request_id) and take_wish(s, locked, request_id or "")
     queue = _Queue.of(s, old.conversation_id)
     if not wished and queue.waiting >= max_queued:
@@ -186,7 +188,7 @@ def regenerate(
     changed = _supersede(s, locked, prompt.id)
     queue = _Queue.of(s, old.conversation_id)
     position = locked.conversation.message_count + 1
-    reply = _new_reply(locked, prompt, model, position)
+    reply = _new_reply(locked, prompt, chosen, position)
     reply.request_id = request_id
     if wished:
         reply.state = State.CANCELLED
@@ -230,7 +232,10 @@ def _attach(s: Session, locked: Locked, prompt: Prompt) -> Sent | None:
     reply = _get(s, reply_id)
     assert reply.reply_to
     message = _get(s, reply.reply_to)
-    author = find_author(s, message.account_id, prompt.author)
+    try:
+        author = find_author(s, message.account_id, prompt.author)
+    except InvalidField:  # nobody, and so somebody else
+        author = None
     attachments.load(s, [message])
     files = message.attachments if message.attachment_count else ()
     if (
@@ -244,13 +249,16 @@ def _attach(s: Session, locked: Locked, prompt: Prompt) -> Sent | None:
     return Sent(Change(prompt.conversation_id, locked.version), message, reply)
 
 
-def _attach_regenerate(s: Session, locked: Locked, prompt: Message, request_id: str) -> Sent | None:
-    """The reply to this prompt that this request_id asked for before."""
+def _attach_regenerate(
+    s: Session, locked: Locked, prompt: Message, request_id: str, model: str
+) -> Sent | None:
+    """The reply to this prompt that this request_id asked for before, of that model if any."""
     reply_id = reply_of_request(s, locked.conversation.id, request_id)
     if reply_id is None:
         return None
     reply = _get(s, reply_id)
-    if reply.request_id != request_id or reply.reply_to != prompt.id:
+    is_same = reply.request_id == request_id and reply.reply_to == prompt.id
+    if not is_same or model not in ("", reply.model):
         raise RequestIdReused
     return Sent(Change(locked.conversation.id, locked.version), prompt, reply)
 
