@@ -59,21 +59,24 @@ def chat(
 
 async def _chat(session: Session, conversation: str | None, last: bool, model: str) -> None:
     from clients.terminal.chatting import COMMANDS, Chat
+    from clients.terminal.following import quiet_terminal
     from clients.terminal.prompt import Prompt
 
-    async with session.async_client() as client:
-        chatting = Chat(client, screen(), Prompt(list(COMMANDS)), model)
-        if conversation:
-            await _enter(client, chatting, await find_conversation_aio(client, conversation))
-        elif last:
-            async for found in client.conversations():
-                await _enter(client, chatting, found.id)
-                break
-            else:
-                note("there is no conversation yet; this begins the first one")
-        if chatting.conversation is None:
-            await chatting.welcome()
-        await chatting.run()
+    # All the time, so that nothing is lost that is typed between two prompts.
+    with quiet_terminal():
+        async with session.async_client() as client:
+            chatting = Chat(client, screen(), Prompt(list(COMMANDS)), model)
+            if conversation:
+                await _enter(client, chatting, await find_conversation_aio(client, conversation))
+            elif last:
+                async for found in client.conversations():
+                    await _enter(client, chatting, found.id)
+                    break
+                else:
+                    note("there is no conversation yet; this begins the first one")
+            if chatting.conversation is None:
+                await chatting.welcome()
+            await chatting.run()
 
 
 async def _enter(client: AsyncConversationClient, chatting: Chat, conversation_id: str) -> None:

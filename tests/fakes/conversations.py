@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,6 +68,8 @@ class FakeConversations(Door, conversation_grpc.ConversationServiceServicer):
         # A watcher with a token is told messages as they stand instead of deltas.
         self.resync = False
         self.title = "A made-up title"
+        # What to do, if anything, when a watcher has been told how things stand.
+        self.on_watch: Callable[[], Awaitable[None]] | None = None
         self.open_streams = 0
         self._writing: set[asyncio.Task[None]] = set()
 
@@ -120,16 +122,14 @@ class FakeConversations(Door, conversation_grpc.ConversationServiceServicer):
                 context, grpc.StatusCode.INVALID_ARGUMENT, "MODEL_UNKNOWN", "there is no such model"
             )
         request.update_mask.MergeMessage(request.conversation, room.conversation)
-        await self._tell(room, conversation=room.conversation)
+        await self.tell(room, conversation=room.conversation)
         return pb.UpdateConversationResponse(conversation=room.conversation)
 
     async def DeleteConversation(
         self, request: pb.DeleteConversationRequest, context: Any
     ) -> pb.DeleteConversationResponse:
         await self.enter(request, context)
-        room = await self._room(request.conversation_id, context)
-        room.deleted = True
-        await self._tell(room, deleted=ConversationEvent.Deleted())
+        await self.delete(await self._room(request.conversation_id, context))
         return pb.DeleteConversationResponse()
 
     async def ListMessages(
@@ -172,7 +172,7 @@ class FakeConversations(Door, conversation_grpc.ConversationServiceServicer):
                 state=Message.STATE_COMPLETED,
             )
             room.messages[prompt.id] = prompt
-            await self._tell(room, message=prompt)
+            await self.tell(room, message=prompt)
             accepted = await self._begin(room, prompt)
             if request.request_id:
                 room.requests[request.request_id] = (request, accepted.accepted.reply.id)
@@ -189,7 +189,7 @@ class FakeConversations(Door, conversation_grpc.ConversationServiceServicer):
             accepted = self._accepted(room, room.messages[room.requests[request.request_id][1]])
         else:
             old.superseded = True
-            await self._tell(room, message=old)
+            await self.tell(room, message=old)
             accepted = await self._begin(room, prompt)
             room.requests[request.request_id] = (None, accepted.accepted.reply.id)
         async for event in self._stream(context, self._reply_events(room, accepted)):
@@ -216,14 +216,14 @@ class FakeConversations(Door, conversation_grpc.ConversationServiceServicer):
         room, reply = await self._message(message_id, context)
         if reply.state == Message.STATE_GENERATING:
             reply.state = Message.STATE_CANCELLED
-            await self._tell(room, message=reply)
+            await self.tell(room, message=reply)
         return pb.CancelReplyResponse(message=reply)
 
     async def RateReply(self, request: pb.RateReplyRequest, context: Any) -> pb.RateReplyResponse:
         await self.enter(request, context)
         room, reply = await self._message(request.message_id, context)
         reply.rating = request.rating
-        await self._tell(room, message=reply)
+        await self.tell(room, message=reply)
         return pb.RateReplyResponse(message=reply)
 
     async def SearchMessages(
@@ -251,6 +251,11 @@ class FakeConversations(Door, conversation_grpc.ConversationServiceServicer):
 
     # --- Inside ---
 
+    async def delete(self, room: Room) -> None:
+        """Delete a conversation."""
+        room.deleted = True
+        await self.tell(room, deleted=ConversationEvent.Deleted())
+
     async def _room(self, conversation_id: str, context: Any) -> Room:
         room = self.rooms.get(conversation_id)
         if room is None or room.deleted:
@@ -261,6 +266,7 @@ class FakeConversations(Door, conversation_grpc.ConversationServiceServicer):
                 "there is no such conversation",
             )
         assert room is not None
+        room.conversation.message_count = len(room.messages)
         return room
 
     async def _message(self, message_id: str, context: Any) -> tuple[Room, Message]:
@@ -283,7 +289,7 @@ class FakeConversations(Door, conversation_grpc.ConversationServiceServicer):
             model=room.conversation.model,
         )
         room.messages[reply.id] = reply
-        await self._tell(room, message=reply)
+        await self.tell(room, message=reply)
         accepted = self._accepted(room, reply)
         task = asyncio.create_task(self._write(room, reply, script))
         self._writing.add(task)
@@ -300,7 +306,7 @@ class FakeConversations(Door, conversation_grpc.ConversationServiceServicer):
         for number, pieces in enumerate(script.attempts, start=1):
             if number > 1:
                 reply.attempt, reply.content = number, ""
-                await self._tell(room, message=reply)
+                await self.tell(room, message=reply)
             for piece in pieces:
                 if script.gate is not None and written == script.before_gate:
                     await script.gate.wait()
@@ -311,19 +317,20 @@ class FakeConversations(Door, conversation_grpc.ConversationServiceServicer):
                 )
                 reply.content += piece
                 written += 1
-                await self._tell(room, delta=delta)
+                await self.tell(room, delta=delta)
         if reply.state != Message.STATE_GENERATING:
             return
         reply.state = script.state
         reply.finish_reason = "stop"
         if script.error is not None:
             reply.error.CopyFrom(script.error)
-        await self._tell(room, message=reply)
+        await self.tell(room, message=reply)
         if self.title and not room.conversation.title:
             room.conversation.title = self.title
-            await self._tell(room, conversation=room.conversation)
+            await self.tell(room, conversation=room.conversation)
 
-    async def _tell(self, room: Room, **what: Any) -> None:
+    async def tell(self, room: Room, **what: Any) -> None:
+        """Have something happen in a conversation."""
         async with room.changed:
             room.log.append(ConversationEvent(resume_token=str(len(room.log) + 1), **what))
             room.changed.notify_all()
@@ -364,6 +371,8 @@ class FakeConversations(Door, conversation_grpc.ConversationServiceServicer):
                 yield ConversationEvent(resume_token=str(start), message=message)
             if token and titled:
                 yield ConversationEvent(resume_token=str(start), conversation=room.conversation)
+        if self.on_watch is not None:
+            await self.on_watch()
         async for event in self._log(room, start):
             yield event
             if event.HasField("deleted"):

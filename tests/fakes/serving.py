@@ -84,6 +84,11 @@ class ThreadedServing:
         self._thread.join()
         self._loop.close()
 
+    async def restart(self) -> None:
+        """Go away and come back on the same port; for `run`."""
+        await self._server.stop()
+        await self._server.start()
+
     def run(self, what: Callable[[], Any]) -> Any:
         """Run an async function in the server's thread."""
         return asyncio.run_coroutine_threadsafe(what(), self._loop).result()

@@ -1,0 +1,337 @@
+"""The commands, against a server in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from conversation.v1.resources_pb2 import Error, Message
+from typer.testing import CliRunner, Result
+
+from clients import ConversationClient
+from clients.terminal.app import app
+from tests.fakes.conversations import Script, say
+from tests.fakes.door import ADMIN_KEY, KEY, status
+from tests.fakes.serving import ThreadedServing
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def server() -> Iterator[ThreadedServing]:
+    with ThreadedServing() as running:
+        yield running
+
+
+@pytest.fixture
+def run(server: ThreadedServing, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """Run a command against the server."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CONVERSATION_ADDRESS", server.address)
+    monkeypatch.setenv("CONVERSATION_API_KEY", KEY)
+    monkeypatch.setenv("ADMIN_API_KEY", ADMIN_KEY)
+
+    def run(*arguments: str, input: str | bytes | None = None) -> Result:  # noqa: A002
+        return CliRunner().invoke(app, arguments, input=input)
+
+    return run
+
+
+def done(result: Result) -> str:
+    """The output of a command that succeeded without a word beside it."""
+    assert (result.exit_code, result.stderr) == (0, "")
+    return result.stdout
+
+
+def failed(result: Result, code: int = 1) -> str:
+    """The one line that a command said when it failed."""
+    assert result.exit_code == code
+    assert "Traceback" not in result.output
+    assert result.stderr.count("\n") == 1
+    return result.stderr
+
+
+# --- send ---
+
+
+def test_a_question_is_answered_in_plain_text(run: Run) -> None:
+    assert done(run("send", "Hello *you*")) == "You said: Hello *you*\n"
+
+
+@pytest.mark.parametrize("arguments", [["send"], ["send", "-"]])
+def test_the_question_may_come_from_standard_input(run: Run, arguments: list[str]) -> None:
+    assert done(run(*arguments, input="from a pipe\nof two lines\n")) == (
+        "You said: from a pipe\nof two lines\n"
+    )
+
+
+@pytest.mark.parametrize("text", ["", "\n", b"\xff\xfe"])
+def test_nothing_to_say_is_wrong_usage(run: Run, text: str | bytes) -> None:
+    assert "error: " in failed(run("send", "-", input=text), 2)
+
+
+def test_a_conversation_goes_on(run: Run, server: ThreadedServing) -> None:
+    done(run("send", "one"))
+    (room,) = server.fake.rooms.values()
+    done(run("send", "two", "-c", room.conversation.id))
+    done(run("send", "three", "-c", room.conversation.id[-8:]))
+    assert [m.content for m in room.messages.values() if m.role == Message.ROLE_USER] == [
+        "one",
+        "two",
+        "three",
+    ]
+
+
+def test_a_new_conversation_takes_a_model(run: Run, server: ThreadedServing) -> None:
+    done(run("send", "one", "--model", "fake-small"))
+    (room,) = server.fake.rooms.values()
+    assert room.conversation.model == "fake-small"
+    assert "new conversation" in failed(run("send", "x", "-c", "12345678", "-m", "y"), 2)
+    assert "there is no model gpt-99" in failed(run("send", "one", "--model", "gpt-99"))
+
+
+def test_json_is_the_finished_reply(run: Run, server: ThreadedServing) -> None:
+    found = json.loads(done(run("send", "Hi\x9b", "--json")))
+    assert found["content"] == "You said: Hi\x9b"
+    assert found["state"] == "STATE_COMPLETED"
+    assert found["conversation_id"] in server.fake.rooms
+
+
+def test_a_reply_that_begins_again(run: Run, server: ThreadedServing) -> None:
+    for _ in range(3):
+        server.fake.scripts.append(Script([["half"], ["who", "le"]]))
+    result = run("send", "Hi")
+    assert (result.exit_code, result.stdout) == (0, "half\nwhole\n")
+    assert "begins again" in result.stderr
+    assert done(run("send", "Hi", "--no-stream")) == "whole\n"
+    assert json.loads(done(run("send", "Hi", "--json")))["content"] == "whole"
+
+
+def test_a_failed_reply_is_told_by_the_exit_code(run: Run, server: ThreadedServing) -> None:
+    error = Error(message="the provider is \x1b[31mdown")
+    for _ in range(2):
+        server.fake.scripts.append(Script([["half"]], Message.STATE_FAILED, error))
+    result = run("send", "Hi")
+    assert result.stdout == "half\n"
+    assert failed(result) == "error: the reply failed: the provider is [31mdown\n"
+    result = run("send", "Hi", "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["error"]["message"] == "the provider is \x1b[31mdown"
+
+
+def test_a_reply_that_somebody_stopped(run: Run, server: ThreadedServing) -> None:
+    server.fake.scripts.append(Script([["half"]], Message.STATE_CANCELLED))
+    assert failed(run("send", "Hi"), 130) == "the reply was stopped\n"
+
+
+def test_what_a_model_says_is_not_obeyed(run: Run, server: ThreadedServing) -> None:
+    server.fake.scripts.append(say("\x1b]0;", "pwned\x07", "\x9b31m", "text\r", "\nend"))
+    assert done(run("send", "Hi")) == "]0;pwned31mtext\n\nend\n"
+
+
+def test_a_stream_that_breaks_is_not_noticed(run: Run, server: ThreadedServing) -> None:
+    server.fake.breaks.extend([(2, status(grpc.StatusCode.UNAVAILABLE))] * 2)
+    assert done(run("send", "Hi")) == "You said: Hi\n"
+
+
+def test_a_file_goes_along(run: Run, server: ThreadedServing, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("words", "utf-8")
+    done(run("send", "Read this", "--attach", "a.txt"))
+    (room,) = server.fake.rooms.values()
+    first = next(iter(room.messages.values()))
+    assert [file.filename for file in first.attachments] == ["a.txt"]
+    assert failed(run("send", "Read this", "--attach", "b.txt")) == (
+        "error: b.txt: No such file or directory\n"
+    )
+
+
+# --- looking ---
+
+
+@pytest.fixture
+def talk(run: Run, server: ThreadedServing) -> str:
+    """The id of a conversation with one exchange in it."""
+    server.fake.title = "About\x1b[1m tabs\tand\nlines"
+    done(run("send", "Hi <b>"))
+    (room,) = server.fake.rooms.values()
+    return room.conversation.id
+
+
+def test_the_list_can_be_cut(run: Run, talk: str) -> None:
+    (line,) = done(run("list")).splitlines()
+    id_, _, _, model, title = line.split("\t")
+    assert (id_, model, title) == (talk, "fake-large", "About[1m tabs and lines")
+    (line,) = done(run("list", "--json")).splitlines()
+    assert json.loads(line)["id"] == talk
+    done(run("send", "more"))
+    assert len(done(run("list", "-n", "1")).splitlines()) == 1
+
+
+def test_a_conversation_is_shown(run: Run, talk: str) -> None:
+    text = done(run("show", talk[:8]))
+    assert text.startswith("# About[1m tabs and lines\n")
+    assert "## You · " in text
+    assert "## fake-large · " in text
+    assert "You said: Hi <b>" in text
+    found = json.loads(done(run("show", talk, "--json")))
+    assert [m["content"] for m in found["messages"]] == ["Hi <b>", "You said: Hi <b>"]
+
+
+def test_a_conversation_is_written_down(run: Run, talk: str, tmp_path: Path) -> None:
+    assert done(run("export", talk)) == done(run("show", talk))
+    assert done(run("export", talk, "-o", "talk.md")) == ""
+    assert (tmp_path / "talk.md").read_text("utf-8") == done(run("show", talk))
+    done(run("export", talk, "--format", "json", "-o", "talk.json"))
+    found = json.loads((tmp_path / "talk.json").read_text("utf-8"))
+    assert found["conversation"]["id"] == talk
+    assert "No such file" in failed(run("export", talk, "-o", "nowhere/talk.md"))
+    assert "'yaml'" in run("export", talk, "--format", "yaml").stderr
+
+
+def test_a_conversation_that_is_not_there(run: Run) -> None:
+    assert "no conversation whose id" in failed(run("show", "abcdef12"), 2)
+    missing = "01a20472-4ff9-70da-9007-29f2915b7c2a"
+    for command in ("show", "export", "watch"):
+        assert failed(run(command, missing)) == "error: there is no such conversation\n"
+
+
+def test_models_are_listed(run: Run) -> None:
+    lines = [line.split("\t") for line in done(run("models")).splitlines()]
+    assert [line[:3] for line in lines] == [
+        ["fake-large", "available", "default"],
+        ["fake-small", "available", ""],
+        ["no-key", "no key", ""],
+    ]
+    first = json.loads(done(run("models", "--json")).splitlines()[0])
+    assert first["id"] == "fake-large"
+
+
+def test_a_watcher_is_told_until_the_end(run: Run, server: ThreadedServing) -> None:
+    with ConversationClient(server.address, KEY) as client:
+        conversation = client.create_conversation()
+        gate = asyncio.Event()
+        server.fake.scripts.append(Script([["half"], ["who", "le"]], gate=gate, before_gate=0))
+        server.fake.title = "A title"
+        sending = client.send(conversation.id, "Hi")
+        next(sending)
+
+        async def go_on() -> None:
+            gate.set()
+            room = server.fake.rooms[conversation.id]
+            async with room.changed:
+                await room.changed.wait_for(lambda: bool(room.conversation.title))
+            await server.fake.delete(room)
+
+        # Once the watcher has been told how things stand, they go on.
+        server.fake.on_watch = go_on
+        text = done(run("watch", conversation.id))
+    assert text == (
+        "--- fake-large\n"
+        "half\n--- fake-large\nwhole\n"
+        "--- title: A title\n"
+        "--- the conversation was deleted\n"
+    )
+
+
+def test_a_file_is_uploaded(run: Run, server: ThreadedServing, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("words", "utf-8")
+    id_ = done(run("upload", "a.txt")).strip()
+    assert server.fake.files.files[id_][1] == b"words"
+    assert json.loads(done(run("upload", "a.txt", "--json")))["byte_size"] == "5"
+    assert run("upload", "b.txt").exit_code == 2
+
+
+def test_a_server_that_takes_no_files_says_so(
+    run: Run, server: ThreadedServing, tmp_path: Path
+) -> None:
+    (tmp_path / "a.txt").write_text("words", "utf-8")
+    server.fake.files.failures.append(status(grpc.StatusCode.UNIMPLEMENTED, message="not built"))
+    assert "cannot do this yet" in failed(run("upload", "a.txt"))
+
+
+# --- accounts and keys ---
+
+
+def test_accounts_and_keys_are_kept(run: Run, server: ThreadedServing) -> None:
+    account = done(run("admin", "create-account", "Acme", "--external-id", "acme")).strip()
+    (line,) = done(run("admin", "list-accounts")).splitlines()
+    assert line.split("\t") == [account, "", "acme", "Acme"]
+    made = run("admin", "create-key", account[-8:], "bot", "--days", "2")
+    assert (made.exit_code, made.stdout) == (0, "clq_secret\n")
+    assert "shown this once" in made.stderr
+    member = ["--role", "member", "--user", "U1", "--user-name", "Ada"]
+    key = json.loads(done(run("admin", "create-key", account, "ada", *member, "--json")))
+    assert key["api_key"]["user"]["display_name"] == "Ada"
+    done(run("admin", "revoke-key", key["api_key"]["id"]))
+    service, person = (
+        line.split("\t") for line in done(run("admin", "list-keys", account)).splitlines()
+    )
+    assert (service[1], service[2][:5], service[4]) == ("service", "until", "bot")
+    assert (person[1], person[2][:7], person[3], person[4]) == ("member", "revoked", "U1", "ada")
+    done(run("admin", "delete-account", account, "--yes"))
+    assert server.accounts.accounts == {}
+    assert "no such account" in failed(run("admin", "delete-account", account, "-y"))
+
+
+@pytest.mark.parametrize("arguments", [["--role", "member"], ["--user", "U1"]])
+def test_a_member_has_a_user_and_a_service_has_none(run: Run, arguments: list[str]) -> None:
+    account = "01a20472-4ff9-70da-9007-29f2915b7c2a"
+    assert "--user" in failed(run("admin", "create-key", account, "k", *arguments), 2)
+
+
+def test_nothing_is_deleted_without_a_word(run: Run, server: ThreadedServing) -> None:
+    account = done(run("admin", "create-account", "Acme")).strip()
+    assert "--yes" in failed(run("admin", "delete-account", account), 2)
+    assert account in server.accounts.accounts
+
+
+def test_the_platform_key_is_asked_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ADMIN_API_KEY")
+    assert "set ADMIN_API_KEY" in failed(run("admin", "list-accounts"))
+
+
+# --- what can be wrong ---
+
+
+def test_a_server_that_is_not_there(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clients.terminal.session._PATIENCE", 0.0)
+    said = failed(run("--address", "127.0.0.1:1", "list"))
+    assert said.startswith("error: no server answers at 127.0.0.1:1: start one with `make run`")
+
+
+def test_a_key_that_is_not_known(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONVERSATION_API_KEY", "wrong")
+    said = failed(run("send", "Hi"))
+    assert "does not accept the key" in said
+    assert "wrong" not in said
+
+
+def test_no_key(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CONVERSATION_API_KEY")
+    assert "make run" in failed(run("list"))
+
+
+def test_an_address_that_is_none(run: Run) -> None:
+    assert "is not an address" in failed(run("--address", "https://", "list"))
+
+
+def test_certificates_that_are_not_there(run: Run) -> None:
+    assert "cannot read ca.pem" in failed(run("--ca-file", "ca.pem", "list"))
+
+
+def test_chat_needs_a_terminal(run: Run) -> None:
+    assert "needs a terminal" in failed(run("chat"), 2)
+    assert "--last" in failed(run("chat", "--last", "12345678"), 2)
+
+
+def test_help_is_there_for_every_command(run: Run) -> None:
+    names = [line.split()[0] for line in run("--help").stdout.split("Commands:\n")[1].splitlines()]
+    assert names == [
+        *("chat", "send", "list", "show", "watch", "models", "upload", "export", "admin"),
+    ]
+    for name in names:
+        assert run(name, "--help").exit_code == 0
