@@ -72,7 +72,6 @@ async def serve(settings: Settings, *, is_development: bool) -> None:
         await ensure_development_key(app.db)
     # What is here now stays: looking through it for garbage again and again stops all streams for
     # a fifth of a second.
-    gc.collect()
     gc.freeze()
     default = app.catalog.default()
     log.info(

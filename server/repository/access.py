@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.orm import Session
 
 from server.errors import InvalidField, NotFound
@@ -166,6 +166,9 @@ def valid_keys(s: Session, key_ids: Collection[str]) -> set[str]:
     )
 
 
+_USER = select(User).where(User.id == bindparam("wanted"), User.account_id == bindparam("account"))
+
+
 def find_author(s: Session, account_id: str, author: Author) -> User | None:
     """The user that an Author means, if there is one yet. Raises InvalidField for an unknown id."""
     user_id = author.id
@@ -174,9 +177,7 @@ def find_author(s: Session, account_id: str, author: Author) -> User | None:
     if not user_id:
         by_name = select(User).where(User.external_id == author.external_id)
         return s.scalars(by_name.where(User.account_id == account_id)).one_or_none()
-    user = s.scalars(
-        select(User).where(User.id == user_id, User.account_id == account_id)
-    ).one_or_none()
+    user = s.scalars(_USER, {"wanted": user_id, "account": account_id}).one_or_none()
     if user is None or (author.external_id and user.external_id != author.external_id):
         raise InvalidField({"author.id": "no such user; set author.external_id to add one"})
     return user

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, and_, literal_column, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, literal_column, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, selectinload
 
@@ -61,18 +61,22 @@ class Locked:
         return self.conversation.version
 
 
+# Statements that every reply needs are built once, here and in the other modules of this package:
+# building one takes longer than running it.
+_LOCK = (
+    update(Conversation)
+    .where(Conversation.id == bindparam("wanted"))
+    .values(version=Conversation.version + 1)
+    .returning(Conversation, db_now())
+)
+
+
 def lock(s: Session, conversation_id: str) -> Locked:
     """Begins a transaction that changes a conversation: takes its row and its next version.
 
     Raises NotFound.
     """
-    row = s.execute(
-        update(Conversation)
-        .where(Conversation.id == conversation_id)
-        .values(version=Conversation.version + 1)
-        .returning(Conversation, db_now()),
-        execution_options=FRESH,
-    ).one_or_none()
+    row = s.execute(_LOCK, {"wanted": conversation_id}, execution_options=FRESH).one_or_none()
     if row is None:
         raise NotFound("CONVERSATION")
     return Locked(row[0], row[1])

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from sqlalchemy import func, select
+from sqlalchemy import Integer, bindparam, func, select
 from sqlalchemy.orm import Session, aliased
 
 from server.models import Conversation, Message, Receipt, Role, State
@@ -43,19 +43,40 @@ class History:
     turns: list[Turn]
 
 
+_prompt = aliased(Message)
+_REPLY = (
+    select(Message.conversation_id, Conversation.system_prompt, _prompt.position)
+    .join(Conversation, Conversation.id == Message.conversation_id)
+    .join(_prompt, _prompt.id == Message.reply_to)
+    .where(Message.id == bindparam("reply"))
+)
+_PROMPTS = (
+    select(Message)
+    .where(
+        Message.conversation_id == bindparam("conversation"),
+        Message.role == Role.USER,
+        Message.position < bindparam("before"),
+    )
+    .order_by(Message.position.desc())
+    .limit(bindparam("size", type_=Integer))
+)
+_REPLIES = select(
+    Message.id,
+    Message.reply_to,
+    Message.position,
+    Message.state,
+    Message.superseded,
+    (Message.content != "").label("has_text"),
+).where(Message.reply_to.in_(bindparam("prompts", expanding=True)))
+
+
 def read(s: Session, reply_id: str, wants_more: Callable[[Turn], bool]) -> History:
     """The turns up to the prompt that a reply answers, newest first; `wants_more` is given each
     one and says whether to go on.
 
     Replies that are superseded, failed or empty are unsaid; cancelled ones with text are said.
     """
-    prompt = aliased(Message)
-    conversation_id, system_prompt, last = s.execute(
-        select(Message.conversation_id, Conversation.system_prompt, prompt.position)
-        .join(Conversation, Conversation.id == Message.conversation_id)
-        .join(prompt, prompt.id == Message.reply_to)
-        .where(Message.id == reply_id)
-    ).one()
+    conversation_id, system_prompt, last = s.execute(_REPLY, {"reply": reply_id}).one()
     history = History(system_prompt, [])
     before, size = last + 1, _FIRST_PAGE
     while True:
@@ -71,32 +92,14 @@ def read(s: Session, reply_id: str, wants_more: Callable[[Turn], bool]) -> Histo
 
 def _page(s: Session, conversation_id: str, before: int, size: int, newest: int) -> list[Turn]:
     prompts = list(
-        s.scalars(
-            select(Message)
-            .where(
-                Message.conversation_id == conversation_id,
-                Message.role == Role.USER,
-                Message.position < before,
-            )
-            .order_by(Message.position.desc())
-            .limit(size)
-        )
+        s.scalars(_PROMPTS, {"conversation": conversation_id, "before": before, "size": size})
     )
     attachments.load(s, prompts)
     turns = {prompt.id: Turn(prompt) for prompt in prompts}
     # To the newest prompt there is no reply yet that the model may know.
     answered = [prompt.id for prompt in prompts if prompt.position != newest]
     said = []
-    for reply in s.execute(
-        select(
-            Message.id,
-            Message.reply_to,
-            Message.position,
-            Message.state,
-            Message.superseded,
-            (Message.content != "").label("has_text"),
-        ).where(Message.reply_to.in_(answered))
-    ):
+    for reply in s.execute(_REPLIES, {"prompts": answered}) if answered else ():
         reason = _unsaid(reply.state, reply.superseded, reply.has_text)
         if reason:
             turns[reply.reply_to].unsaid.append((reply.position, reason))

@@ -70,15 +70,18 @@ class Step:
     owned: Message | None = None
 
 
+_NEXT = (
+    select(Message.id)
+    .where(Message.conversation_id == bindparam("conversation"), is_queued)
+    .order_by(Message.queue_rank, Message.position)
+    .limit(1)
+)
+
+
 def start_next(s: Session, locked: Locked, lease: Lease) -> Message | None:
     """Starts the first queued reply of a locked conversation in which none is being written, if
     its account has room."""
-    head = s.scalars(
-        select(Message.id)
-        .where(Message.conversation_id == locked.conversation.id, is_queued)
-        .order_by(Message.queue_rank, Message.position)
-        .limit(1)
-    ).one_or_none()
+    head = s.scalars(_NEXT, {"conversation": locked.conversation.id}).one_or_none()
     if head is None or not account_has_room(s, locked.conversation.account_id, lease):
         return None
     return s.scalars(
@@ -96,14 +99,16 @@ def start_next(s: Session, locked: Locked, lease: Lease) -> Message | None:
     ).one_or_none()
 
 
+_LIVE = (
+    select(func.count())
+    .select_from(Message)
+    .where(Message.account_id == bindparam("account"), is_generating)
+)
+
+
 def account_has_room(s: Session, account_id: str, lease: Lease) -> bool:
     """Whether one more reply of this account may be written."""
-    live = s.scalars(
-        select(func.count())
-        .select_from(Message)
-        .where(Message.account_id == account_id, is_generating)
-    ).one()
-    return live < lease.per_account
+    return s.scalars(_LIVE, {"account": account_id}).one() < lease.per_account
 
 
 def is_busy(s: Session, conversation_id: str) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from sqlalchemy import func, select, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import set_committed_value
 
@@ -201,6 +201,13 @@ def regenerate(
     )
 
 
+_COUNTS = (
+    select(Message.state, func.count())
+    .where(Message.conversation_id == bindparam("conversation"), is_unfinished)
+    .group_by(Message.state)
+)
+
+
 @dataclass(frozen=True, slots=True)
 class _Queue:
     """How busy a conversation is."""
@@ -214,12 +221,7 @@ class _Queue:
 
     @staticmethod
     def of(s: Session, conversation_id: str) -> _Queue:
-        rows = s.execute(
-            select(Message.state, func.count())
-            .where(Message.conversation_id == conversation_id, is_unfinished)
-            .group_by(Message.state)
-        )
-        counts = {row[0]: row[1] for row in rows}
+        counts = {row[0]: row[1] for row in s.execute(_COUNTS, {"conversation": conversation_id})}
         return _Queue(counts.get(State.GENERATING, 0), counts.get(State.QUEUED, 0))
 
 
@@ -323,11 +325,21 @@ def _supersede(s: Session, locked: Locked, prompt_id: str) -> Sequence[Message]:
     ).all()
 
 
+_COUNT = (
+    update(Conversation)
+    .where(Conversation.id == bindparam("wanted"))
+    .values(
+        message_count=bindparam("count"),
+        last_message_time=bindparam("now"),
+        activity_time=bindparam("now"),
+    )
+)
+
+
 def _count(s: Session, locked: Locked, messages: int) -> None:
     s.execute(
-        update(Conversation)
-        .where(Conversation.id == locked.conversation.id)
-        .values(message_count=messages, last_message_time=locked.now, activity_time=locked.now),
+        _COUNT,
+        {"wanted": locked.conversation.id, "count": messages, "now": locked.now},
         execution_options=NO_SYNC,
     )
 
