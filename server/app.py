@@ -26,8 +26,11 @@ from server.admin import AdminService
 from server.attachments import AttachmentService
 from server.bus import Bus, open_bus
 from server.catalog import Catalog
+from server.contents import Contents
+from server.context import ContextBuilder
 from server.database import open_database
 from server.errors import Unavailable
+from server.estimates import Estimates
 from server.extraction import Extractor
 from server.files import Files
 from server.handlers import generic_handler
@@ -79,11 +82,14 @@ class App:
             idle_timeout=settings.provider_idle_timeout,
             local_model=LocalModel(),
         )
-        self.replies = Replies(
-            self.db, self.feeds, self.catalog, self.providers, self.bus, settings
-        )
         storage = Storage.open(settings.storage_url, settings.environ)
-        self.files = Files(self.db, storage, Extractor(), settings.max_attachment_bytes)
+        extractor = Extractor()
+        self.files = Files(self.db, storage, extractor, settings.max_attachment_bytes)
+        contents = Contents(self.db, storage, extractor, self.catalog, self.providers)
+        contexts = ContextBuilder(self.db, contents, Estimates())
+        self.replies = Replies(
+            self.db, self.feeds, self.catalog, self.providers, contexts, self.bus, settings
+        )
         self.titles = Titles(self.db, self.feeds, self.catalog, self.providers, settings.lease_ttl)
         self.upkeep = Upkeep(self.db, self.bus, self.feeds, self.replies, self.titles, settings)
         self.access = AccessControl(

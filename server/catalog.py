@@ -74,6 +74,9 @@ class Provider:
     """Name of the variable that holds the key; None: no key is sent."""
     weights: Weights | None = None
     """Set for the local model only, which has no address until its child process runs."""
+    author_names: Literal["field", "envelope"] = "field"
+    """How it is told who speaks when several people do: in the API's field `name`, or, where that
+    is ignored, in a JSON object around each message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +105,22 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
+class Transcriber:
+    """A model that writes recordings down."""
+
+    id: str
+    provider: Provider
+
+
+@dataclass(frozen=True, slots=True)
 class Catalog:
     """All models of the file, in its order, and which of them can be used here."""
 
     models: tuple[Model, ...]
     default_preference: tuple[str, ...]
     title_preference: tuple[str, ...]
+    transcribers: tuple[Transcriber, ...]
+    """Those that can be used here, the best first."""
     _available: frozenset[str]
 
     @classmethod
@@ -123,6 +136,7 @@ class Catalog:
                 base_url=entry.base_url,
                 api_key_env=entry.api_key_env,
                 weights=Weights(**entry.weights.model_dump()) if entry.weights else None,
+                author_names=entry.author_names,
             )
             for provider_id, entry in entries.providers.items()
         }
@@ -144,6 +158,11 @@ class Catalog:
             models=models,
             default_preference=tuple(entries.default_model),
             title_preference=tuple(entries.title_model),
+            transcribers=tuple(
+                Transcriber(entry.model, providers[entry.provider])
+                for entry in entries.transcription_model
+                if entry.provider in usable
+            ),
             _available=frozenset(model.id for model in models if model.provider.id in usable),
         )
 
@@ -174,6 +193,10 @@ class Catalog:
     def title(self) -> Model | None:
         """The model that names conversations; None when none is available."""
         return self._first(self.title_preference)
+
+    def transcription(self) -> Transcriber | None:
+        """The model that writes recordings down; None when none is available."""
+        return self.transcribers[0] if self.transcribers else None
 
     def _first(self, preference: tuple[str, ...]) -> Model | None:
         for model_id in preference:
@@ -217,6 +240,7 @@ class _ProviderEntry(_Entry):
     base_url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]")] | None = None
     api_key_env: _Name | None = None
     weights: _WeightsEntry | None = None
+    author_names: Literal["field", "envelope"] = "field"
 
     @model_validator(mode="after")
     def _can_be_reached(self) -> _ProviderEntry:
@@ -243,11 +267,17 @@ class _ModelEntry(_Entry):
         return self
 
 
+class _TranscriberEntry(_Entry):
+    model: _Name
+    provider: _Name
+
+
 class _FileEntry(_Entry):
     providers: dict[_Name, _ProviderEntry]
     models: dict[_Name, _ModelEntry]
     default_model: _Preference
     title_model: _Preference
+    transcription_model: list[_TranscriberEntry] = []
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -290,6 +320,9 @@ def _check_references(entries: _FileEntry) -> None:
     for model_id, entry in entries.models.items():
         if entry.provider not in entries.providers:
             raise CatalogError(f'models.{model_id}.provider: no provider "{entry.provider}"')
+    for transcriber in entries.transcription_model:
+        if transcriber.provider not in entries.providers:
+            raise CatalogError(f'transcription_model: no provider "{transcriber.provider}"')
     preferences = {"default_model": entries.default_model, "title_model": entries.title_model}
     for place, preference in preferences.items():
         for model_id in preference:

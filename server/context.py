@@ -1,28 +1,31 @@
-"""What a reply's model is given: the conversation as the provider's API wants it."""
+"""What a reply's model is given: the conversation as the provider's API wants it, as much of it as
+the model's window holds.
+
+Over the window, files of older turns become their names first, then the oldest turns go; the system
+prompt and the newest message never do. What was given and what was not is written down.
+"""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from server import authors
 from server.catalog import Model
+from server.contents import NO_ROOM, Content, Contents, Room, label, picture_tokens
+from server.database import Database
 from server.errors import MessageTooLong
-from server.models import Message, Role
-
-_BYTES_PER_TOKEN = 4
-"""An estimate: English text has about four bytes of UTF-8 a token with current tokenisers."""
-
-_PER_MESSAGE = 8
-"""Tokens for what surrounds a message: role, name and separators."""
+from server.estimates import Estimates, estimate_tokens
+from server.filetypes import Kind
+from server.models import Attachment
+from server.repository import history
+from server.repository.history import Given, Turn
 
 _MARGIN = 0.05
 """The part of the window that is left free, because the counts are estimates."""
 
-
-def estimate_tokens(text: str) -> int:
-    """About how many tokens a message with this text takes."""
-    return len(text.encode()) // _BYTES_PER_TOKEN + _PER_MESSAGE
+_OLDER = "a file of an older message: only its name is given"
 
 
 def budget(model: Model) -> int:
@@ -30,61 +33,166 @@ def budget(model: Model) -> int:
     return int((model.context_window - model.max_output_tokens) * (1 - _MARGIN))
 
 
-def check_fits(model: Model, system_prompt: str, content: str) -> None:
-    """Raises MessageTooLong when a message could not be given to the model even alone."""
-    room = budget(model)
-    needed = estimate_tokens(content) + (estimate_tokens(system_prompt) if system_prompt else 0)
-    if needed > room:
-        raise MessageTooLong(
-            {
-                "content": f"is about {needed} tokens with the system prompt, and {model.id} takes"
-                f" {room}: shorten it or choose a model with a larger window"
-            }
-        )
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a model is asked. `estimated` is in tokens as we count them, uncorrected."""
+
+    messages: list[dict[str, Any]]
+    given: Given
+    estimated: int
 
 
-def build(model: Model, system_prompt: str, messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """The messages of a request. The oldest whole turns give way when the model's window is too
-    small; the system prompt and the newest message never do."""
-    room = budget(model) - (estimate_tokens(system_prompt) if system_prompt else 0)
-    kept: list[Message] = []
-    turn: list[Message] = []
-    for message in reversed(messages):
-        turn.append(message)
-        if message.role != Role.USER:
-            continue
-        room -= sum(estimate_tokens(part.content) for part in turn)
-        if room < 0 and kept:
-            break
-        kept.extend(turn)
-        turn = []
-    kept.reverse()
-    names = _names(kept)
-    request: list[dict[str, Any]] = []
+@dataclass(slots=True)
+class _Shown:
+    """A turn as the model will see it: its files with their contents."""
+
+    turn: Turn
+    files: list[tuple[Attachment, Content]] = field(default_factory=list)
+
+
+class ContextBuilder:
+    """Makes the requests of replies."""
+
+    def __init__(self, db: Database, contents: Contents, estimates: Estimates) -> None:
+        self._db = db
+        self._contents = contents
+        self._estimates = estimates
+
+    def check_fits(
+        self, model: Model, system_prompt: str, content: str, files: Sequence[Attachment]
+    ) -> None:
+        """Raises MessageTooLong when a message could not be given to the model even alone.
+
+        Texts of files are cut where they have to be; pictures cannot be.
+        """
+        needed = _cost(system_prompt) + estimate_tokens(content)
+        if "image" in model.input_kinds:
+            needed += sum(picture_tokens(file) for file in files if file.kind == Kind.IMAGE)
+        needed = int(needed * self._estimates.factor(model.id))
+        if needed > budget(model):
+            raise MessageTooLong(
+                {
+                    "content": f"is about {needed} tokens with the system prompt, and {model.id}"
+                    f" takes {budget(model)}: shorten it or choose a model with a larger window"
+                }
+            )
+
+    async def build(
+        self, account_id: str, reply_id: str, model: Model, limit: int | None = None
+    ) -> Request:
+        """The request of a reply, in at most `limit` tokens, or what the model takes."""
+        most = int(budget(model) / self._estimates.factor(model.id))
+        room = min(most, limit) if limit is not None else most
+        found = await self._db.read(account_id, history.read, reply_id, room, _turn_cost)
+        newest = _Shown(found.turns[0])
+        left = room - _cost(found.system_prompt) - _turn_cost(newest.turn)
+        raw = Room(0).raw
+        for file in _files(newest.turn):
+            content = await self._contents.of(file, model, Room(max(left, 0), raw), may_cut=True)
+            newest.files.append((file, content))
+            left -= content.tokens
+            raw -= content.raw
+        shown = [newest]
+        for turn in found.turns[1:]:
+            cost = _turn_cost(turn)
+            if cost > left:
+                break
+            left -= cost
+            shown.append(_Shown(turn))
+        await self._add_older_files(shown[1:], model, Room(left, raw))
+        shown.reverse()
+        return _request(found.system_prompt, shown, model, self._estimates.factor(model.id))
+
+    async def _add_older_files(self, newest_first: list[_Shown], model: Model, room: Room) -> None:
+        """Gives files of older turns as far as there is room, the newer ones first."""
+        is_full = False
+        for shown in newest_first:
+            for file in _files(shown.turn):
+                content = Content(reason=_OLDER)
+                if not is_full:
+                    content = await self._contents.of(file, model, room, may_cut=False)
+                    is_full = content.reason == NO_ROOM
+                if is_full:
+                    content = Content(reason=_OLDER)
+                shown.files.append((file, content))
+                room.tokens -= content.tokens
+                room.raw -= content.raw
+
+    def smaller(self, model: Model, request: Request) -> int:
+        """The limit for another try after a provider found a request too long."""
+        self._estimates.too_low(model.id)
+        return request.estimated // 2
+
+    def learn(self, model: Model, request: Request, counted: int) -> None:
+        """Takes in what the provider counted for a request."""
+        self._estimates.learn(model.id, request.estimated, counted)
+
+
+def _cost(text: str) -> int:
+    return estimate_tokens(text) if text else 0
+
+
+def _files(turn: Turn) -> Sequence[Attachment]:
+    return turn.prompt.attachments if turn.prompt.attachment_count else ()
+
+
+def _turn_cost(turn: Turn) -> int:
+    """Of a turn whose files are only named."""
+    texts = [turn.prompt.content, *(reply.content for reply in turn.replies)]
+    named = sum(estimate_tokens(label(file)) + 20 for file in _files(turn))
+    return sum(map(estimate_tokens, texts)) + named
+
+
+def _request(
+    system_prompt: str, oldest_first: list[_Shown], model: Model, factor: float
+) -> Request:
+    given = Given(floor=oldest_first[0].turn.prompt.position)
+    estimated = _cost(system_prompt)
+    prompts = [shown.turn.prompt for shown in oldest_first]
+    is_enveloped = model.provider.author_names == "envelope"
+    names = authors.distinct(prompts) if is_enveloped else authors.field_names(prompts)
+    if is_enveloped and names:
+        system_prompt = f"{system_prompt}\n\n{authors.ENVELOPE}".strip()
+    messages: list[dict[str, Any]] = []
     if system_prompt:
-        request.append({"role": "system", "content": system_prompt})
-    for message in kept:
-        is_user = message.role == Role.USER
-        part = {"role": "user" if is_user else "assistant", "content": message.content}
-        if is_user and message.author_id in names:
-            part["name"] = names[message.author_id]
-        request.append(part)
-    return request
+        messages.append({"role": "system", "content": system_prompt})
+    for shown in oldest_first:
+        name = names.get(shown.turn.prompt.author_id, "")
+        messages.append(_user_message(shown, name, is_enveloped=is_enveloped))
+        messages += [{"role": "assistant", "content": said.content} for said in shown.turn.replies]
+        given.positions += [m.position for m in (shown.turn.prompt, *shown.turn.replies)]
+        given.unsaid += shown.turn.unsaid
+        given.files += [
+            (shown.turn.prompt.position, file.id, content.reason or content.note)
+            for file, content in shown.files
+            if content.reason or content.note
+        ]
+        estimated += _turn_cost(shown.turn) + sum(content.tokens for _, content in shown.files)
+    given.estimated_tokens = int(estimated * factor)
+    return Request(messages, given, estimated)
 
 
-def _names(messages: Sequence[Message]) -> dict[str | None, str]:
-    """A name for each author by which the model can tell them apart; none when there is only one.
-
-    Names are in the API's `name` field, which no text can forge, and are made unique, so that
-    nobody can pass for somebody else by taking their display name.
-    """
-    authors = {message.author_id: message.author for message in messages if message.author}
-    if len(authors) < 2:
-        return {}
-    names: dict[str | None, str] = {}
-    for number, (author_id, author) in enumerate(authors.items(), 1):
-        # The characters and the length that OpenAI allows in a name.
-        name = re.sub(r"[^a-zA-Z0-9_-]+", "_", author.display_name).strip("_")[:48]
-        name = name or f"user_{number}"
-        names[author_id] = f"{name}_{number}" if name in names.values() else name
-    return names
+def _user_message(shown: _Shown, name: str, *, is_enveloped: bool) -> dict[str, Any]:
+    """One user's message. Where there is only text it is one string, which every server takes."""
+    prompt = shown.turn.prompt
+    seals = is_enveloped and bool(name)
+    parts: list[dict[str, Any]] = []
+    texts = [authors.envelope(name, prompt.content) if seals else prompt.content]
+    for file, content in shown.files:
+        if content.part is not None:
+            parts.append(content.part)
+        elif content.text:
+            cut = f" ({content.note})" if content.note else ""
+            texts.append(
+                authors.file_envelope(file.filename, content.text)
+                if seals
+                else f"File {label(file)}{cut}:\n\n{content.text}"
+            )
+        else:
+            texts.append(f"File {label(file)} is attached, but not shown to you: {content.reason}.")
+    message: dict[str, Any] = {"role": "user", "content": "\n\n".join(texts)}
+    if parts:
+        message["content"] = [*({"type": "text", "text": text} for text in texts), *parts]
+    if name and not is_enveloped:
+        message["name"] = name
+    return message

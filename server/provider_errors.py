@@ -94,6 +94,11 @@ _CODES: dict[str, Reason] = {
 }
 _TOO_LONG_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error"})
 
+_TOO_LONG_TEXT = re.compile(
+    r"prompt is too long|maximum context length|context window|too many (input )?tokens",
+    re.IGNORECASE,
+)
+
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -102,7 +107,8 @@ class ProviderError(Exception):
 
     `reason` is an ErrorReason's name without its prefix, `message` is for end users,
     `retry_after` is in seconds (None: the provider said nothing), and `detail` is for the
-    operator's log: the status and the provider's error code, never its text.
+    operator's log: the status and the provider's error code, never its text. `is_too_long` says
+    that the request is over the model's window: a shorter one may do.
     """
 
     def __init__(
@@ -113,8 +119,10 @@ class ProviderError(Exception):
         retryable: bool | None = None,
         retry_after: float | None = None,
         detail: str = "",
+        is_too_long: bool = False,
     ) -> None:
         self.reason: Reason = reason
+        self.is_too_long = is_too_long
         self.message = message or _MESSAGES[reason]
         self.retryable = reason in _RETRYABLE if retryable is None else retryable
         self.retry_after = retry_after
@@ -126,7 +134,13 @@ def from_status(status: int, body: object, headers: Mapping[str, str]) -> Provid
     """The error of an HTTP response; `body` is its error object, if it has one."""
     codes = _codes(body)
     reason = _telling(codes) or _of_status(status)
-    return _error(reason, codes, retry_after=retry_after(headers), status=status)
+    return _error(
+        reason,
+        codes,
+        retry_after=retry_after(headers),
+        status=status,
+        is_too_long=_says_too_long(body),
+    )
 
 
 def from_error_object(error: object) -> ProviderError:
@@ -136,7 +150,7 @@ def from_error_object(error: object) -> ProviderError:
     by_status: Reason | None = _of_status(status) if status is not None else None
     by_code = next((_CODES[code] for code in codes if code in _CODES), None)
     reason = _telling(codes) or by_status or by_code or "PROVIDER_UNAVAILABLE"
-    return _error(reason, codes, retry_after=None, status=status)
+    return _error(reason, codes, retry_after=None, status=status, is_too_long=_says_too_long(error))
 
 
 def broken(detail: str) -> ProviderError:
@@ -186,6 +200,15 @@ def _codes(error: object) -> list[str]:
     ]
 
 
+def _says_too_long(error: object) -> bool:
+    """Whether the text says so: Anthropic, vLLM and others have no code for it."""
+    if not isinstance(error, dict):
+        return False
+    inner = error.get("error")
+    message = (inner if isinstance(inner, dict) else error).get("message")
+    return isinstance(message, str) and _TOO_LONG_TEXT.search(message) is not None
+
+
 def _telling(codes: list[str]) -> Reason | None:
     return next((_TELLING_CODES[code] for code in codes if code in _TELLING_CODES), None)
 
@@ -197,13 +220,25 @@ def _of_status(status: int) -> Reason:
 
 
 def _error(
-    reason: Reason, codes: list[str], *, retry_after: float | None, status: int | None
+    reason: Reason,
+    codes: list[str],
+    *,
+    retry_after: float | None,
+    status: int | None,
+    is_too_long: bool,
 ) -> ProviderError:
     message = None
     if reason == "PROVIDER_REJECTED":
-        if not _TOO_LONG_CODES.isdisjoint(codes) or status == 413:
+        is_too_long |= not _TOO_LONG_CODES.isdisjoint(codes) or status == 413
+        if is_too_long:
             message = _TOO_LONG
         elif status == 404 or "model_not_found" in codes:
             message = _NO_SUCH_MODEL
     words = [f"HTTP {status}", *codes] if status else codes
-    return ProviderError(reason, message, retry_after=retry_after, detail=" ".join(words))
+    return ProviderError(
+        reason,
+        message,
+        retry_after=retry_after,
+        detail=" ".join(words),
+        is_too_long=is_too_long and reason == "PROVIDER_REJECTED",
+    )

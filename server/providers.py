@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import ipaddress
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from typing import Any, cast
+from typing import IO, Any, cast
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -18,7 +18,7 @@ import httpx2
 import openai
 from aiohttp.http_exceptions import HttpProcessingError
 
-from server.catalog import Catalog, Model, Provider
+from server.catalog import Catalog, Model, Provider, Transcriber
 from server.chunks import AnswerReader, TokenUsage
 from server.local_model import LocalModel, LocalModelError
 from server.provider_errors import ProviderError, broken, from_status
@@ -31,6 +31,8 @@ _MAX_CONNECTIONS = 10_000  # live replies are limited elsewhere; the SDK's 1,000
 _KEEPALIVE_SECONDS = 4.0  # many servers hang up after 5; a request must not meet that
 _DRAIN_SECONDS = 0.1  # from [DONE] to the end of the body, so that the connection can be reused
 _FINISHED_SECONDS = 5.0  # from the finish reason to the usage or the end, which may never come
+
+_TRANSCRIPTION_SECONDS = 180.0  # a recording of 25 MB is half an hour
 
 _TROUBLE = (
     openai.OpenAIError,
@@ -86,6 +88,24 @@ class Providers:
             stream = ReplyStream(_raw_bytes(response), deadline, self._idle_timeout)
             stack.push_async_callback(stream.aclose)
             yield stream
+
+    async def transcribe(self, transcriber: Transcriber, file: IO[bytes], filename: str) -> str:
+        """What is said in a recording. Raises ProviderError."""
+        failure: ProviderError
+        async with contextlib.AsyncExitStack() as stack:
+            base_url = await self._base_url(transcriber.provider, stack)
+            client = await self._client(transcriber.provider, base_url)
+            try:
+                async with asyncio.timeout(_TRANSCRIPTION_SECONDS):
+                    answer = await client.audio.transcriptions.create(
+                        model=transcriber.id,
+                        file=(filename, await asyncio.to_thread(file.read)),
+                        response_format="json",
+                    )
+                return answer.text
+            except _TROUBLE as error:
+                failure = _translate(error)
+        raise failure  # outside the handler: the SDK's error carries the provider's text
 
     async def close(self) -> None:
         """Close all connections and end the local model."""

@@ -9,22 +9,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import structlog
 
-from server import context
 from server.bus import Bus, Event, pieces
 from server.catalog import Catalog, ModelError
 from server.clock import boottime
 from server.concurrency import unbroken
+from server.context import ContextBuilder
 from server.database import EVERY_ACCOUNT, Database, DatabaseUnavailable, Session
 from server.errors import NotFound
 from server.live import Feed, Feeds
 from server.models import MICROS, Attachment, Conversation, Message, State
 from server.providers import ProviderError, Providers
-from server.repository import access, cancelling, conversations, history, leases, messages
+from server.repository import access, cancelling, conversations, leases, messages
 from server.repository.changes import Change, Fenced, Lease
 from server.repository.leases import Outcome, Step, Text
 from server.repository.messages import Prompt, Sent
@@ -77,6 +77,7 @@ class Replies:
         feeds: Feeds,
         catalog: Catalog,
         providers: Providers,
+        contexts: ContextBuilder,
         bus: Bus,
         settings: Settings,
     ) -> None:
@@ -91,6 +92,7 @@ class Replies:
         self._feeds = feeds
         self._catalog = catalog
         self._settings = settings
+        self._contexts = contexts
         self._writer = Writer(
             providers,
             Retries(settings.provider_attempts, settings.retry_base),
@@ -142,9 +144,9 @@ class Replies:
     def _check(self, model_id: str) -> messages.Check:
         """A check that the model, or else the conversation's, can be used and takes the prompt."""
 
-        def check(conversation: Conversation, content: str, _files: Sequence[Attachment]) -> str:
+        def check(conversation: Conversation, content: str, files: Sequence[Attachment]) -> str:
             model = self._catalog.resolve(model_id or conversation.model)
-            context.check_fits(model, conversation.system_prompt, content)
+            self._contexts.check_fits(model, conversation.system_prompt, content, files)
             return model.id
 
         return check
@@ -286,12 +288,25 @@ class Replies:
             model = self._catalog.resolve(reply.model)
         except ModelError as error:
             return _failure(reply, error.reason, error.fields["model"])
-        found = await self._while_owner(
-            reply, self._db.read, history.read, reply.message_id, lambda _turn: True
-        )
-        said = [m for turn in reversed(found.turns) for m in (turn.prompt, *turn.replies)]
-        request = context.build(model, found.system_prompt, said)
-        return await self._writer.write(reply, model, request)
+        request = await self._while_owner(reply, self._contexts.build, reply.message_id, model)
+        reply.receipt = request.given.dump()
+
+        async def shorten() -> list[dict[str, Any]] | None:
+            nonlocal request
+            limit = self._contexts.smaller(model, request)
+            shorter = await self._while_owner(
+                reply, self._contexts.build, reply.message_id, model, limit
+            )
+            if shorter.estimated >= request.estimated:
+                return None
+            request = shorter
+            reply.receipt = request.given.dump()
+            return request.messages
+
+        outcome = await self._writer.write(reply, model, request.messages, shorten)
+        if outcome.input_tokens is not None:
+            self._contexts.learn(model, request, outcome.input_tokens)
+        return outcome
 
     async def _see_through(self, reply: LiveReply) -> None:
         """Waits for a reply's end, whatever it is, and stores it."""
@@ -327,7 +342,7 @@ class Replies:
             reply.conversation_id,
             reply.message_id,
             reply.epoch,
-            outcome,
+            replace(outcome, receipt=reply.receipt),
             next_lease,
         )
         self._release(reply)

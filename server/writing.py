@@ -42,6 +42,8 @@ class LiveReply(LiveText):
     saved: int = 0
     """Code points of this attempt that are stored."""
     finish_reason: str = ""
+    receipt: str = ""
+    """What the model was given, as it is stored in the end."""
     told: int = 0
     """Code points that other processes were told of over the bus."""
     wanted_until: float = 0.0
@@ -120,14 +122,29 @@ class Writer:
         self._on_retry = on_retry
 
     async def write(
-        self, reply: LiveReply, model: Model, messages: list[dict[str, Any]]
+        self,
+        reply: LiveReply,
+        model: Model,
+        messages: list[dict[str, Any]],
+        shorten: Callable[[], Awaitable[list[dict[str, Any]] | None]],
     ) -> Outcome:
-        """Writes the reply. Provider trouble becomes an Outcome too."""
+        """Writes the reply. Provider trouble becomes an Outcome too.
+
+        When the provider finds the messages too long, `shorten` is asked once for shorter ones;
+        it returns None when there are none.
+        """
         failures = 0
+        may_shorten = True
         while True:
             try:
                 return await self._ask(reply, model, messages)
             except ProviderError as error:
+                if error.is_too_long and may_shorten:
+                    may_shorten = False
+                    shorter = await shorten()
+                    if shorter is not None:
+                        messages = shorter
+                        continue
                 failures += 1
                 if not error.retryable or failures >= self._retries.attempts:
                     return _failed(reply, error)

@@ -216,8 +216,16 @@ class Caller:
         return (await self.call("GetConversation", request)).conversation  # type: ignore[no-any-return]
 
     async def message(self, message_id: str) -> resources.Message:
+        """A message as every call tells it, without what only GetMessage does."""
         request = api.GetMessageRequest(message_id=message_id)
-        return (await self.call("GetMessage", request)).message  # type: ignore[no-any-return]
+        message: resources.Message = (await self.call("GetMessage", request)).message
+        message.ClearField("context")
+        return message
+
+    async def receipt(self, message_id: str) -> resources.ContextReceipt:
+        """What a reply's model was given."""
+        request = api.GetMessageRequest(message_id=message_id)
+        return (await self.call("GetMessage", request)).message.context  # type: ignore[no-any-return]
 
     async def history(self, conversation_id: str) -> list[resources.Message]:
         """All messages, page by page."""
@@ -258,6 +266,9 @@ class Colloquy:
     a channel to the last.
     """
 
+    models = MODELS
+    """The catalogue; `{base_url}` in it becomes the address of the provider's double."""
+
     def __init__(
         self, folder: Path, database_url: str = "", *, replicas: int = 1, **settings: Any
     ) -> None:
@@ -294,7 +305,7 @@ class Colloquy:
 
     async def __aenter__(self) -> Self:
         await self.provider.__aenter__()
-        self.models_file.write_text(MODELS.format(base_url=self.provider.base_url))
+        self.models_file.write_text(self.models.format(base_url=self.provider.base_url))
         await asyncio.to_thread(migrate.upgrade, self.database_url)
         await self.start()
         return self

@@ -36,6 +36,15 @@ def content(**changes: Any) -> dict[str, Any]:
     return {**whole, **changes}
 
 
+def test_the_shipped_file_offers_a_second_provider_with_a_key_of_its_own() -> None:
+    both = Catalog.load(SHIPPED, {"OPENAI_API_KEY": "1", "ANTHROPIC_API_KEY": "2"}.get)
+    model = both.resolve("claude-sonnet-5-5")
+    assert model.provider.base_url == "https://api.anthropic.com/v1/"
+    assert model.provider.author_names == "envelope"
+    assert both.resolve("gpt-4o").provider.author_names == "field"
+    assert "gpt-4o" not in Catalog.load(SHIPPED, {"ANTHROPIC_API_KEY": "2"}.get).available_ids()
+
+
 def load(tmp_path: Path, value: object, environ: dict[str, str] | None = None) -> Catalog:
     path = tmp_path / "models.yml"
     path.write_text(value if isinstance(value, str) else yaml.safe_dump(value, sort_keys=False))
@@ -44,7 +53,7 @@ def load(tmp_path: Path, value: object, environ: dict[str, str] | None = None) -
 
 def test_the_shipped_file_offers_openai_with_a_key_and_the_local_model_without() -> None:
     with_key = Catalog.load(SHIPPED, {"OPENAI_API_KEY": "sk-1"}.get)
-    assert [model.id for model in with_key.models] == ["gpt-4o", "gpt-4o-mini", "smollm2-135m"]
+    assert with_key.available_ids() == ["gpt-4o", "gpt-4o-mini", "smollm2-135m"]
     default, title = with_key.default(), with_key.title()
     assert default is not None
     assert default.id == "gpt-4o"
@@ -52,7 +61,12 @@ def test_the_shipped_file_offers_openai_with_a_key_and_the_local_model_without()
     assert title is not None
     assert title.id == "gpt-4o-mini"
 
+    transcriber = with_key.transcription()
+    assert transcriber is not None
+    assert transcriber.provider.id == "openai"
+
     without_key = Catalog.load(SHIPPED, no_environ)
+    assert without_key.transcription() is None
     local = without_key.default()
     assert local is not None
     assert local.id == "smollm2-135m"

@@ -1,0 +1,54 @@
+"""How many tokens a text has, about.
+
+Tokenisers are each model's own, and the one library that has OpenAI's (tiktoken) downloads its
+tables when it is first used, which a server without a network cannot. So this is an estimate, which
+the counts that providers report correct, model by model, as long as the process runs.
+"""
+
+from __future__ import annotations
+
+_BYTES_PER_TOKEN = 4
+"""English text has about four bytes of UTF-8 a token with current tokenisers."""
+
+_PER_MESSAGE = 8
+"""Tokens for what surrounds a message: role, name and separators."""
+
+_LEAST, _MOST = 0.75, 3.0
+"""Between these the corrections stay: what lies outside says something else than how long a token
+is, such as a count that leaves out what was cached."""
+
+_WEIGHT = 0.3
+"""Of the newest count in a correction."""
+
+_TELLING = 300
+"""Tokens of a request below which its count says little about the next one."""
+
+
+def estimate_tokens(text: str) -> int:
+    """About how many tokens a message with this text takes, uncorrected."""
+    return len(text.encode()) // _BYTES_PER_TOKEN + _PER_MESSAGE
+
+
+class Estimates:
+    """What was learned about each model: its tokens for one of ours."""
+
+    def __init__(self) -> None:
+        self._factors: dict[str, float] = {}
+
+    def factor(self, model_id: str) -> float:
+        """What an estimate is to be multiplied with."""
+        return self._factors.get(model_id, 1.0)
+
+    def learn(self, model_id: str, estimated: int, counted: int) -> None:
+        """Takes in what a provider counted for a request that was estimated, uncorrected."""
+        if min(estimated, counted) < _TELLING:
+            return
+        before = self.factor(model_id)
+        self._set(model_id, before + _WEIGHT * (counted / estimated - before))
+
+    def too_low(self, model_id: str) -> None:
+        """Takes in that a request was too long although it was estimated to fit."""
+        self._set(model_id, self.factor(model_id) * 1.25)
+
+    def _set(self, model_id: str, factor: float) -> None:
+        self._factors[model_id] = min(max(factor, _LEAST), _MOST)
