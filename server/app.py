@@ -42,6 +42,7 @@ from server.replies import Replies
 from server.service import ConversationService
 from server.settings import Settings
 from server.storage import Storage
+from server.telemetry import open_telemetry
 from server.titles import Titles
 from server.upkeep import Upkeep
 
@@ -71,6 +72,7 @@ class App:
         `bus` joins servers of one process; without it the settings say which bus to use.
         """
         self.settings = settings
+        self.telemetry = open_telemetry(settings.otel_exporter_otlp_endpoint, settings.sentry_dsn)
         self.catalog = Catalog.load(settings.ai_models_file, settings.environ.get)
         self.db = open_database(settings.database_url, settings.database_pool_size)
         self.bus = bus or open_bus(settings.event_bus_url, settings.database_url)
@@ -81,6 +83,7 @@ class App:
             first_byte_timeout=settings.provider_first_byte_timeout,
             idle_timeout=settings.provider_idle_timeout,
             local_model=LocalModel(),
+            telemetry=self.telemetry,
         )
         storage = Storage.open(settings.storage_url, settings.environ)
         extractor = Extractor()
@@ -99,7 +102,9 @@ class App:
             check_interval=settings.key_check_interval,
         )
         self.health = health.aio.HealthServicer()
-        self.server = grpc.aio.server(interceptors=[Edge(self.access)], options=_OPTIONS)
+        self.server = grpc.aio.server(
+            interceptors=[Edge(self.access, self.telemetry)], options=_OPTIONS
+        )
         self.port = 0
         self._register()
 
@@ -176,6 +181,7 @@ class App:
         await self.providers.close()
         await self.bus.stop()
         await self.db.close()
+        await asyncio.to_thread(self.telemetry.close)
 
 
 def _read(path: Path | None) -> bytes | None:

@@ -33,6 +33,7 @@ from server.errors import (
     Unauthenticated,
     Unavailable,
 )
+from server.telemetry import Telemetry
 
 log = structlog.get_logger()
 
@@ -50,8 +51,9 @@ Behaviour = Callable[[Any, Context], Awaitable[Any]]
 class Edge(grpc.aio.ServerInterceptor):
     """Wraps every method of the API. The health and reflection services are left as they are."""
 
-    def __init__(self, access: AccessControl) -> None:
+    def __init__(self, access: AccessControl, telemetry: Telemetry) -> None:
         self._access = access
+        self._telemetry = telemetry
         self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
     async def intercept_service(
@@ -105,54 +107,58 @@ class Edge(grpc.aio.ServerInterceptor):
         context: Context,
     ) -> Any:
         started = time.monotonic()
-        status = "OK"
         caller: Principal | None = None
-        try:
-            caller = await self._access.authenticate(_authorization(context))
-            principal.set(caller)
-            _authorise(method, caller)
-            if not handler.request_streaming:
-                request = _parse(parse, request)
-            if not (handler.response_streaming or handler.request_streaming):
+        with self._telemetry.call(method) as call:
+            try:
+                caller = await self._access.authenticate(_authorization(context))
+                principal.set(caller)
+                _authorise(method, caller)
+                if not handler.request_streaming:
+                    request = _parse(parse, request)
+                if handler.response_streaming or handler.request_streaming:
+                    return await self._stream(caller, behaviour(request, context))
                 return await behaviour(request, context)
-            with self._access.stream(caller) as end:
-                try:
-                    return await behaviour(request, context)
-                except (Exception, asyncio.CancelledError):  # a write raises what it likes
-                    task = asyncio.current_task()
-                    if not end.is_due or task is None or task.uncancel():
-                        raise
-                    raise Unauthenticated("This API key has ended.") from None
-        except ColloquyError as error:
-            status = error.status
-            await abort(context, error)
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                status = "CANCELLED"
-                raise
-            # Something that the call waited for was cancelled: a handler must not end like that.
-            status = "UNAVAILABLE"
-            await abort(context, Unavailable())
-        except grpc.aio.AbortError:
-            status = "ABORTED"
-            raise
-        except Exception as error:
-            if context.cancelled() or isinstance(error, grpc.aio.UsageError):
-                status = "CANCELLED"
-                raise
-            status = "INTERNAL"
-            log.exception("call failed", method=method)
-            await abort(context, ColloquyError("Something went wrong in the server."))
-        finally:
-            log.info(
-                "call",
-                method=method,
-                status=status,
-                seconds=round(time.monotonic() - started, 4),
-                account_id=caller.account_id if caller else None,
-                key_id=caller.key_id if caller else None,
-            )
+            except (Exception, asyncio.CancelledError) as error:
+                refusal = self._refusal(error, method)
+                call.status = refusal.status if refusal else "CANCELLED"
+                if refusal is None:
+                    raise
+                await abort(context, refusal)
+            finally:
+                log.info(
+                    "call",
+                    method=method,
+                    status=call.status,
+                    seconds=round(time.monotonic() - started, 4),
+                    account_id=caller.account_id if caller else None,
+                    key_id=caller.key_id if caller else None,
+                )
+
+    async def _stream(self, caller: Principal, behaviour: Awaitable[Any]) -> Any:
+        """Serves a stream as long as its key is good."""
+        with self._access.stream(caller) as end:
+            try:
+                return await behaviour
+            except (Exception, asyncio.CancelledError):  # a write raises what it likes
+                task = asyncio.current_task()
+                if not end.is_due or task is None or task.uncancel():
+                    raise
+                raise Unauthenticated("This API key has ended.") from None
+
+    def _refusal(self, error: BaseException, method: str) -> ColloquyError | None:
+        """What the caller is told of an error; None when the caller has gone away."""
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            return None
+        if isinstance(error, ColloquyError):
+            return error
+        if isinstance(error, asyncio.CancelledError):
+            # Something that the call waited for was cancelled. A handler that ended like that
+            # would leave its caller waiting for ever.
+            return Unavailable()
+        log.error("call failed", method=method, exc_info=error)
+        self._telemetry.unexpected(error)
+        return ColloquyError("Something went wrong in the server.")
 
 
 def _authorization(context: Context) -> str:

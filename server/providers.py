@@ -22,6 +22,7 @@ from server.catalog import Catalog, Model, Provider, Transcriber
 from server.chunks import AnswerReader, TokenUsage
 from server.local_model import LocalModel, LocalModelError
 from server.provider_errors import ProviderError, broken, from_status
+from server.telemetry import Generation, Telemetry
 from server.watchdog import Watchdog
 
 __all__ = ["ProviderError", "Providers", "ReplyStream", "TokenUsage"]
@@ -57,6 +58,7 @@ class Providers:
         idle_timeout: float = 60.0,
         connect_timeout: float = 10.0,
         local_model: LocalModel | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         """Timeouts are in seconds: from the request to the first byte of the answer's body,
         between two reads of it, and to connect. `environ` is the merged environment."""
@@ -66,6 +68,7 @@ class Providers:
         self._idle_timeout = idle_timeout
         self._connect_timeout = connect_timeout
         self._local_model = local_model
+        self._telemetry = telemetry or Telemetry()
         self._clients: dict[str, tuple[str, openai.AsyncOpenAI]] = {}
 
     @contextlib.asynccontextmanager
@@ -79,13 +82,15 @@ class Providers:
         """Ask the model; the stream gives its answer. Raises ProviderError, here and in the
         stream. Leaving the context, in whatever way, closes the provider's connection."""
         async with contextlib.AsyncExitStack() as stack:
+            generation = stack.enter_context(self._telemetry.generation(model))
+            stack.push(generation.note_error)
             base_url = await self._base_url(model.provider, stack)
             client = await self._client(model.provider, base_url)
             deadline = asyncio.get_running_loop().time() + self._first_byte_timeout
             response = await self._request(
                 stack, client, model, messages, max_output_tokens or model.max_output_tokens
             )
-            stream = ReplyStream(_raw_bytes(response), deadline, self._idle_timeout)
+            stream = ReplyStream(_raw_bytes(response), deadline, self._idle_timeout, generation)
             stack.push_async_callback(stream.aclose)
             yield stream
 
@@ -207,8 +212,15 @@ class ReplyStream:
     if the provider does not say) are known at the end, also when it ends by ProviderError.
     """
 
-    def __init__(self, body: AsyncIterator[bytes], deadline: float, idle_timeout: float) -> None:
+    def __init__(
+        self,
+        body: AsyncIterator[bytes],
+        deadline: float,
+        idle_timeout: float,
+        generation: Generation,
+    ) -> None:
         self._body = body
+        self._generation = generation
         self._watchdog = Watchdog(deadline, idle_timeout)
         self._reader = AnswerReader()
 
@@ -232,6 +244,7 @@ class ReplyStream:
                     break
                 text = reader.feed(data)
                 if text:
+                    self._generation.has_text()
                     yield text
                 if reader.finish_reason is not None:
                     watchdog.shorten(_FINISHED_SECONDS)
@@ -242,6 +255,7 @@ class ReplyStream:
         except _TROUBLE as error:
             failure = _translate(error)
         text = reader.close()
+        self._generation.usage = reader.usage
         if text:
             yield text
         if reader.finish_reason is None and failure is not None:
