@@ -43,7 +43,6 @@ class History:
     turns: list[Turn]
 
 
-<<<<<<< server/repository/history.py
 # Statements of every reply are built once: building one takes longer than running it.
 _prompt = aliased(Message)
 _ASKED = (
@@ -51,23 +50,11 @@ _ASKED = (
     .join(Conversation, Conversation.id == Message.conversation_id)
     .join(_prompt, _prompt.id == Message.reply_to)
     .where(Message.id == bindparam("reply_id"))
-=======
-_prompt = aliased(Message)
-_REPLY = (
-    select(Message.conversation_id, Conversation.system_prompt, _prompt.position)
-    .join(Conversation, Conversation.id == Message.conversation_id)
-    .join(_prompt, _prompt.id == Message.reply_to)
-    .where(Message.id == bindparam("reply"))
->>>>>>> /tmp/tmp.I3MwzrR51H/new
 )
 _PROMPTS = (
     select(Message)
     .where(
-<<<<<<< server/repository/history.py
         Message.conversation_id == bindparam("conversation_id"),
-=======
-        Message.conversation_id == bindparam("conversation"),
->>>>>>> /tmp/tmp.I3MwzrR51H/new
         Message.role == Role.USER,
         Message.position < bindparam("before"),
     )
@@ -82,7 +69,6 @@ _REPLIES = select(
     Message.superseded,
     (Message.content != "").label("has_text"),
 ).where(Message.reply_to.in_(bindparam("prompts", expanding=True)))
-<<<<<<< server/repository/history.py
 _SAID = (
     select(Message)
     .where(Message.id.in_(bindparam("said", expanding=True)))
@@ -97,17 +83,6 @@ def read(s: Session, reply_id: str, room: int, cost: Callable[[Turn], int]) -> H
     Replies that are superseded, failed or empty are unsaid; cancelled ones with text are said.
     """
     conversation_id, system_prompt, last = s.execute(_ASKED, {"reply_id": reply_id}).one()
-=======
-
-
-def read(s: Session, reply_id: str, wants_more: Callable[[Turn], bool]) -> History:
-    """The turns up to the prompt that a reply answers, newest first; `wants_more` is given each
-    one and says whether to go on.
-
-    Replies that are superseded, failed or empty are unsaid; cancelled ones with text are said.
-    """
-    conversation_id, system_prompt, last = s.execute(_REPLY, {"reply": reply_id}).one()
->>>>>>> /tmp/tmp.I3MwzrR51H/new
     history = History(system_prompt, [])
     before, size = last + 1, _FIRST_PAGE
     while True:
@@ -123,14 +98,8 @@ def read(s: Session, reply_id: str, wants_more: Callable[[Turn], bool]) -> Histo
 
 
 def _page(s: Session, conversation_id: str, before: int, size: int, newest: int) -> list[Turn]:
-<<<<<<< server/repository/history.py
     values = {"conversation_id": conversation_id, "before": before, "size": size}
     prompts = list(s.scalars(_PROMPTS, values))
-=======
-    prompts = list(
-        s.scalars(_PROMPTS, {"conversation": conversation_id, "before": before, "size": size})
-    )
->>>>>>> /tmp/tmp.I3MwzrR51H/new
     attachments.load(s, prompts)
     turns = {prompt.id: Turn(prompt) for prompt in prompts}
     # To the newest prompt there is no reply yet that the model may know.
@@ -138,11 +107,7 @@ def _page(s: Session, conversation_id: str, before: int, size: int, newest: int)
     if not answered:
         return list(turns.values())
     said = []
-<<<<<<< server/repository/history.py
     for reply in s.execute(_REPLIES, {"prompts": answered}):
-=======
-    for reply in s.execute(_REPLIES, {"prompts": answered}) if answered else ():
->>>>>>> /tmp/tmp.I3MwzrR51H/new
         reason = _unsaid(reply.state, reply.superseded, reply.has_text)
         if reason:
             turns[reply.reply_to].unsaid.append((reply.position, reason))
