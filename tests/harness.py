@@ -290,7 +290,6 @@ class Colloquy:
             "ai_models_file": self.models_file,
             "admin_api_key": ADMIN_KEY,
             "storage_url": f"file://{self.folder}/files",
-            "lease_ttl": 1.5,
             "retry_base": 0.01,
             "shutdown_grace": 5,
         }
