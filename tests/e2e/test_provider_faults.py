@@ -1,0 +1,315 @@
+"""Whatever a provider does, a reply ends in good order: whole, or with a reason and what it had.
+
+Every fault is a real one: the double answers over HTTP, and is asked through SendMessage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from conversation.v1 import error_reason_pb2 as reasons
+from conversation.v1 import resources_pb2 as resources
+
+from server.writing import MAX_RETRY_AFTER, Retries
+from tests.e2e.talk import HALF, half, said, text_of
+from tests.fakes.provider import Answer
+from tests.fleets import ANY
+from tests.harness import Caller, Colloquy
+
+COMPLETED = resources.Message.STATE_COMPLETED
+FAILED = resources.Message.STATE_FAILED
+
+MIB = 1 << 20
+
+
+def reason_of(reply: resources.Message) -> str:
+    return reasons.ErrorReason.Name(reply.error.reason).removeprefix("ERROR_REASON_")
+
+
+async def test_two_rate_limits_are_waited_out(colloquy: Colloquy, alice: Caller) -> None:
+    limited = Answer(status=429, headers={"Retry-After": "0"})
+    colloquy.provider.script(limited, limited, Answer(tokens=5))
+    conversation = await alice.create(title="Faults")
+    stream = alice.send(conversation.id)
+    reply = await stream.reply()
+    assert reply.state == COMPLETED
+    assert not reply.HasField("error")
+    assert reply.content == colloquy.provider.reply_requests[2].text
+    assert stream.transcript.joined[reply.id, reply.attempt] == reply.content
+
+
+@ANY
+async def test_retry_after_is_honoured(colloquy: Colloquy, alice: Caller) -> None:
+    colloquy.provider.script(Answer(status=429, headers={"Retry-After": "1"}))
+    conversation = await alice.create(title="Faults")
+    reply = await alice.send(conversation.id).reply()
+    assert reply.state == COMPLETED
+    first, second = colloquy.provider.reply_requests
+    assert first.ended_at is not None
+    assert 1 <= second.arrived_at - first.ended_at < 3
+
+
+def test_retry_after_is_honoured_up_to_a_minute_and_waits_grow() -> None:
+    retries = Retries(attempts=3, base=0.5)
+    assert MAX_RETRY_AFTER == 60
+    assert retries.delay(1, 59.0) == 59
+    assert retries.delay(1, 3_600.0) == 60
+    assert 0.25 <= retries.delay(1, 0.0) <= 0.75
+    assert 0.25 <= retries.delay(1, None) <= 0.75
+    assert 1.0 <= retries.delay(2, None) <= 3.0
+    assert len({retries.delay(1, None) for _ in range(20)}) > 1, "jitter"
+
+
+FAULTS: dict[str, tuple[Answer, str, int]] = {
+    "429": (Answer(status=429, headers={"Retry-After": "0"}), "PROVIDER_RATE_LIMITED", 3),
+    "500": (Answer(status=500), "PROVIDER_UNAVAILABLE", 3),
+    "503": (Answer(status=503, headers={"Retry-After": "0"}), "PROVIDER_UNAVAILABLE", 3),
+    "a page": (Answer(status=502, body=b"<html>Bad gateway</html>"), "PROVIDER_UNAVAILABLE", 3),
+    "dropped at once": (Answer(drop_after=0), "PROVIDER_UNAVAILABLE", 3),
+    "no end": (Answer(tokens=0, finish=None, done=False), "PROVIDER_UNAVAILABLE", 3),
+    "silence": (Answer(stall_after=0), "PROVIDER_TIMEOUT", 3),
+    "401": (Answer(status=401), "PROVIDER_AUTHENTICATION", 1),
+    "403": (Answer(status=403), "PROVIDER_AUTHENTICATION", 1),
+    "400": (Answer(status=400), "PROVIDER_REJECTED", 1),
+    "404": (Answer(status=404), "PROVIDER_REJECTED", 1),
+    "no credit": (
+        Answer(status=429, body={"error": {"message": "x", "code": "insufficient_quota"}}),
+        "PROVIDER_QUOTA",
+        1,
+    ),
+    "filtered": (
+        Answer(status=400, body={"error": {"message": "x", "code": "content_filter"}}),
+        "CONTENT_FILTERED",
+        1,
+    ),
+}
+
+
+@ANY
+async def test_each_fault_fails_with_its_reason_and_is_retried_only_if_that_helps(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    await colloquy.restart(provider_first_byte_timeout=0.2, provider_idle_timeout=0.2)
+    alice = alice.at(colloquy)
+    conversation = await alice.create(title="Faults")
+    messages = set()
+    for fault, (answer, reason, attempts) in FAULTS.items():
+        colloquy.provider.script(*[answer] * attempts)
+        before = len(colloquy.provider.reply_requests)
+        reply = await alice.send(conversation.id).reply()
+        assert reply.state == FAILED, fault
+        assert reason_of(reply) == reason, fault
+        assert len(colloquy.provider.reply_requests) - before == attempts, fault
+        assert (reply.content, reply.attempt) == ("", 1), fault
+        assert not reply.HasField("usage"), fault
+        assert "secret" not in reply.error.message, fault
+        assert reply.error.message.endswith("."), fault
+        assert await alice.message(reply.id) == reply, fault
+        messages.add(reply.error.message)
+    assert len(messages) >= 7, "each says what can be done"
+    # None of it is in the context of what is asked next.
+    assert (await alice.send(conversation.id, "Now?").reply()).state == COMPLETED
+    assert {role for role, _ in said(colloquy.provider.reply_requests[-1].body)} == {"user"}
+
+
+async def test_a_dropped_stream_is_retried_and_watchers_see_one_clean_text(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    gate = asyncio.Event()
+    colloquy.provider.script(
+        Answer(tokens=20, gate_after=10, gate=gate, drop_after=10), Answer(tokens=15)
+    )
+    conversation = await alice.create(title="Faults")
+    stream = alice.send(conversation.id)
+    reply_id = (await stream.accepted()).reply.id
+    await text_of(stream, reply_id, 10)
+    watch = alice.watch(conversation.id)
+    await text_of(watch, reply_id, 10)
+    gate.set()
+    reply = await stream.reply()
+    await watch.final(reply_id)
+    assert (reply.state, reply.attempt) == (COMPLETED, 2)
+    requests = colloquy.provider.reply_requests
+    assert reply.content == requests[1].text
+    for seen in (stream, watch):
+        # Transcript has checked that no delta left a gap or overlapped.
+        assert seen.transcript.messages[reply_id].content == reply.content
+        assert seen.transcript.joined[reply_id, 2] == reply.content
+        begun = [
+            event.message
+            for event in seen.events
+            if event.WhichOneof("event") == "message" and event.message.attempt == 2
+        ]
+        assert begun[0].content == "", "a new attempt begins empty"
+    assert stream.transcript.joined[reply_id, 1] == requests[0].text
+    watch.cancel()
+
+
+async def test_a_reply_that_fails_in_the_end_keeps_the_text_that_it_had(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    colloquy.provider.script(
+        Answer(tokens=20, drop_after=4), Answer(status=500), Answer(status=500)
+    )
+    conversation = await alice.create(title="Faults")
+    stream = alice.send(conversation.id)
+    reply = await stream.reply()
+    assert (reply.state, reply.attempt) == (FAILED, 1)
+    assert reply.content == colloquy.provider.reply_requests[0].text
+    assert len(reply.content.split()) == 4
+    assert reason_of(reply) == "PROVIDER_UNAVAILABLE"
+    assert stream.transcript.joined[reply.id, 1] == reply.content
+
+
+async def test_each_attempt_that_comes_to_text_has_a_larger_number(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    colloquy.provider.script(Answer(drop_after=3), Answer(drop_after=5), Answer(drop_after=2))
+    conversation = await alice.create(title="Faults")
+    stream = alice.send(conversation.id)
+    reply = await stream.reply()
+    assert (reply.state, reply.attempt) == (FAILED, 3)
+    texts = [request.text for request in colloquy.provider.reply_requests]
+    assert [stream.transcript.joined[reply.id, attempt] for attempt in (1, 2, 3)] == texts
+    assert reply.content == texts[2], "the text of the last attempt"
+
+
+@ANY
+async def test_a_stream_that_stalls_is_timed_out_and_retried(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    await colloquy.restart(provider_idle_timeout=0.2)
+    alice = alice.at(colloquy)
+    colloquy.provider.script(
+        Answer(tokens=10, stall_after=5), Answer(stall_after=2), Answer(stall_after=3)
+    )
+    conversation = await alice.create(title="Faults")
+    reply = await alice.send(conversation.id).reply()
+    assert (reply.state, reply.attempt) == (FAILED, 3)
+    assert reason_of(reply) == "PROVIDER_TIMEOUT"
+    assert reply.content == colloquy.provider.reply_requests[2].text
+    assert all(r.outcome == "client closed" for r in colloquy.provider.reply_requests)
+
+
+@ANY
+async def test_an_error_in_the_middle_of_a_stream_is_an_error_of_the_reply(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    rejected = {"message": "secret detail", "type": "invalid_request_error"}
+    colloquy.provider.script(Answer(error_after=3), Answer(error_after=2, error=rejected))
+    conversation = await alice.create(title="Faults")
+    reply = await alice.send(conversation.id).reply()
+    assert (reply.state, reply.attempt) == (FAILED, 2)
+    assert reason_of(reply) == "PROVIDER_REJECTED"
+    assert reply.content == colloquy.provider.reply_requests[1].text
+    assert "secret" not in str(reply)
+
+
+@ANY
+async def test_a_filtered_reply_keeps_its_text_and_says_why_it_ended(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    colloquy.provider.script(Answer(tokens=4, finish="content_filter"))
+    conversation = await alice.create(title="Faults")
+    reply = await alice.send(conversation.id).reply()
+    assert (reply.state, reason_of(reply)) == (FAILED, "CONTENT_FILTERED")
+    assert reply.finish_reason == "content_filter"
+    assert reply.content == colloquy.provider.reply_requests[0].text
+    assert len(colloquy.provider.reply_requests) == 1
+
+
+@ANY
+async def test_odd_but_whole_answers_are_taken(colloquy: Colloquy, alice: Caller) -> None:
+    """No usage, no [DONE], comments, CRLF, empty choices, split UTF-8, no last blank line."""
+    odd = [
+        Answer(pieces=["naïve ", "日本"], usage=False),
+        Answer(pieces=["naïve ", "日本"], done=False, final_blank_line=False),
+        Answer(pieces=["naïve ", "日本"], comments=True, end_of_line="\r\n", empty_choices=True),
+        Answer(pieces=["naïve ", "日本"], packet_size=1),
+    ]
+    colloquy.provider.script(*odd)
+    conversation = await alice.create(title="Faults")
+    for answer in odd:
+        reply = await alice.send(conversation.id).reply()
+        assert (reply.state, reply.content) == (COMPLETED, "naïve 日本")
+        assert reply.HasField("usage") == answer.usage
+    assert len(colloquy.provider.reply_requests) == len(odd)
+
+
+async def test_usage_cost_and_finish_reason_are_the_providers(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    colloquy.provider.script(Answer(tokens=7, finish="length"))
+    conversation = await alice.create(title="Usage")
+    reply = await alice.send(conversation.id, "one two three").reply()
+    assert reply.finish_reason == "length"
+    assert (reply.usage.input_tokens, reply.usage.output_tokens) == (3, 7)
+    assert reply.usage.cost_usd == pytest.approx(3 * 0.001 / 1_000 + 7 * 0.002 / 1_000)
+    assert (await alice.message(reply.id)).usage == reply.usage
+
+
+@ANY
+async def test_an_empty_answer_is_an_empty_reply(colloquy: Colloquy, alice: Caller) -> None:
+    colloquy.provider.script(Answer(tokens=0))
+    conversation = await alice.create(title="Empty")
+    reply = await alice.send(conversation.id).reply()
+    assert (reply.state, reply.content, reply.finish_reason) == (COMPLETED, "", "stop")
+
+
+async def test_a_reply_ends_at_one_mib(colloquy: Colloquy, alice: Caller) -> None:
+    piece = "é" * 10_000
+    colloquy.provider.script(Answer(pieces=[piece] * 60))
+    conversation = await alice.create(title="Long")
+    stream = alice.send(conversation.id)
+    reply = await stream.reply()
+    assert (reply.state, reply.finish_reason) == (COMPLETED, "length")
+    assert len(reply.content.encode()) == MIB
+    assert set(reply.content) == {"é"}
+    assert stream.transcript.joined[reply.id, 1] == reply.content
+    (request,) = colloquy.provider.reply_requests
+    await request.ended()
+    assert (await alice.message(reply.id)).content == reply.content
+
+
+async def test_text_that_no_database_takes_is_repaired(colloquy: Colloquy, alice: Caller) -> None:
+    colloquy.provider.script(
+        Answer(pieces=["a\0b", "\0", "\ud83d", "\ude00", " \udc00lone", "end\ud800"])
+    )
+    conversation = await alice.create(title="Odd")
+    stream = alice.send(conversation.id)
+    reply = await stream.reply()
+    assert reply.content == "ab😀 \ufffdloneend\ufffd"
+    assert stream.transcript.joined[reply.id, 1] == reply.content
+    assert (await alice.message(reply.id)).content == reply.content
+
+
+async def test_a_provider_that_is_not_there_is_unavailable(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    await colloquy.provider.close()
+    conversation = await alice.create(title="Away")
+    reply = await alice.send(conversation.id).reply()
+    assert (reply.state, reason_of(reply)) == (FAILED, "PROVIDER_UNAVAILABLE")
+
+
+async def test_trouble_of_one_conversation_is_none_of_another(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    """While one waits for its next attempt, the others are written."""
+    colloquy.provider.script(Answer(status=503, headers={"Retry-After": "55"}))
+    troubled, well = await alice.create(title="Troubled"), await alice.create(title="Well")
+    stream = alice.send(troubled.id)
+    waiting = (await stream.accepted()).reply
+    await colloquy.provider.wait_for_requests(1)
+    began = time.monotonic()
+    gate = asyncio.Event()
+    colloquy.provider.script(half(gate))
+    other = alice.send(well.id)
+    await text_of(other, (await other.accepted()).reply.id, HALF)
+    gate.set()
+    assert (await other.reply()).state == COMPLETED
+    assert time.monotonic() - began < 5
+    await alice.cancel(waiting.id)
+    await stream.rest()
