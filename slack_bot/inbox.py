@@ -136,6 +136,15 @@ def stop(s: Session, team_id: str, row_id: int) -> Request | None:
     return row
 
 
+def send_again(s: Session, team_id: str, row_id: int) -> bool:
+    """Have a request that the server refused tried again. Returns False when it is not done yet."""
+    row = get(s, team_id, row_id)
+    if row is None or row.state != State.DONE:
+        return False
+    row.state, row.is_stopped = State.NEW, False
+    return True
+
+
 def accept_offer(s: Session, team_id: str, row_id: int, user_id: str) -> bool:
     """Have an edited message answered, if its author says so. Returns whether it now is."""
     row = get(s, team_id, row_id)

@@ -25,6 +25,7 @@ from slack_bot.workspace import Tools, Workspace
 
 log = structlog.get_logger()
 
+_LOOKS = 20
 ANSWER_EDIT = "colloquy_answer_edit"
 
 
@@ -73,10 +74,10 @@ class Intake:
         """Have a reply made again, or a message that was refused sent again."""
         db, team_id = self._tools.db, workspace.team_id
         row = await db.run(inbox.get, team_id, row_id)
-        if row is None or row.state is not State.DONE:
+        if row is None:
             return
         if not row.reply_id:
-            await db.run(inbox.change, row.id, state=State.NEW, is_stopped=False)
+            await self._send_again(team_id, row_id)
         elif not await db.run(inbox.is_being_repeated, team_id, row.reply_id):
             asked = Asked(
                 team_id=team_id,
@@ -94,6 +95,13 @@ class Intake:
             )
             await db.run(inbox.store, asked)
         workspace.wake.set()
+
+    async def _send_again(self, team_id: str, row_id: int) -> None:
+        for _ in range(_LOOKS):
+            if await self._tools.db.run(inbox.send_again, team_id, row_id):
+                return
+            # The button shows a moment before the request is done.
+            await self._tools.sleep(0.1)
 
     async def answer_edit(self, workspace: Workspace, row_id: int, user_id: str) -> bool:
         """Answer an edited message, as its author wishes. Returns whether that is done."""

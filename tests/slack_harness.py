@@ -47,6 +47,8 @@ class SlackStage:
         self.more: dict[str, Any] = {}
         """Arguments of Bot: its clock, sleep and steps."""
 
+    is_started_at_once = True
+
     async def __aenter__(self) -> Self:
         await self.slack.__aenter__()
         with open(MANIFEST, encoding="utf-8") as file:  # noqa: ASYNC230 - a few lines
@@ -55,7 +57,8 @@ class SlackStage:
         self.general = self.slack.channel("general")
         self.alice = self.slack.person("Alice Smith")
         self.bob = self.slack.person("Bob Jones")
-        await self.start()
+        if self.is_started_at_once:
+            await self.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -203,9 +206,11 @@ class BotProcess:
     def __init__(self, stage: SlackStage) -> None:
         self._stage = stage
         self._process: asyncio.subprocess.Process | None = None
+        self.die_at = stage.colloquy.folder / "die_at"
+        """Where to write the step at which it kills itself, see tests/slack_process.py."""
+        self.log = stage.colloquy.folder / "bot.log"
 
-    async def start(self, *, die_at: str = "") -> None:
-        """Starts it; with a step, it kills itself with SIGKILL there."""
+    async def start(self) -> None:
         settings = self._stage.settings()
         environment = {
             name.upper(): str(value)
@@ -213,11 +218,17 @@ class BotProcess:
             if value is not None
         }
         inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-        self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.slack_process", die_at),
-            env={**inherited, **environment, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            stderr=asyncio.subprocess.DEVNULL,
-        )
+        with self.log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "tests.slack_process", str(self.die_at)),
+                env={
+                    **inherited,
+                    **environment,
+                    "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+                },
+                stdout=log,
+                stderr=log,
+            )
 
     async def died(self, seconds: float = 20) -> int:
         """Waits until it is dead; returns its exit code."""

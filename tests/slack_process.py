@@ -1,4 +1,7 @@
-"""`python -m tests.slack_process STEP`: the bot, which kills itself at the first STEP."""
+"""`python -m tests.slack_process FILE`: the bot, which kills itself at the step that FILE names.
+
+FILE holds `STEP` or `STEP*2` for the second time that it is reached; it is deleted before.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,24 @@ import asyncio
 import os
 import signal
 import sys
+from collections import Counter
+from pathlib import Path
 
 from slack_bot import logs
 from slack_bot.app import Bot
 from slack_bot.settings import load
 
 
-async def main(die_at: str) -> None:
+async def main(file: Path) -> None:
+    counts: Counter[str] = Counter()
+
     def reached(step: str) -> None:
-        if step == die_at:
+        if not file.exists():
+            return
+        counts[step] += 1
+        wanted, _, number = file.read_text().partition("*")
+        if step == wanted and counts[step] == int(number or 1):
+            file.unlink()
             os.kill(os.getpid(), signal.SIGKILL)
 
     logs.configure("json")
@@ -23,4 +35,4 @@ async def main(die_at: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    asyncio.run(main(Path(sys.argv[1])))

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
+from conversation.v1 import resources_pb2 as resources
 
 from tests.fakes.provider import Answer
-from tests.harness import Colloquy
-from tests.slack_harness import SlackStage, text_of
+from tests.harness import TITLE, Colloquy
+from tests.slack_harness import SlackStage, text_of, words_of
 
 
 @pytest.fixture
-async def stage(colloquy: Colloquy) -> AsyncIterator[SlackStage]:
-    async with SlackStage(colloquy) as running:
+async def stage(tmp_path: Path) -> AsyncIterator[SlackStage]:
+    async with Colloquy(tmp_path) as colloquy, SlackStage(colloquy) as running:
         yield running
 
 
@@ -32,3 +35,212 @@ async def test_a_mention_gets_a_threaded_reply_that_grows_to_the_stored_text(
     assert prompt.author.display_name == "Alice"
     assert text_of([message]) == reply.content == states[-1]
     assert not stage.slack.notified
+
+
+async def test_a_direct_message_is_a_conversation_of_its_own(stage: SlackStage) -> None:
+    first = stage.alice.dm("First question")
+    second = stage.alice.dm("Second question")
+    direct = stage.alice.direct
+    await stage.answered(direct, first.ts)
+    await stage.answered(direct, second.ts)
+    follow_up = stage.alice.post(direct, "And then?", thread=first)
+    await follow_up.settled()
+    await stage.answered(direct, first.ts, count=2)
+    contents = [message.content for message in await stage.stored(stage.thread(first.ts, direct))]
+    assert contents[0] == "First question"
+    assert contents[2] == "And then?"
+    other = await stage.stored(stage.thread(second.ts, direct))
+    assert [message.content for message in other][0] == "Second question"
+    assert len(other) == 2
+
+
+async def test_a_second_persons_follow_up_is_theirs_at_the_provider(stage: SlackStage) -> None:
+    asked = stage.alice.post(stage.general, "Let us plan a trip.", mention=True)
+    await stage.answered(stage.general, asked.ts)
+    follow_up = stage.bob.post(stage.general, "I would like the sea.", thread=asked)
+    await follow_up.settled()
+    await stage.answered(stage.general, asked.ts, count=2)
+    request = stage.colloquy.provider.reply_requests[-1]
+    told = str(request.messages)
+    assert "Alice" in told
+    assert "Bob" in told
+    history = await stage.stored(stage.thread(asked.ts))
+    authors = [message.author.external_id for message in history if message.role == 1]
+    team = stage.slack.workspace.id
+    assert authors == [f"slack:{team}:{stage.alice.id}", f"slack:{team}:{stage.bob.id}"]
+
+
+async def test_chatter_is_not_answered(stage: SlackStage) -> None:
+    said = stage.alice.post(stage.general, "Good morning all")
+    await said.settled()
+    reply = stage.bob.post(stage.general, "Morning!", thread=said)
+    await reply.settled()
+    asked = stage.alice.post(stage.general, "Hello", mention=True)
+    await stage.answered(stage.general, asked.ts)
+    assert len(stage.slack.bot_messages(stage.general)) == 1
+    assert len(stage.colloquy.provider.reply_requests) == 1
+
+
+async def test_a_channel_that_is_switched_on_is_one_conversation(stage: SlackStage) -> None:
+    command = stage.alice.command("/colloquy", "channel on", stage.general)
+    await command.settled()
+    stage.alice.post(stage.general, "One")
+    await stage.answered(stage.general)
+    stage.bob.post(stage.general, "Two")
+    messages = await stage.answered(stage.general, count=2)
+    assert all(message.thread_ts is None for message in messages)
+    name = f"slack:{stage.slack.workspace.id}:{stage.general.id}:channel:0"
+    assert [message.content for message in await stage.stored(name)][::2] == ["One", "Two"]
+    await stage.alice.command("/colloquy", "new", stage.general).settled()
+    stage.bob.post(stage.general, "Three")
+    await stage.answered(stage.general, count=3)
+    assert (await stage.stored(name[:-1] + "1"))[0].content == "Three"
+    await stage.alice.command("/colloquy", "channel off", stage.general).settled()
+    quiet = stage.bob.post(stage.general, "Four")
+    await quiet.settled()
+    assert len(stage.colloquy.provider.reply_requests) == 3
+
+
+async def test_a_message_that_comes_while_a_reply_is_written_is_queued_and_said_to_be(
+    stage: SlackStage,
+) -> None:
+    gate = asyncio.Event()
+    stage.colloquy.provider.script(Answer(tokens=20, gate_after=10, gate=gate))
+    asked = stage.alice.post(stage.general, "First", mention=True)
+    await stage.colloquy.provider.wait_for_requests(1)
+    second = stage.bob.post(stage.general, "Second", thread=asked)
+    await second.settled()
+    await stage.slack.wait_for(lambda: "Queued" in stage.slack.thread(stage.general, asked.ts))
+    gate.set()
+    await stage.answered(stage.general, asked.ts, count=2)
+    assert "Queued" not in stage.slack.thread(stage.general, asked.ts)
+
+
+async def test_a_deleted_prompt_is_cancelled(stage: SlackStage) -> None:
+    stage.colloquy.provider.script(Answer(tokens=50, stall_after=10))
+    asked = stage.alice.post(stage.general, "Forget it", mention=True)
+    await stage.slack.wait_for(lambda: stage.slack.thread(stage.general, asked.ts))
+    stage.alice.delete(asked)
+    await stage.answered(stage.general, asked.ts)
+    _, reply = await stage.stored(stage.thread(asked.ts))
+    assert reply.state == resources.Message.STATE_CANCELLED
+
+
+@pytest.mark.parametrize("way", ["button", "word", "reaction"])
+async def test_a_reply_is_stopped(stage: SlackStage, way: str) -> None:
+    stage.colloquy.provider.script(Answer(tokens=50, stall_after=10))
+    asked = stage.alice.post(stage.general, "Tell me everything", mention=True)
+    await stage.slack.wait_for(lambda: "r0w9" in stage.slack.thread(stage.general, asked.ts))
+    (message,) = stage.slack.bot_messages(stage.general, asked.ts)
+    if way == "button":
+        await stage.bob.click(message, "Stop").settled()
+    elif way == "word":
+        await stage.bob.post(stage.general, "Stop!", thread=asked).settled()
+    else:
+        reaction = stage.bob.react(message, "octagonal_sign")
+        assert reaction is not None
+        await reaction.settled()
+    (message,) = await stage.answered(stage.general, asked.ts)
+    assert "stopped" in words_of(message)
+    history = await stage.stored(stage.thread(asked.ts))
+    assert len(history) == 2
+    assert history[1].state == resources.Message.STATE_CANCELLED
+    assert text_of([message]) == history[1].content
+
+
+async def test_a_reply_is_made_again(stage: SlackStage) -> None:
+    asked = stage.alice.post(stage.general, "Hello", mention=True)
+    (message,) = await stage.answered(stage.general, asked.ts)
+    await asyncio.gather(*(stage.alice.click(message, "Regenerate").settled() for _ in range(2)))
+    messages = await stage.answered(stage.general, asked.ts, count=2)
+    history = await stage.stored(stage.thread(asked.ts))
+    assert [held.superseded for held in history] == [False, True, False]
+    assert {text_of([one]) for one in messages} == {held.content for held in history[1:]}
+
+
+async def test_a_failed_reply_says_why_and_is_tried_again(stage: SlackStage) -> None:
+    stage.colloquy.provider.script(Answer(status=401))
+    asked = stage.alice.post(stage.general, "Hello", mention=True)
+    (message,) = await stage.answered(stage.general, asked.ts)
+    assert "⚠" in words_of(message) or ":warning:" in words_of(message)
+    await stage.alice.click(message, "Try again").settled()
+    messages = await stage.answered(stage.general, asked.ts, count=2)
+    history = await stage.stored(stage.thread(asked.ts))
+    assert text_of(messages[-1:]) == history[-1].content != ""
+
+
+async def test_feedback_rates_the_reply(stage: SlackStage) -> None:
+    asked = stage.alice.post(stage.general, "Hello", mention=True)
+    (message,) = await stage.answered(stage.general, asked.ts)
+    await stage.bob.rate(message, good=True).settled()
+    async with asyncio.timeout(5):
+        while (await stage.stored(stage.thread(asked.ts)))[1].rating != resources.RATING_GOOD:
+            await asyncio.sleep(0.05)
+
+
+async def test_an_edited_prompt_is_answered_when_its_author_says_so(stage: SlackStage) -> None:
+    asked = stage.alice.post(stage.general, "What is a monda?", mention=True)
+    await stage.answered(stage.general, asked.ts)
+    stage.slack.unfurl(asked.message)
+    stage.alice.edit(asked, "What is a monad?")
+    (offer,) = await stage.slack.wait_for(lambda: stage.alice.sees(stage.general))
+    assert not stage.bob.sees(stage.general)
+    assert len(stage.colloquy.provider.reply_requests) == 1
+    await stage.alice.click(offer, "Answer again").settled()
+    await stage.answered(stage.general, asked.ts, count=2)
+    history = await stage.stored(stage.thread(asked.ts))
+    assert history[2].content == "What is a monad?"
+
+
+async def test_mass_mentions_of_a_model_notify_nobody(stage: SlackStage) -> None:
+    bad = "<!channel> <!here> @channel <@U0DBL000002> `<!everyone>`\n```\n<!channel>\n```"
+    stage.colloquy.provider.script(Answer(pieces=[bad]))
+    asked = stage.alice.post(stage.general, "Hello", mention=True)
+    (message,) = await stage.answered(stage.general, asked.ts)
+    assert not stage.slack.notified
+    assert text_of([message]).replace("\u200b", "") == bad
+
+
+async def test_the_bot_does_not_talk_to_bots_or_to_itself(stage: SlackStage) -> None:
+    stage.slack.other_bot_posts(stage.general, f"<@{stage.slack.workspace.bot.id}> hi")
+    asked = stage.alice.post(stage.general, "Hello", mention=True)
+    await stage.answered(stage.general, asked.ts)
+    assert len(stage.colloquy.provider.reply_requests) == 1
+
+
+async def test_commands_choose_models_and_help(stage: SlackStage) -> None:
+    listed = stage.alice.command("/colloquy", "model", stage.general)
+    await listed.settled()
+    assert "test-model" in listed.response["text"]
+    wrong = stage.alice.command("/colloquy", "model nonsense", stage.general)
+    await wrong.settled()
+    assert "other-model" in wrong.response["text"]
+    await stage.alice.command("/colloquy", "model other-model", stage.general).settled()
+    asked = stage.bob.post(stage.general, "Hello", mention=True)
+    (message,) = await stage.answered(stage.general, asked.ts)
+    assert stage.colloquy.provider.reply_requests[-1].body["model"] == "other-model"
+    assert "other-model" in words_of(message)
+    helped = stage.alice.command("/colloquy", "", stage.general)
+    await helped.settled()
+    assert "/colloquy new" in helped.response["text"]
+
+
+async def test_app_home_shows_models_and_conversations(stage: SlackStage) -> None:
+    asked = stage.alice.dm("Hello")
+    await stage.answered(stage.alice.direct, asked.ts)
+    stage.alice.open_home()
+    view = await stage.slack.wait_for(lambda: stage.alice.home)
+    assert asked.ts.replace(".", "") in str(view)
+    await stage.alice.choose(view, "colloquy_pick_model", "other-model").settled()
+    second = stage.alice.dm("Hello again")
+    await stage.answered(stage.alice.direct, second.ts)
+    assert stage.colloquy.provider.reply_requests[-1].body["model"] == "other-model"
+
+
+async def test_a_direct_message_gets_prompts_and_a_title(stage: SlackStage) -> None:
+    workspace, direct = stage.slack.workspace, stage.alice.direct
+    stage.alice.open_home("messages")
+    await stage.slack.wait_for(lambda: workspace.prompts.get((direct.id, None)))
+    asked = stage.alice.dm("Hello")
+    await stage.slack.wait_for(lambda: workspace.titles.get((direct.id, asked.ts)))
+    assert workspace.titles[direct.id, asked.ts] == TITLE

@@ -1,0 +1,59 @@
+"""The bot dies at any step of its work, and whatever Slack delivers again: one answer, whole."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from slack_bot.steps import STEPS
+from tests.fakes.provider import Answer
+from tests.harness import Colloquy
+from tests.slack_harness import BotProcess, SlackStage, text_of
+
+# Long enough for two messages.
+LONG = [f"Line {number} of a long answer that goes on.\n" for number in range(300)]
+AT_THE_SECOND_MESSAGE = ("post intended*2", "posted*2", "post recorded*2")
+
+
+class QuietStage(SlackStage):
+    is_started_at_once = False
+
+
+@pytest.fixture
+async def stage(tmp_path: Path) -> AsyncIterator[SlackStage]:
+    async with Colloquy(tmp_path) as colloquy, QuietStage(colloquy) as running:
+        running.slack.courier.retry_delays = (0.3,) * 200
+        yield running
+
+
+@pytest.mark.timeout(300)
+async def test_killed_at_every_step_it_answers_once_and_whole(stage: SlackStage) -> None:
+    stage.colloquy.provider.default = Answer(pieces=LONG, rate=1_000)
+    bot = BotProcess(stage)
+    await bot.start()
+    chance = random.Random(5)
+    for step in (*STEPS, *AT_THE_SECOND_MESSAGE):
+        bot.die_at.write_text(step)
+        stage.slack.courier.hold()
+        asked = stage.alice.post(stage.general, f"Say much ({step})", mention=True)
+        order = [0, 1]
+        chance.shuffle(order)
+        stage.slack.courier.release(times=3, order=order)
+        await bot.died()
+        await bot.start()
+        await stage.answered(stage.general, asked.ts, seconds=30)
+        for delivery in asked.deliveries:
+            stage.slack.courier.again(delivery, times=1)
+        messages = stage.reply_messages(stage.general, asked.ts)
+        prompt, reply = await stage.stored(stage.thread(asked.ts))
+        assert prompt.content == f"Say much ({step})", step
+        assert text_of(messages) == reply.content == "".join(LONG), step
+        assert len(messages) == 2, step
+        assert stage.slack.bot_messages(stage.general, asked.ts) == messages, step
+    assert len(stage.colloquy.provider.reply_requests) == len(STEPS) + len(AT_THE_SECOND_MESSAGE)
+    await bot.kill()
+    assert "xoxb-" not in bot.log.read_text()
+    assert stage.caller.key not in bot.log.read_text()
