@@ -12,7 +12,7 @@ ARGS :=
 $(shell if [ -e $(VENV) ] && ! $(PYTHON) -c 'import pip' 2>/dev/null; then rm -rf $(VENV); fi)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run chat slack test check format audit protos release-image migrate bench lock clean
+.PHONY: help setup run chat slack test check format audit protos release-image migrate pictures bench lock clean
 
 help: ## Lists these commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -59,6 +59,9 @@ release-image: $(VENV)/dev.stamp ## Makes the protos as they stand the ones that
 
 migrate: $(VENV)/runtime.stamp ## Brings the database of DATABASE_URL up to date.
 	@$(PYTHON) -m server migrate $(ARGS)
+
+pictures: $(VENV)/dev.stamp ## Makes the pictures of the README again (needs tmux).
+	$(PYTHON) scripts/make_pictures.py
 
 bench: $(VENV)/dev.stamp ## Measures CPU per token and time to the first token, beside the floor.
 	@$(PYTHON) -m bench $(ARGS)
