@@ -231,7 +231,9 @@ class Contents:
                 return await self._providers.transcribe(transcriber, copy, file.filename)
             except ProviderError as error:
                 log.warning("not transcribed", reason=error.reason, detail=error.detail)
-                raise Unreadable(f"it could not be transcribed. {error.message}") from None
+                raise Unreadable(
+                    f"it could not be transcribed: {error.message.rstrip('.')}"
+                ) from None
 
     async def _keep(self, file: Attachment, content: str, problem: str) -> None:
         await self._db.write(file.account_id, attachments.keep_reading, file, content, problem)

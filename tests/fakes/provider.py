@@ -124,6 +124,15 @@ class DoubleRequest:
         self._released.set()
 
 
+@dataclass(frozen=True)
+class Transcription:
+    """A recording that came to be written down."""
+
+    model: str
+    filename: str
+    data: bytes
+
+
 class ProviderDouble:
     """The server. `title_models` get `title_answer` and never use up a script."""
 
@@ -139,6 +148,9 @@ class ProviderDouble:
         self.title_models = title_models
         self.title_answer = title_answer
         self.requests: list[DoubleRequest] = []
+        self.transcript: str | None = "what was said"
+        """What every recording says; None: transcribing fails."""
+        self.transcriptions: list[Transcription] = []
         self.base_url = ""
         self._scripts: deque[Answer] = deque()
         self._title_scripts: deque[Answer] = deque()
@@ -180,6 +192,7 @@ class ProviderDouble:
     async def start(self, port: int = 0) -> None:
         app = web.Application(client_max_size=64 * 1024 * 1024)
         app.router.add_post("/v1/chat/completions", self._handle)
+        app.router.add_post("/v1/audio/transcriptions", self._transcribe)
         runner = web.AppRunner(
             app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1
         )
@@ -202,6 +215,16 @@ class ProviderDouble:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+    async def _transcribe(self, http_request: web.Request) -> web.StreamResponse:
+        form = await http_request.post()
+        file = form["file"]
+        assert isinstance(file, web.FileField)
+        heard = Transcription(str(form["model"]), file.filename, file.file.read())
+        self.transcriptions.append(heard)
+        if self.transcript is None:
+            return _whole_body(Answer(status=500))
+        return web.json_response({"text": self.transcript})
 
     async def _handle(self, http_request: web.Request) -> web.StreamResponse:
         body = await http_request.json()
