@@ -20,4 +20,6 @@ async def unbroken(work: Coroutine[Any, Any, T]) -> T:
                 await asyncio.wait([task])
             except asyncio.CancelledError:
                 continue
+        if not task.cancelled():
+            task.exception()  # the caller has gone: nobody is left to hear of it
         raise

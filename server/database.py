@@ -228,13 +228,14 @@ class PostgresDatabase(Database):
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        """On one snapshot of the database."""
+        """On one snapshot of the database; to its end, also when the caller is cancelled: else the
+        pool gets back a connection that is still read-only, or that is lost."""
 
         def run(connection: Connection) -> T:
             with ScopedSession(connection, account_id) as session:
                 return fn(session, *args, **kwargs)
 
-        return await self._run(run, _SNAPSHOT)
+        return await unbroken(self._run(run, _SNAPSHOT))
 
     async def write(
         self,

@@ -8,7 +8,7 @@ import re
 import structlog
 
 from server.catalog import Catalog
-from server.database import Database
+from server.database import Database, DatabaseUnavailable
 from server.errors import NotFound
 from server.live import Feeds
 from server.models import MICROS
@@ -83,6 +83,8 @@ class Titles:
             return
         except ProviderError as error:
             log.warning("no title", conversation_id=conversation_id, reason=error.reason)
+        except DatabaseUnavailable:  # it stays owed
+            log.warning("database is away", work="title", conversation_id=conversation_id)
         except Exception:
             log.exception("no title", conversation_id=conversation_id)
 
