@@ -56,6 +56,9 @@ _SUSPENDED = 0.4
 """Seconds without running after which a process must look whether it still owns its replies: less
 than the patience of a cancel, which would end a reply over the head of a process that sleeps."""
 
+_HAND_BACK_PATIENCE = 3.0
+"""Seconds that a process which shuts down waits for transactions that may make replies its own."""
+
 _UNSAVED_MAX = 500
 """Code points of a reply that may be unsaved before a checkpoint is due at once."""
 
@@ -88,6 +91,7 @@ class Replies:
         self.others_wait = False
         """Whether replies of free conversations wait for a place in this process."""
         self.is_draining = False
+        self._has_ended = False
         self._db = db
         self._feeds = feeds
         self._catalog = catalog
@@ -221,7 +225,7 @@ class Replies:
             elif lease is None:
                 self._bus.publish({"kind": "work"})  # another process may have room
             if sent.interrupted is not None:
-                self._spawn(self._end_live(account_id, sent.interrupted))
+                self._spawn(self._interrupt(account_id, sent.interrupted))
             return Started(sent, feed)
 
         task = asyncio.create_task(place())
@@ -247,7 +251,6 @@ class Replies:
 
         async def take() -> Step | None:
             deadline = self._deadline()
-            self._reserved += 1
             try:
                 step = await self._db.write(account_id, fn, *args, **kwargs)
             finally:
@@ -256,6 +259,7 @@ class Replies:
                 self._adopt(step, deadline)
             return step
 
+        self._reserved += 1
         return await unbroken(take())
 
     def _adopt(self, step: Step, deadline: float) -> None:
@@ -269,6 +273,8 @@ class Replies:
         return boottime() + self._settings.lease_ttl
 
     def _launch(self, row: Message, deadline: float, *, is_new: bool) -> None:
+        if self._has_ended:  # too late to hand it back: its lease runs out
+            return
         before = self.live.get(row.id)
         if before is not None:
             self.lose(before)
@@ -581,6 +587,12 @@ class Replies:
         if ended is not None and reply is not None:
             self.lose(reply)
 
+    async def _interrupt(self, account_id: str, row: Message) -> None:
+        try:
+            await self._end_live(account_id, row)
+        except DatabaseUnavailable:  # its owner hears of it with its next renewal
+            log.warning("database is away", message_id=row.id)
+
     async def _ended_elsewhere(self, account_id: str, row: Message) -> bool:
         """Tells the owner, another process, to cancel a reply, and waits for it to end."""
         loop = asyncio.get_running_loop()
@@ -638,23 +650,33 @@ class Replies:
                     hurry.cancel()
         except TimeoutError:
             pass
-        left = list(self.live.values())
-        for reply in left:
-            if reply.generation is not None:
-                reply.generation.cancel()
-        await asyncio.gather(*(reply.task for reply in left if reply.task), return_exceptions=True)
-        left = [reply for reply in left if self.live.get(reply.message_id) is reply]
-        if left:
-            try:
-                await self._db.write(EVERY_ACCOUNT, leases.hand_back, texts_of(left))
-            except DatabaseUnavailable:  # then the leases run out
-                log.warning("database is away", replies=len(left))
-        for reply in left:
-            self._release(reply)
-            log.info("reply handed back", message_id=reply.message_id)
+        await self._hand_back()
         self._bus.publish({"kind": "work"})
         if self._awake_timer is not None:
             self._awake_timer.cancel()
+
+    async def _hand_back(self) -> None:
+        """Gives all live replies up, also those that come from transactions still on their way."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _HAND_BACK_PATIENCE
+        while self.live or (self._reserved and loop.time() < until):
+            left = list(self.live.values())
+            for reply in left:
+                if reply.generation is not None:
+                    reply.generation.cancel()
+            tasks = (reply.task for reply in left if reply.task)
+            await asyncio.gather(*tasks, return_exceptions=True)
+            left = [reply for reply in left if self.live.get(reply.message_id) is reply]
+            if left:
+                try:
+                    await self._db.write(EVERY_ACCOUNT, leases.hand_back, texts_of(left))
+                except DatabaseUnavailable:  # then the leases run out
+                    log.warning("database is away", replies=len(left))
+            for reply in left:
+                self._release(reply)
+                log.info("reply handed back", message_id=reply.message_id)
+            await asyncio.sleep(0.01 if self._reserved else 0)
+        self._has_ended = True
 
 
 def texts_of(replies: list[LiveReply]) -> list[Text]:

@@ -128,7 +128,8 @@ class Upkeep:
             for row in await self._db.read(
                 EVERY_ACCOUNT, leases.expired, min(replies.room, _SCAN_LIMIT)
             ):
-                await replies.take_over(row)
+                if replies.room > 0:
+                    await replies.take_over(row)
         has_more = await self._start_waiting()
         if not replies.is_draining:
             for account_id, conversation_id in await self._db.read(
@@ -147,6 +148,8 @@ class Upkeep:
         replies.others_wait = len(waiting) > room
         started = 0
         for account_id, conversation_id in waiting[:room]:
+            if replies.room <= 0:
+                break
             step = await replies.take(account_id, leases.start, conversation_id, replies.lease)
             started += step is not None
         return replies.others_wait and started > 0 and replies.room > 0
