@@ -235,7 +235,8 @@ class ProviderDouble:
             request.client_port = http_request.transport.get_extra_info("peername")[1]
         self.requests.append(request)
         self._changed.set()
-        self._log("arrived", request, body=body)
+        key = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        self._log("arrived", request, key=key, body=body)
         request.outcome = "client closed"
         try:
             response = await self._respond(http_request, request)
