@@ -1,8 +1,9 @@
 """The command `python -m bench`: measures server and floor in turn, and prints a table.
 
-Beside this one there are three processes on this machine: a provider that sends each stream 50 tokens a second, one by one;
-the server, as `python -m server` runs it, with SQLite in a temporary folder; and the floor. This
-process is the load. CPU is that of the server's process with all its threads, and of the floor's.
+Beside this process, which is the load, there are three on this machine: a provider that sends each
+stream 50 tokens a second, one by one; the server, as `python -m server` runs it, with SQLite in a
+temporary folder; and the floor. CPU is that of the server's or the floor's process with all its
+threads, without their start.
 """
 
 from __future__ import annotations
@@ -110,11 +111,11 @@ async def _run(target: Target, streams: int, seconds: float) -> Run:
 def report(results: Results) -> list[str]:
     """The table and what it comes to."""
     lines = [
-        f"{RATE} tokens a second a stream, all streams begin within a second; medians. CPU in µs a",
-        "token: `steady` while all streams are open, `whole` with their beginning and end, `database`",
-        "of steady in its threads. First token: milliseconds that the path adds, from the request to",
-        "the first text. The floor stores nothing, sends plain bytes, and collects text in the same",
-        "window as the server does at that load; so the messages a second can be compared.",
+        f"{RATE} tokens a second a stream; all streams begin within a second; medians. CPU in µs a",
+        "token: `steady` while all streams are open, `whole` with their beginning and end,",
+        "`database` of steady in its threads. First token: milliseconds that the path adds, from",
+        "the request to the first text. The floor stores nothing, sends plain bytes, and collects",
+        "text in the same window as the server does at that load, so that messages compare.",
         "",
         "streams  path     steady  whole  database  first token p50   p99  messages/s  tokens each",
     ]
