@@ -19,7 +19,9 @@ CHUNK = 256 << 10
 """Bytes of a piece that is passed on."""
 
 _PART = 5 << 20
-"""Bytes of a part of an upload in parts: the smallest that S3 takes."""
+_LOCAL_PART = 1 << 20
+"""Bytes of a part of an upload in parts, of which two or three are in memory: the least that S3
+takes, and less for a disk."""
 
 _CONFIG = ("AWS_", "GOOGLE_", "AZURE_")
 """How the variables begin that set up a store, as its vendor's own tools know them."""
@@ -42,6 +44,7 @@ class Storage:
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
+        self._part = _LOCAL_PART if isinstance(store, LocalStore) else _PART
 
     @staticmethod
     def open(url: str, environ: Mapping[str, str]) -> Storage:
@@ -69,7 +72,9 @@ class Storage:
     async def put(self, key: str, file: IO[bytes]) -> None:
         """Stores what is left in an open file; the object is there whole or not at all."""
         try:
-            await obstore.put_async(self._store, key, file, chunk_size=_PART, max_concurrency=2)
+            await obstore.put_async(
+                self._store, key, file, chunk_size=self._part, max_concurrency=1
+            )
         except BaseError as error:
             raise StorageUnavailable from error
 

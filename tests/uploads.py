@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 from conversation.v1 import attachment_service_pb2 as api
 from conversation.v1 import resources_pb2 as resources
+from sqlalchemy import text
 
-from tests.harness import Caller
+from server.database import EVERY_ACCOUNT, Session
+from tests.harness import Caller, Colloquy
 
 CHUNK = 256 << 10
 
@@ -46,3 +49,17 @@ async def known(caller: Caller, attachment_id: str) -> resources.Attachment:
     request = api.GetAttachmentRequest(attachment_id=attachment_id)
     response = await caller.attachments.GetAttachment(request, metadata=caller.metadata)
     return response.attachment
+
+
+def stored(colloquy: Colloquy) -> list[Path]:
+    """The objects in the store, which is a folder."""
+    return sorted(path for path in (colloquy.folder / "files").rglob("*") if path.is_file())
+
+
+async def count(colloquy: Colloquy, *tables: str) -> list[int]:
+    """How many rows are in these tables."""
+
+    def rows(s: Session) -> list[int]:
+        return [s.execute(text(f"SELECT count(*) FROM {table}")).scalar_one() for table in tables]
+
+    return await colloquy.app.db.read(EVERY_ACCOUNT, rows)

@@ -1,0 +1,188 @@
+"""Files that are too large, broken or made to do harm: refused or contained, and nobody else's
+stream is slower for them."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from conversation.v1 import attachment_service_pb2 as api
+from conversation.v1 import resources_pb2 as resources
+
+from server.extraction import Extractor, Unreadable
+from tests import fleets
+from tests.fakes import samples
+from tests.fakes.provider import Answer
+from tests.harness import Caller, Colloquy, ServerProcess, Stream
+from tests.statuses import refused
+from tests.uploads import count, download, parts, stored, upload
+
+MB = 1_000_000
+
+
+async def of(
+    *requests: api.UploadAttachmentRequest,
+) -> AsyncIterator[api.UploadAttachmentRequest]:
+    for request in requests:
+        yield request
+
+
+async def send_up(caller: Caller, requests: AsyncIterator[api.UploadAttachmentRequest]) -> object:
+    return await caller.attachments.UploadAttachment(requests, metadata=caller.metadata)
+
+
+async def test_what_is_wrong_with_an_upload_is_told_and_nothing_is_left(tmp_path: Path) -> None:
+    async with Colloquy(tmp_path, max_attachment_bytes=100_000) as colloquy:
+        alice = await colloquy.account()
+        page = b"<!DOCTYPE html><html><script>alert(1)</script>"
+        header = api.UploadAttachmentRequest(
+            header=api.UploadAttachmentRequest.Header(filename="a.txt")
+        )
+        chunk = api.UploadAttachmentRequest(chunk=b"text")
+        for requests, expected, word in [
+            (parts(samples.noise(100_001)), "ATTACHMENT_TOO_LARGE", "100,000"),
+            (parts(samples.zip_bomb()[:99_999], "a.docx"), "ATTACHMENT_UNSUPPORTED", "damaged"),
+            (parts(samples.png(60_000, 60_000), "a.png"), "ATTACHMENT_UNSUPPORTED", "60,000"),
+            (parts(samples.photo()[:300], "a.jpg"), "ATTACHMENT_UNSUPPORTED", "damaged"),
+            (parts(page, "page.png"), "ATTACHMENT_UNSUPPORTED", "text/html"),
+            (parts(samples.noise(99), "song.mp3"), "ATTACHMENT_UNSUPPORTED", "audio"),
+            (parts(b"text", sha256="0" * 64), "INVALID_FIELD", "SHA-256"),
+            (parts(b"text", sha256="xyz"), "INVALID_FIELD", "sha256"),
+            (parts(b"text", "x" * 300), "INVALID_FIELD", "filename"),
+            (parts(b"text", ""), "INVALID_FIELD", "filename"),
+            (parts(b""), "INVALID_FIELD", "empty"),
+            (of(chunk, header), "INVALID_FIELD", "header"),
+            (of(header, chunk, header), "INVALID_FIELD", "chunk"),
+            (of(header, api.UploadAttachmentRequest()), "INVALID_FIELD", "chunk"),
+            (of(), "INVALID_FIELD", "header"),
+        ]:
+            refusal = await refused(send_up(alice, requests))
+            assert refusal.status == "INVALID_ARGUMENT"
+            assert (refusal.reason, word in refusal.message) == (expected, True), refusal
+        assert stored(colloquy) == []
+        assert await count(colloquy, "attachments", "blobs") == [0, 0]
+
+
+@fleets.ANY
+async def test_a_zip_bomb_is_refused_with_what_is_wrong_with_it(alice: Caller) -> None:
+    refusal = await refused(upload(alice, samples.zip_bomb(), "report.docx"))
+    assert refusal.reason == "ATTACHMENT_UNSUPPORTED"
+    assert "unpacks to 512 MiB" in refusal.message
+
+
+async def test_a_file_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
+    path = tmp_path / "deep.html"
+    path.write_bytes(b"<html>" + b"<div>" * 500_000)
+    started = time.monotonic()
+    with path.open("rb") as file, pytest.raises(Unreadable, match="takes too long"):
+        await Extractor(patience=0.5).text(file, "text/html")
+    assert time.monotonic() - started < 3
+
+
+async def test_a_reading_that_is_cancelled_ends_its_process(tmp_path: Path) -> None:
+    path = tmp_path / "deep.html"
+    path.write_bytes(b"<html>" + b"<div>" * 500_000)
+    extractor = Extractor(processes=1)
+    with path.open("rb") as file:
+        task = asyncio.create_task(extractor.text(file, "text/html"))
+        await asyncio.sleep(0.3)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        small = tmp_path / "small.html"
+        small.write_text("<p>Hello")
+        with small.open("rb") as other:
+            assert await extractor.text(other, "text/html") == "Hello"
+
+
+def reset_peak(pid: int) -> int:
+    """Lets the peak of a process's memory begin anew; what it has now."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+    return memory(pid, "VmRSS")
+
+
+def memory(pid: int, line: str) -> int:
+    """VmRSS or VmHWM (its peak) of a process, in bytes."""
+    for found in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if found.startswith(line):
+            return int(found.split()[1]) * 1_024
+    raise AssertionError(line)
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
+@pytest.mark.timeout(120)
+@fleets.ANY
+async def test_25_mb_up_and_down_take_no_more_memory(colloquy: Colloquy, alice: Caller) -> None:
+    process = ServerProcess(colloquy)
+    alice = alice.on(await process.start())
+    for _ in range(3):
+        small = await upload(alice, samples.noise(2 * MB), "small.bin")
+        await download(alice, small.id)
+    data = samples.noise(25 * MB)
+    before = reset_peak(process.pid)
+    file = await upload(alice, data, "large.bin")
+    assert (await download(alice, file.id))[1] == data
+    assert memory(process.pid, "VmHWM") - before < 20 * MB
+    await process.end(signal.SIGTERM)
+
+
+@pytest.mark.timeout(120)
+@fleets.ANY
+async def test_other_streams_do_not_stall_while_hostile_files_come(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    process = ServerProcess(colloquy)
+    alice = alice.on(await process.start())
+    talks = [await alice.create(model="test-model") for _ in range(5)]
+    reading = await alice.create(model="other-model")
+    bomb, deep = samples.zip_bomb(), b"<html>" + b"<div>" * 100_000
+    colloquy.provider.script(*[Answer(tokens=400, rate=50)] * 5)
+    gaps: list[float] = []
+
+    async def follow(conversation: resources.Conversation) -> None:
+        stream = alice.send(conversation.id)
+        await stream.until("delta")
+        last = time.monotonic()
+        async for _ in deltas(stream):
+            now = time.monotonic()
+            gaps.append(now - last)
+            last = now
+
+    following = [asyncio.create_task(follow(conversation)) for conversation in talks]
+    await colloquy.provider.wait_for_requests(5)
+    for number in range(3):
+        for data, name in [
+            (bomb, "bomb.docx"),
+            (samples.png(60_000, 60_000), "large.png"),
+            (b"<html>", "page.png"),
+        ]:
+            assert (await refused(upload(alice, data, name))).reason == "ATTACHMENT_UNSUPPORTED"
+        files = [
+            await upload(alice, samples.looping_pdf() + b"%" * number, "loop.pdf"),
+            await upload(alice, deep + b"x" * number, "deep.html"),
+            await upload(alice, samples.docx("word " * 50_000 + str(number)), "long.docx"),
+        ]
+        reply = alice.send(reading.id, "Read", attachment_ids=[file.id for file in files])
+        await asyncio.wait_for(reply.reply(), 60)
+        if all(task.done() for task in following):
+            break
+    await asyncio.gather(*following)
+    gaps.sort()
+    assert len(gaps) > 500
+    assert gaps[int(len(gaps) * 0.99)] < 0.1, gaps[-20:]
+    await process.end(signal.SIGTERM)
+
+
+async def deltas(stream: Stream) -> AsyncIterator[object]:
+    """Every further delta of a stream."""
+    while True:
+        try:
+            event = await stream.next()
+        except StopAsyncIteration:
+            return
+        if event.WhichOneof("event") == "delta":
+            yield event

@@ -1,0 +1,145 @@
+"""SearchMessages: what was said is found again, by those who may."""
+
+from __future__ import annotations
+
+from conversation.v1 import conversation_service_pb2 as api
+from conversation.v1 import resources_pb2 as resources
+
+from tests import fleets
+from tests.fakes.provider import Answer
+from tests.harness import Caller, Colloquy
+from tests.statuses import refused
+
+pytestmark = fleets.ALONE
+
+SCRIPTS = [
+    ("Crème brûlée", "creme BRULEE"),
+    ("Straße nach Süden", "strasse"),
+    ("snake_case_name", "case"),
+    ("我喜欢吃苹果", "苹果"),
+    ("It is done 🎉🎉", "🎉"),
+    ("mail me@example.com now", "example"),
+    ("C++ and C#", "c++"),
+    ("version 1.2.3", "1.2"),
+    ("Привет, мир", "МИР"),
+]
+
+HOSTILE = [
+        '"', "'", "''", '"unclosed', "a AND", "OR OR", "NOT", "NEAR(a b)", "a* b*", "(", ")))",
+    "words : fox", "owner:x", "^a", "-a", "a & b | !c", "<->", "%", "_", "\\", "; DROP TABLE",
+    "\U0001f937\u200d\u2642\ufe0f", "\u202e", "ﷺ½", "x" * 1_000, "a " * 500, "{a b}", "+", "?",
+]  # fmt: skip
+
+
+def request(query: str, **fields: object) -> api.SearchMessagesRequest:
+    return api.SearchMessagesRequest(query=query, **fields)  # type: ignore[arg-type]
+
+
+async def search(caller: Caller, query: str, **fields: object) -> api.SearchMessagesResponse:
+    found: api.SearchMessagesResponse = await caller.call(
+        "SearchMessages", request(query, **fields)
+    )
+    return found
+
+
+async def contents(caller: Caller, query: str, **fields: object) -> list[str]:
+    return [hit.message.content for hit in (await search(caller, query, **fields)).hits]
+
+
+async def say(caller: Caller, conversation_id: str, *texts: str) -> list[resources.Message]:
+    return [await caller.send(conversation_id, text).reply() for text in texts]
+
+
+async def test_messages_are_found_by_their_words_newest_first(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    colloquy.provider.script(Answer(pieces=["A fox is ", "a mammal."]), Answer(pieces=["Yes."]))
+    conversation = await alice.create()
+    await say(alice, conversation.id, "The quick brown fox", "Is the FOX brown?")
+    assert await contents(alice, "fox") == [
+        "Is the FOX brown?", "A fox is a mammal.", "The quick brown fox"
+    ]  # fmt: skip
+    assert await contents(alice, "brown fox quick") == ["The quick brown fox"]
+    assert await contents(alice, "foxes") == []
+    (hit,) = (await search(alice, "mammal")).hits
+    assert hit.snippet == "A fox is a «mammal»."
+    assert hit.message.role == resources.Message.ROLE_ASSISTANT
+    assert hit.message.conversation_id == conversation.id
+
+
+async def test_a_snippet_shows_the_hit_in_a_long_text(colloquy: Colloquy, alice: Caller) -> None:
+    conversation = await alice.create()
+    await say(alice, conversation.id, "before " * 500 + "the Needle, here " + "after " * 500)
+    (hit,) = (await search(alice, "needle")).hits
+    assert hit.snippet.startswith("…before before")
+    assert "the «Needle», here after" in hit.snippet
+    assert hit.snippet.endswith("…")
+    assert len(hit.snippet) < 300
+
+
+async def test_words_of_all_scripts_are_found(colloquy: Colloquy, alice: Caller) -> None:
+    conversation = await alice.create()
+    await say(alice, conversation.id, *(text for text, _ in SCRIPTS))
+    for text, query in SCRIPTS:
+        assert await contents(alice, query) == [text], query
+
+
+async def test_no_query_has_a_syntax(colloquy: Colloquy, alice: Caller) -> None:
+    conversation = await alice.create()
+    await say(alice, conversation.id, "fox")
+    for query in HOSTILE:
+        assert await contents(alice, query) == [], query
+
+
+async def test_a_search_stays_in_its_account_and_conversation(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    bob = await colloquy.account("bob")
+    hers, other, his = await alice.create(), await alice.create(), await bob.create()
+    await say(alice, hers.id, "secret one")
+    await say(alice, other.id, "secret two")
+    await say(bob, his.id, "secret three")
+    assert await contents(alice, "secret") == ["secret two", "secret one"]
+    assert await contents(bob, "secret") == ["secret three"]
+    assert await contents(alice, "secret", conversation_id=hers.id) == ["secret one"]
+    for identifier in (alice.account_id, hers.id):
+        assert await contents(bob, identifier) == []
+    refusal = await refused(bob.call("SearchMessages", request("secret", conversation_id=hers.id)))
+    assert refusal.reason == "CONVERSATION_NOT_FOUND"
+
+
+async def test_pages_join_without_gap_or_overlap(colloquy: Colloquy, alice: Caller) -> None:
+    colloquy.provider.default = Answer(tokens=1)
+    conversation = await alice.create()
+    await say(alice, conversation.id, *(f"page {n}" for n in range(20)))
+    found, token = [], ""
+    while True:
+        page = await search(alice, "page", page_size=7, page_token=token)
+        found += [hit.message.content for hit in page.hits]
+        token = page.next_page_token
+        if not token:
+            break
+        assert len(page.hits) == 7
+    assert found == [f"page {n}" for n in reversed(range(20))]
+    refusal = await refused(alice.call("SearchMessages", request("page", page_token="x")))
+    assert refusal.reason == "INVALID_FIELD"
+
+
+async def test_what_is_deleted_is_not_found(colloquy: Colloquy, alice: Caller) -> None:
+    first, second = await alice.create(), await alice.create()
+    await say(alice, first.id, "going")
+    await say(alice, second.id, "going on")
+    await alice.call("DeleteConversation", api.DeleteConversationRequest(conversation_id=first.id))
+    assert await contents(alice, "going") == ["going on"]
+
+
+async def test_a_cancelled_replys_text_is_found(colloquy: Colloquy, alice: Caller) -> None:
+    colloquy.provider.script(Answer(pieces=["halfway ", "there"], stall_after=1))
+    conversation = await alice.create()
+    stream = alice.send(conversation.id, "Go")
+    reply = (await stream.accepted()).reply
+    await stream.until("delta")
+    assert await contents(alice, "halfway") == []
+    await alice.cancel(reply.id)
+    assert await contents(alice, "halfway") == ["halfway "]
+    stream.cancel()
