@@ -108,7 +108,7 @@ def tidy(answer: str) -> str:
     without quotes, markup or end punctuation."""
     for line in answer.splitlines():
         line = re.sub(r"^\s*(title|name)\s*:\s*", "", line.strip("\"'`*#_ \t-"), flags=re.I)
-        words = re.sub(r"[\x00-\x1f\x7f\"“”«»`*#]", "", line).split()[:MAX_WORDS]
+        words = re.sub(r"[\x00-\x08\x0e-\x1f\x7f\"“”«»`*#]", "", line).split()[:MAX_WORDS]
         title = " ".join(words)[:_MAX_CHARACTERS].strip(_ENDS)
         if title:
             return title
