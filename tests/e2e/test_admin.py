@@ -1,0 +1,191 @@
+"""AdminService: accounts and keys, by the platform's key."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+from conversation.v1 import admin_service_pb2 as api
+from conversation.v1 import conversation_service_pb2 as conversation_api
+from conversation.v1 import resources_pb2 as resources
+
+from tests.e2e.talk import HALF, hold, text_of
+from tests.fleets import ALONE, ANY
+from tests.harness import Caller, Colloquy
+from tests.statuses import refused
+
+NOWHERE = "01890000-0000-7000-8000-000000000000"
+
+
+async def ask(colloquy: Colloquy, method: str, request: Any) -> Any:
+    admin = colloquy.admin
+    return await getattr(admin.admin, method)(request, metadata=admin.metadata)
+
+
+@ALONE
+async def test_an_account_is_made_once_for_an_external_id(colloquy: Colloquy) -> None:
+    request = api.CreateAccountRequest(name="Acme", external_id="acme")
+    made = await asyncio.gather(*(ask(colloquy, "CreateAccount", request) for _ in range(5)))
+    assert len({answer.account.id for answer in made}) == 1
+    again = api.CreateAccountRequest(name="Another", external_id="acme")
+    assert (await ask(colloquy, "CreateAccount", again)).account == made[0].account
+    assert made[0].account.name == "Acme"
+    nameless = api.CreateAccountRequest(name="Acme")
+    ids = {(await ask(colloquy, "CreateAccount", nameless)).account.id for _ in range(2)}
+    assert len(ids) == 2
+
+
+@ALONE
+async def test_accounts_and_keys_are_listed_page_by_page_oldest_first(colloquy: Colloquy) -> None:
+    made = [
+        (await ask(colloquy, "CreateAccount", api.CreateAccountRequest(name=f"{n}"))).account
+        for n in range(5)
+    ]
+    keys = [
+        (
+            await ask(
+                colloquy,
+                "CreateApiKey",
+                api.CreateApiKeyRequest(
+                    account_id=made[0].id, name=f"{n}", role=api.ApiKey.ROLE_SERVICE
+                ),
+            )
+        ).api_key
+        for n in range(5)
+    ]
+    for method, request, field, expected in (
+        ("ListAccounts", api.ListAccountsRequest(page_size=2), "accounts", made),
+        (
+            "ListApiKeys",
+            api.ListApiKeysRequest(page_size=2, account_id=made[0].id),
+            "api_keys",
+            keys,
+        ),
+    ):
+        found: list[Any] = []
+        sizes = []
+        while True:
+            page = await ask(colloquy, method, request)
+            found.extend(getattr(page, field))
+            sizes.append(len(getattr(page, field)))
+            if not page.next_page_token:
+                break
+            request.page_token = page.next_page_token
+        assert found == expected
+        assert sizes == [2, 2, 1]
+
+
+@ANY
+async def test_a_secret_is_shown_once_and_opens_its_account(colloquy: Colloquy) -> None:
+    account = (await ask(colloquy, "CreateAccount", api.CreateAccountRequest(name="A"))).account
+    user = resources.User(external_id="mia", display_name="Mia")
+    made = await ask(
+        colloquy,
+        "CreateApiKey",
+        api.CreateApiKeyRequest(
+            account_id=account.id, name="Mia's", role=api.ApiKey.ROLE_MEMBER, user=user
+        ),
+    )
+    assert made.secret
+    assert (made.api_key.user.external_id, made.api_key.user.display_name) == ("mia", "Mia")
+    assert made.secret not in str(made.api_key)
+    listed = await ask(colloquy, "ListApiKeys", api.ListApiKeysRequest(account_id=account.id))
+    assert list(listed.api_keys) == [made.api_key]
+    await Caller(colloquy.channel, made.secret).create()
+    database = colloquy.folder / "conversations.db"
+    for file in database.parent.glob(database.name + "*"):
+        assert made.secret.encode() not in file.read_bytes(), "only a hash is stored"
+
+
+@ANY
+async def test_bad_keys_are_not_made(colloquy: Colloquy) -> None:
+    account = (await ask(colloquy, "CreateAccount", api.CreateAccountRequest(name="A"))).account
+    good = {"account_id": account.id, "name": "k", "role": api.ApiKey.ROLE_SERVICE}
+    mia = resources.User(external_id="mia")
+    for fields, field in (
+        ({"name": ""}, "name"),
+        ({"role": api.ApiKey.ROLE_UNSPECIFIED}, "role"),
+        ({"role": 9}, "role"),
+        ({"role": api.ApiKey.ROLE_MEMBER}, "request"),
+        ({"role": api.ApiKey.ROLE_MEMBER, "user": resources.User(display_name="M")}, "request"),
+        ({"user": mia}, "request"),
+        ({"account_id": "x"}, "account_id"),
+    ):
+        request = api.CreateApiKeyRequest(**{**good, **fields})
+        refusal = await refused(ask(colloquy, "CreateApiKey", request))
+        assert refusal.status == "INVALID_ARGUMENT"
+        assert field in refusal.fields
+    listed = await ask(colloquy, "ListApiKeys", api.ListApiKeysRequest(account_id=account.id))
+    assert not listed.api_keys
+
+
+@ANY
+async def test_accounts_and_keys_that_do_not_exist_are_not_found(colloquy: Colloquy) -> None:
+    service = api.ApiKey.ROLE_SERVICE
+    for method, request, reason in (
+        ("DeleteAccount", api.DeleteAccountRequest(account_id=NOWHERE), "ACCOUNT_NOT_FOUND"),
+        ("ListApiKeys", api.ListApiKeysRequest(account_id=NOWHERE), "ACCOUNT_NOT_FOUND"),
+        (
+            "CreateApiKey",
+            api.CreateApiKeyRequest(account_id=NOWHERE, name="k", role=service),
+            "ACCOUNT_NOT_FOUND",
+        ),
+        ("RevokeApiKey", api.RevokeApiKeyRequest(api_key_id=NOWHERE), "API_KEY_NOT_FOUND"),
+    ):
+        refusal = await refused(ask(colloquy, method, request))
+        assert (refusal.status, refusal.reason) == ("NOT_FOUND", reason)
+
+
+@ANY
+async def test_a_revoked_key_fails_at_once_and_stays_revoked(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    await alice.create()
+    listed = await ask(colloquy, "ListApiKeys", api.ListApiKeysRequest(account_id=alice.account_id))
+    request = api.RevokeApiKeyRequest(api_key_id=listed.api_keys[0].id)
+    revoked = (await ask(colloquy, "RevokeApiKey", request)).api_key
+    assert revoked.HasField("revoke_time")
+    assert (await refused(alice.create())).status == "UNAUTHENTICATED"
+    assert (await ask(colloquy, "RevokeApiKey", request)).api_key == revoked
+    other = await colloquy.key(alice.account_id)
+    assert (
+        len(
+            (
+                await other.call("ListConversations", conversation_api.ListConversationsRequest())
+            ).conversations
+        )
+        == 1
+    )
+
+
+async def test_a_deleted_account_takes_everything_with_it(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    bob = await colloquy.account("bob")
+    await bob.send((await bob.create(title="Bob's")).id).rest()
+    conversation = await alice.create(title="Gone")
+    held = await hold(colloquy, alice, conversation.id)
+    watch = alice.watch(conversation.id)
+    await text_of(watch, held.id, HALF)
+    request = colloquy.provider.reply_requests[1]
+    await ask(colloquy, "DeleteAccount", api.DeleteAccountRequest(account_id=alice.account_id))
+    async with asyncio.timeout(10):
+        await request.ended()
+        assert request.outcome == "client closed"
+        for stream in (watch, held.stream):
+            try:
+                await stream.rest()
+                assert stream.transcript.is_deleted
+            except grpc.aio.AioRpcError as error:
+                assert error.code() == grpc.StatusCode.UNAUTHENTICATED  # noqa: PT017
+        while True:  # the other server learns of it in time
+            try:
+                await alice.create()
+            except grpc.aio.AioRpcError as error:
+                assert error.code() == grpc.StatusCode.UNAUTHENTICATED  # noqa: PT017
+                break
+    accounts = (await ask(colloquy, "ListAccounts", api.ListAccountsRequest())).accounts
+    assert [account.name for account in accounts] == ["bob"]
+    listed = await bob.call("ListConversations", conversation_api.ListConversationsRequest())
+    assert [conversation.title for conversation in listed.conversations] == ["Bob's"]
