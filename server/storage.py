@@ -23,8 +23,28 @@ _LOCAL_PART = 1 << 20
 """Bytes of a part of an upload in parts, of which two or three are in memory: the least that S3
 takes, and less for a disk."""
 
-_CONFIG = ("AWS_", "GOOGLE_", "AZURE_")
-"""How the variables begin that set up a store, as its vendor's own tools know them."""
+_CONFIG = {
+    "s3": (
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "AWS_REGION",
+        "AWS_DEFAULT_REGION",
+        "AWS_ENDPOINT_URL",
+        "AWS_VIRTUAL_HOSTED_STYLE_REQUEST",
+    ),
+    "gs": ("GOOGLE_SERVICE_ACCOUNT", "GOOGLE_APPLICATION_CREDENTIALS"),
+    "az": (
+        "AZURE_STORAGE_ACCOUNT_NAME",
+        "AZURE_STORAGE_ACCOUNT_KEY",
+        "AZURE_STORAGE_SAS_KEY",
+        "AZURE_STORAGE_CLIENT_ID",
+        "AZURE_STORAGE_CLIENT_SECRET",
+        "AZURE_STORAGE_TENANT_ID",
+    ),
+}
+"""The variables by which each store is set up, as its vendor's own tools know them; from the
+environment obstore takes others too."""
 
 
 class StorageError(ColloquyError):
@@ -58,14 +78,11 @@ class Storage:
                 folder = Path(url.removeprefix("file://"))
                 folder.mkdir(parents=True, exist_ok=True)
                 return Storage(LocalStore(folder.resolve()))
-            config: Any = {
-                name.lower(): value
-                for name, value in environ.items()
-                if name.startswith(_CONFIG) and value
-            }
+            names = _CONFIG[url.partition("://")[0]]
+            config: Any = {name.lower(): environ[name] for name in names if environ.get(name)}
             allows_http = "http://" in str(config.get("aws_endpoint_url", ""))
             return Storage(from_url(url, config=config, client_options={"allow_http": allows_http}))
-        except (OSError, BaseError, ValueError) as error:
+        except (OSError, BaseError, ValueError, KeyError) as error:
             what = str(error).partition("\n")[0]
             raise StorageError(f"STORAGE_URL {url} cannot be used: {what}") from None
 
