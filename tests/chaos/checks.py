@@ -253,4 +253,6 @@ class Judge:
         single = Counter(self._prompt_name(reply) for reply in self._replies)
         for ask, later, blow in self._succeeded():
             if single[ask.name] == 1:
-                self.latencies[blow.kind].append(later.arrived - blow.began)
+                self.latencies[f"the next request after a {blow.kind}"].append(
+                    later.arrived - blow.began
+                )

@@ -7,8 +7,10 @@ import contextlib
 import random
 import signal
 import time
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from typing import Any
 
 import psycopg
 
@@ -39,6 +41,9 @@ class Monkey:
     blows: list[Blow] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
+    seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    """How long starts and drains took."""
+    _bag: list[Callable[[Replica], Coroutine[Any, Any, None]]] = field(default_factory=list)
 
     async def run(self, seconds: float) -> None:
         """Every two seconds a replica; Postgres once, in the middle; the bus four times."""
@@ -49,15 +54,24 @@ class Monkey:
         for number in range(1, rounds + 1):
             await asyncio.sleep(INTERVAL)
             up = [replica for replica in self.fleet.replicas if replica.is_up]
-            # The last one that runs is only stopped: it is back sooner than one that starts anew.
-            blows = (self._kill, self._stop, self._drain) if len(up) > 1 else (self._stop,)
             if up:
-                tasks.append(asyncio.create_task(self.rng.choice(blows)(self.rng.choice(up))))
+                blow = self._next_blow(is_last=len(up) == 1)
+                tasks.append(asyncio.create_task(blow(self.rng.choice(up))))
             if number == restart:
                 tasks.append(asyncio.create_task(self._restart_postgres()))
             if number in cuts:
                 tasks.append(asyncio.create_task(self._cut()))
         await asyncio.gather(*tasks)
+
+    def _next_blow(self, *, is_last: bool) -> Callable[[Replica], Coroutine[Any, Any, None]]:
+        """Each kind in turn, in any order. The last replica that runs is only stopped: it is back
+        sooner than one that starts anew."""
+        if is_last:
+            return self._stop
+        if not self._bag:
+            self._bag = [self._kill, self._stop, self._drain]
+            self.rng.shuffle(self._bag)
+        return self._bag.pop()
 
     async def _kill(self, replica: Replica) -> None:
         key, began = replica.key, time.time()
@@ -65,7 +79,7 @@ class Monkey:
         await self.fleet.end(replica, signal.SIGKILL)
         self.blows.append(Blow("kill", key, began, time.time()))
         await asyncio.sleep(self.rng.random())
-        await self.fleet.start(replica)
+        await self._start(replica)
 
     async def _stop(self, replica: Replica) -> None:
         key, began = replica.key, time.time()
@@ -85,7 +99,13 @@ class Monkey:
         self.blows.append(Blow("drain", key, began, time.time()))
         if code != 0:
             self.problems.append(f"{key} ended its drain with {code}")
+        self.seconds["a drain"].append(time.time() - began)
+        await self._start(replica)
+
+    async def _start(self, replica: Replica) -> None:
+        began = time.time()
         await self.fleet.start(replica)
+        self.seconds["a start"].append(time.time() - began)
 
     async def _restart_postgres(self) -> None:
         self.counts["restarts of Postgres"] += 1

@@ -33,21 +33,21 @@ _FINISH = 90.0
 
 @dataclass
 class Report:
-    """What a run counted, how long takeovers took (seconds, by blow), and what was wrong."""
+    """What a run counted, how long what took (seconds), and what was wrong."""
 
     counts: Counter[str] = field(default_factory=Counter)
-    latencies: dict[str, list[float]] = field(default_factory=dict)
+    seconds: dict[str, list[float]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
         """For people."""
         lines = [f"{count:6} {what}" for what, count in self.counts.items()]
-        for kind, seconds in sorted(self.latencies.items()):
+        for what, seconds in sorted(self.seconds.items()):
             ordered = sorted(seconds)
             p50, p95 = (ordered[int(len(ordered) * share)] for share in (0.5, 0.95))
             lines.append(
-                f"next request after a {kind}: p50 {p50:.2f} s, p95 {p95:.2f} s,"
-                f" max {ordered[-1]:.2f} s ({len(ordered)} replies)"
+                f"{what}: p50 {p50:.2f} s, p95 {p95:.2f} s, max {ordered[-1]:.2f} s"
+                f" ({len(ordered)})"
             )
         lines += [f"PROBLEM {problem}" for problem in self.problems]
         return lines
@@ -149,15 +149,12 @@ class _Run:
             left = (await self._fleet.query("SELECT count(*) AS n FROM messages WHERE state < 3"))[
                 0
             ]["n"]
-            owed = await self._fleet.query(
-                "SELECT id FROM conversations c WHERE title = '' AND EXISTS"
-                " (SELECT 1 FROM messages WHERE conversation_id = c.id AND role = 2 AND state = 3)"
-            )
+            owed = await self._fleet.query("SELECT id FROM conversations WHERE title_owed > 0")
             if not left and not owed:
                 break
             if time.monotonic() - began > _FINISH:
                 if owed:
-                    self._report.problems.append(f"{len(owed)} conversations have no title")
+                    self._report.problems.append(f"{len(owed)} conversations wait for their title")
                 break
             await asyncio.sleep(0.2)
         lacking: dict[str, str] = {}
@@ -228,7 +225,7 @@ class _Run:
                 **events,
             }
         )
-        report.latencies = dict(judge.latencies)
+        report.seconds = {**judge.latencies, **monkey.seconds}
         report.problems += [*self._ledger.problems, *monkey.problems, *judge.problems]
 
 
