@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
@@ -47,7 +47,8 @@ class Principal:
         Raises PermissionDenied when a member would speak as somebody else.
         """
         if self.role == KeyRole.SERVICE:
-            return asked
+            # A service's key has the account's default user.
+            return asked if asked.id or asked.external_id else replace(asked, id=self.user_id)
         is_other = asked.id not in ("", self.user_id)
         if is_other or asked.external_id not in ("", self.user_external_id):
             raise PermissionDenied(

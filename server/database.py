@@ -16,16 +16,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import lru_cache
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, bindparam, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.orm import LoaderCriteriaOption, ORMExecuteState, Session, with_loader_criteria
+from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
 
 from server.concurrency import unbroken
 from server.errors import Unavailable
@@ -77,14 +78,25 @@ def _bind_to_account(state: ORMExecuteState) -> None:
     assert isinstance(session, ScopedSession)
     if session.account_id == EVERY_ACCOUNT or state.is_relationship_load:
         return
-    state.statement = state.statement.options(_belongs_to(session.account_id))
+    _account.set(session.account_id)
+    statement = state.statement
+    bound = _bound.get(statement)
+    if bound is None:
+        bound = _bound[statement] = statement.options(*_belongs_to_account)
+    state.statement = bound
 
 
-@lru_cache(maxsize=1_024)  # making one takes as long as a tenth of a query
-def _belongs_to(account_id: str) -> LoaderCriteriaOption:
-    return with_loader_criteria(
-        Owned, lambda cls: cls.account_id == account_id, include_aliases=True
+_account: ContextVar[str] = ContextVar("account")
+_belongs_to_account = tuple(
+    with_loader_criteria(
+        table,
+        table.account_id == bindparam("account", callable_=_account.get, unique=True),
+        include_aliases=True,
     )
+    for table in Owned.__subclasses__()
+)
+# A statement that is built once is also bound once; its cache key then is made only once.
+_bound: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
 
 @contextmanager
