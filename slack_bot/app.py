@@ -90,14 +90,14 @@ class Bot:
             tools, self._web_client, self._colloquy, is_native=settings.slack_native_streaming
         )
 
-        workspaces, app = await self._workspaces_and_app(tools, connect)
-        self._closing.append(workspaces.close)
-        self._keeper = Keeper(tools, workspaces, settings.slack_lease_ttl)
+        self.workspaces, app = await self._workspaces_and_app(tools, connect)
+        self._closing.append(self.workspaces.close)
+        self._keeper = Keeper(tools, self.workspaces, settings.slack_lease_ttl)
         keeping = asyncio.create_task(self._keeper.run())
         self._closing.append(lambda: _end(keeping, self._keeper))
         intake = Intake(tools)
         self._closing.append(intake.close)
-        Listeners(tools, workspaces, intake).add_to(app)
+        Listeners(tools, self.workspaces, intake).add_to(app)
 
         if settings.is_http:
             await self._serve_http(app)
@@ -146,7 +146,7 @@ class Bot:
             installation_store=store,
             installation_store_bot_only=True,
             state_store=AsyncSQLAlchemyOAuthStateStore(
-                _STATE_SECONDS, tools.db.engine, table_name="slack_oauth_states"
+                _STATE_SECONDS, tools.db.async_engine, table_name="slack_oauth_states"
             ),
             state_expiration_seconds=_STATE_SECONDS,
             callback_options=self._after_installing(workspaces),

@@ -44,6 +44,11 @@ def model_of(s: Session, team_id: str, user_id: str) -> str:
     return row.model if row else ""
 
 
+def model_for(s: Session, team_id: str, channel_id: str, user_id: str) -> str:
+    """Return the model that a new conversation gets: the channel's, else the person's."""
+    return of_channel(s, team_id, channel_id).model or model_of(s, team_id, user_id)
+
+
 def choose_model(s: Session, team_id: str, user_id: str, model: str) -> None:
     """Note the model that a person chose."""
     s.merge(Person(team_id=team_id, user_id=user_id, model=model))

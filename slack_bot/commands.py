@@ -51,9 +51,8 @@ async def _model(
     is_direct = channel_id.startswith("D")
     db, team_id = tools.db, workspace.team_id
     if not model:
-        of_channel = await db.run(choices.of_channel, team_id, channel_id)
-        own = await db.run(choices.model_of, team_id, user_id)
-        now = of_channel.model or own or told.default_model
+        chosen_model = await db.run(choices.model_for, team_id, channel_id, user_id)
+        now = chosen_model or told.default_model
         lines = [f"• `{escape(one)}`{' (now)' if one == now else ''}" for one in available]
         return "\n".join(["*Models*", *lines, "`/colloquy model NAME` chooses one."])
     if model not in available:

@@ -6,7 +6,9 @@ SQLite or Postgres; the functions are the same.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -14,13 +16,16 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.orm import Session
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 _MIGRATIONS = Path(__file__).parent.parent / "migrations" / "slack"
+_CONNECTIONS = 8
+"""Connections to Postgres."""
+
 _BUSY_TIMEOUT = 10.0
 """Seconds to wait for another process's write lock on the SQLite file."""
 
@@ -29,26 +34,92 @@ class Database:
     """A database that is open."""
 
     def __init__(self, url: str) -> None:
-        self.engine = _async_engine(url)
-        # SQLite takes one writer at a time: whoever waits here does not spin on its lock.
-        self._lock = asyncio.Lock() if self.engine.dialect.name == "sqlite" else None
+        self._url = url
+        self._engine = create_engine(_with_driver(url, "pysqlite"))
+        _begin_at_once(self._engine)
+        self._is_sqlite = self._engine.dialect.name == "sqlite"
+        self._threads = ThreadPoolExecutor(1 if self._is_sqlite else _CONNECTIONS, "slack-database")
+        # SQLite: what waits for the transaction that is being committed, to share the next one.
+        self._waiting: list[tuple[Callable[[Session], Any], asyncio.Future[Any]]] = []
+        self._committing: asyncio.Task[None] | None = None
+
+    @cached_property
+    def async_engine(self) -> AsyncEngine:
+        """The same database, for slack_sdk's stores."""
+        engine = create_async_engine(_with_driver(self._url, "aiosqlite"))
+        _begin_at_once(engine.sync_engine)
+        return engine
 
     async def run(
         self, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run `fn` in a transaction, which is committed when this returns."""
-        if self._lock is None:
-            return await self._transaction(lambda s: fn(s, *args, **kwargs))
-        async with self._lock:
-            return await self._transaction(lambda s: fn(s, *args, **kwargs))
+
+        def call(session: Session) -> T:
+            return fn(session, *args, **kwargs)
+
+        loop = asyncio.get_running_loop()
+        if not self._is_sqlite:
+            return (await loop.run_in_executor(self._threads, self._transaction, [call]))[0]()
+        future: asyncio.Future[T] = loop.create_future()
+        self._waiting.append((call, future))
+        if self._committing is None:
+            self._committing = asyncio.create_task(self._commit_all())
+        return await future
 
     async def close(self) -> None:
         """Close all connections."""
-        await self.engine.dispose()
+        if self._committing is not None:
+            await self._committing
+        await asyncio.to_thread(self._threads.shutdown)
+        self._engine.dispose()
+        if "async_engine" in self.__dict__:
+            await self.async_engine.dispose()
 
-    async def _transaction(self, fn: Callable[[Session], T]) -> T:
-        async with AsyncSession(self.engine, expire_on_commit=False) as session, session.begin():
-            return await session.run_sync(fn)
+    async def _commit_all(self) -> None:
+        """Commit what waits, together: the disk is waited for once."""
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            calls, futures = zip(*self._waiting, strict=True)
+            self._waiting = []
+            try:
+                results = await loop.run_in_executor(self._threads, self._transaction, calls)
+            except Exception as error:
+                results = [_failed(error)] * len(calls)
+            for future, result in zip(futures, results, strict=True):
+                if future.cancelled():
+                    continue
+                try:
+                    future.set_result(result())
+                except Exception as error:
+                    future.set_exception(error)
+        self._committing = None
+
+    def _transaction(self, calls: Sequence[Callable[[Session], T]]) -> list[Callable[[], T]]:
+        """Run all in one transaction; one that fails does not touch the others."""
+        results: list[Callable[[], T]] = []
+        with self._engine.begin() as connection:
+            for call in calls:
+                session = Session(
+                    connection, expire_on_commit=False, join_transaction_mode="create_savepoint"
+                )
+                try:
+                    with session, session.begin():
+                        results.append(_succeeded(call(session)))
+                except Exception as error:
+                    results.append(_failed(error))
+        return results
+
+
+def _succeeded(value: T) -> Callable[[], T]:
+    return lambda: value
+
+
+def _failed(error: Exception) -> Callable[[], Any]:
+    def fail() -> Any:
+        raise error
+
+    return fail
 
 
 def migrate(url: str) -> None:
@@ -67,12 +138,6 @@ def migrate(url: str) -> None:
             command.upgrade(config, "head")
     finally:
         engine.dispose()
-
-
-def _async_engine(url: str) -> AsyncEngine:
-    engine = create_async_engine(_with_driver(url, "aiosqlite"))
-    _begin_at_once(engine.sync_engine)
-    return engine
 
 
 def _with_driver(url: str, sqlite_driver: str) -> URL:
@@ -97,6 +162,7 @@ def _begin_at_once(engine: Any) -> None:
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {int(_BUSY_TIMEOUT * 1_000)}")
         cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = FULL")
         cursor.execute("PRAGMA foreign_keys = ON")
         cursor.close()
 

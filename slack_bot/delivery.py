@@ -27,7 +27,7 @@ log = structlog.get_logger()
 
 FIRST_CHARACTERS = 40
 FIRST_TEXT_AFTER = 0.3
-FIRST_PAINT_AFTER = 1.0
+FIRST_PAINT_AFTER = 0.8
 """The first message is posted when there are so many characters; or any, after so many seconds; or
 none, after so many."""
 
@@ -50,9 +50,10 @@ class LeaseLost(Exception):
 
 @dataclass
 class _Posted:
-    """A message of the reply; `ts` is empty while in doubt."""
+    """A message of the reply; `ts` is empty while in doubt, `shown` while it is not known."""
 
     ts: str = ""
+    # A digest: what looks the same is not sent again.
     shown: str = ""
     is_gone: bool = False
 
@@ -264,7 +265,7 @@ class Delivery:
         """Learn what was posted before this process began."""
         for post in await self._tools.db.run(outbox.posts, self._request.id):
             if post.number >= 0:
-                self._posted[post.number] = _Posted(post.ts, post.shown)
+                self._posted[post.number] = _Posted(post.ts)
                 # Whatever was streamed, edits finish it.
                 self._native = None
 
@@ -293,11 +294,10 @@ class Delivery:
         self._tools.reached("posted")
         posted = self._posted[number]
         posted.ts = ts
-        if self._native is not None and self._native.ts == ts:
-            # A stream shows less than the message that it becomes.
-            await db.run(outbox.record, request.id, number, ts=ts)
-        else:
-            await self._record(number, posted, shown)
+        if self._native is None or self._native.ts != ts:
+            # A stream, on the other hand, shows less than the message that it becomes.
+            posted.shown = shown.digest
+        await db.run(outbox.record, request.id, number, ts=ts)
         self._tools.reached("post recorded")
 
     async def _put(self, number: int, shown: Shown) -> str:
@@ -345,15 +345,9 @@ class Delivery:
                 return False
             self._otherwise(refused, number)
             return False
-        await self._record(number, posted, shown)
+        posted.shown = shown.digest
         self._tools.reached("edited")
         return True
-
-    async def _record(self, number: int, posted: _Posted, shown: Shown) -> None:
-        posted.shown = shown.digest
-        await self._tools.db.run(
-            outbox.record, self._request.id, number, ts=posted.ts, shown=posted.shown
-        )
 
     def _otherwise(self, refused: Refused, number: int) -> Shown:
         """Return the message in a form that Slack may take rather. Raises GaveUp."""

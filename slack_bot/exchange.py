@@ -105,7 +105,7 @@ class Exchange:
             await self._prepare()
         if not self._request.conversation_id:
             await self._open_conversation()
-        if await self._is_stopped():
+        if self._request.is_stopped:
             await self._cancel()
         async with self._call() as reply:
             async for event in reply:
@@ -129,9 +129,13 @@ class Exchange:
     async def _accepted(self, accepted: ConversationEvent.Accepted) -> None:
         self._held = ReplyText(accepted.reply)
         self._delivery.reply_id = accepted.reply.id
-        await self._change(state=State.OPEN, reply_id=accepted.reply.id)
+        await self._change(
+            state=State.OPEN,
+            conversation_id=accepted.reply.conversation_id,
+            reply_id=accepted.reply.id,
+        )
         self._tools.reached("reply accepted")
-        if await self._is_stopped():
+        if self._request.is_stopped:
             await self._workspace.colloquy.cancel_reply(accepted.reply.id)
 
     def _take(self, event: ConversationEvent) -> None:
@@ -197,9 +201,10 @@ class Exchange:
         self._tools.reached("message prepared")
 
     async def _open_conversation(self) -> None:
-        request, db = self._request, self._tools.db
-        of_channel = await db.run(choices.of_channel, request.team_id, request.channel_id)
-        model = of_channel.model or await db.run(choices.model_of, request.team_id, request.user_id)
+        request = self._request
+        model = await self._tools.db.run(
+            choices.model_for, request.team_id, request.channel_id, request.user_id
+        )
         colloquy = self._workspace.colloquy
         try:
             conversation = await colloquy.create_conversation(
@@ -210,19 +215,17 @@ class Exchange:
                 raise
             # The model that was chosen is gone: the default one answers.
             conversation = await colloquy.create_conversation(external_id=request.external_id)
-        await self._change(conversation_id=conversation.id)
-        self._tools.reached("conversation made")
+        # Stored with the reply: until then it is found again by its external_id.
+        request.conversation_id = conversation.id
 
     async def _change(self, **values: object) -> None:
         for name, value in values.items():
             setattr(self._request, name, value)
-        await self._tools.db.run(inbox.change, self._request.id, **values)
+        self._request.is_stopped = await self._tools.db.run(
+            inbox.change, self._request.id, **values
+        )
 
     # Stopping, and what is shown beside the reply.
-
-    async def _is_stopped(self) -> bool:
-        row = await self._tools.db.run(inbox.get, self._request.team_id, self._request.id)
-        return row is not None and row.is_stopped
 
     async def _stop(self) -> None:
         await self._tools.db.run(inbox.stop, self._request.team_id, self._request.id)

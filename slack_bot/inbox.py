@@ -122,9 +122,10 @@ def by_ts(s: Session, team_id: str, channel_id: str, ts: str) -> Request | None:
     return s.scalars(found).one_or_none()
 
 
-def change(s: Session, /, row_id: int, **values: Any) -> None:
-    """Change fields of a request."""
-    s.execute(update(Request).where(Request.id == row_id).values(**values))
+def change(s: Session, /, row_id: int, **values: Any) -> bool:
+    """Change fields of a request. Returns whether somebody wants it stopped."""
+    changed = update(Request).where(Request.id == row_id).values(**values)
+    return bool(s.scalars(changed.returning(Request.is_stopped)).first())
 
 
 def stop(s: Session, team_id: str, row_id: int) -> Request | None:

@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 from slack_sdk.oauth.installation_store import Bot, Installation
 from slack_sdk.oauth.installation_store.sqlalchemy import AsyncSQLAlchemyInstallationStore
-from sqlalchemy import delete, distinct, select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from clients import AsyncAdminClient, ColloquyError
@@ -34,7 +34,7 @@ class Installations(AsyncSQLAlchemyInstallationStore):
         self, client_id: str, db: Database, vault: Vault, forget: Callable[[str], Awaitable[None]]
     ) -> None:
         """`forget` is called with a workspace's id when it took the app away."""
-        super().__init__(client_id, db.engine)
+        super().__init__(client_id, db.async_engine)
         self._vault, self._forget = vault, forget
 
     async def async_save(self, installation: Installation) -> None:
@@ -74,7 +74,8 @@ class Installations(AsyncSQLAlchemyInstallationStore):
 
     async def team_ids(self) -> list[str]:
         """Return the workspaces that have the app."""
-        found = select(distinct(self.bots.c.team_id)).where(self.bots.c.client_id == self.client_id)
+        column = self.bots.c.team_id
+        found = select(column).where(self.bots.c.client_id == self.client_id).distinct()
         async with self.engine.connect() as connection:
             return [team_id for team_id in await connection.scalars(found) if team_id]
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterable
-from dataclasses import replace
 from typing import Any
 
 import structlog
+from sqlalchemy.orm import Session
 
 from clients import ColloquyError
 from slack_bot import choices, inbox, outbox
@@ -122,44 +122,10 @@ class Intake:
         await asyncio.gather(*self._background, return_exceptions=True)
 
     async def _said(self, workspace: Workspace, said: Said) -> None:
-        asked = await self._asked(workspace, said)
-        if asked is None:
-            return
-        if said.is_stop:
-            stopped = await self._tools.db.run(inbox.store_stop, asked)
-            if stopped is not None:
-                self._cancel(workspace, stopped)
-                return
-        await self._tools.db.run(inbox.store, asked)
+        stopped = await self._tools.db.run(_take_in, workspace.team_id, said, self._tools.now())
         self._tools.reached("event stored")
+        self._cancel(workspace, stopped)
         workspace.wake.set()
-
-    async def _asked(self, workspace: Workspace, said: Said) -> Asked | None:
-        """Return what a message asks for; None when it is not for the bot."""
-        db, team_id = self._tools.db, workspace.team_id
-        place = Place(team_id, said.channel_id, said.thread_ts or said.ts)
-        external_id = thread_conversation(place)
-        chosen = await db.run(choices.of_channel, team_id, said.channel_id)
-        if chosen.answers_all and not said.is_direct:
-            # The answer comes where the question is: in its thread, or in the channel.
-            place = replace(place, thread_ts=said.thread_ts)
-            external_id = channel_conversation(team_id, said.channel_id, chosen.chapter)
-        elif not (said.is_direct or said.is_mention):
-            is_reply = bool(said.thread_ts)
-            if not (is_reply and await db.run(inbox.is_engaged, team_id, external_id)):
-                return None
-        return Asked(
-            team_id=team_id,
-            channel_id=said.channel_id,
-            ts=said.ts,
-            thread_ts=place.thread_ts,
-            external_id=external_id,
-            user_id=said.user_id,
-            received_at=self._tools.now(),
-            is_direct=said.is_direct,
-            text=said.text,
-            files=said.files,
-        )
 
     async def _edited(self, workspace: Workspace, edited: Edited) -> None:
         """Offer to answer an edited message again; one that now calls the bot is a message."""
@@ -192,6 +158,44 @@ class Intake:
             if row.conversation_id:
                 self.start(_cancel(workspace, row))
         workspace.wake.set()
+
+
+def _take_in(s: Session, team_id: str, said: Said, now: float) -> list[Request]:
+    """Store a message if it is for the bot. Returns the requests that it stops."""
+    asked = _asked(s, team_id, said, now)
+    if asked is None:
+        return []
+    stopped = inbox.store_stop(s, asked) if said.is_stop else None
+    if stopped is None:
+        inbox.store(s, asked)
+    return stopped or []
+
+
+def _asked(s: Session, team_id: str, said: Said, now: float) -> Asked | None:
+    """Return what a message asks for; None when it is not for the bot."""
+    thread_ts = said.thread_ts or said.ts
+    external_id = thread_conversation(Place(team_id, said.channel_id, thread_ts))
+    chosen = choices.of_channel(s, team_id, said.channel_id)
+    if chosen.answers_all and not said.is_direct:
+        # The answer comes where the question is: in its thread, or in the channel.
+        thread_ts = said.thread_ts
+        external_id = channel_conversation(team_id, said.channel_id, chosen.chapter)
+    elif not (said.is_direct or said.is_mention):
+        is_reply = bool(said.thread_ts)
+        if not (is_reply and inbox.is_engaged(s, team_id, external_id)):
+            return None
+    return Asked(
+        team_id=team_id,
+        channel_id=said.channel_id,
+        ts=said.ts,
+        thread_ts=thread_ts,
+        external_id=external_id,
+        user_id=said.user_id,
+        received_at=now,
+        is_direct=said.is_direct,
+        text=said.text,
+        files=said.files,
+    )
 
 
 async def _cancel(workspace: Workspace, row: Request) -> None:

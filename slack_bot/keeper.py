@@ -18,7 +18,9 @@ from slack_bot.workspaces import Workspaces
 log = structlog.get_logger()
 
 _WORDS_KEPT = 86_400.0
-"""Seconds that the words of a request are kept here once it is done: the server has them."""
+_FORGET_EVERY = 3_600.0
+"""Seconds that the words of a request are kept here once it is done (the server has them), and
+how often that is seen to."""
 
 
 class Keeper:
@@ -32,6 +34,7 @@ class Keeper:
         self._held_until: dict[str, float] = {}
         self._workers: dict[str, asyncio.Task[None]] = {}
         self._look = asyncio.Event()
+        self._forget_at = 0.0
 
     def look(self) -> None:
         """Workspaces came or went: see to it now."""
@@ -43,7 +46,7 @@ class Keeper:
             self._look.clear()
             try:
                 await self._see_to_all()
-                await self._tools.db.run(inbox.forget_before, self._tools.now() - _WORDS_KEPT)
+                await self._forget_words()
             except SQLAlchemyError as error:
                 log.warning("leases not renewed", problem=type(error).__name__)
             await self._tools.wait(self._look, self._ttl / 3)
@@ -54,6 +57,11 @@ class Keeper:
             await self._stop_worker(team_id)
         for team_id in self._held_until:
             await self._tools.db.run(leases.give_back, team_id, self._owner)
+
+    async def _forget_words(self) -> None:
+        if self._tools.clock() >= self._forget_at:
+            self._forget_at = self._tools.clock() + _FORGET_EVERY
+            await self._tools.db.run(inbox.forget_before, self._tools.now() - _WORDS_KEPT)
 
     async def _see_to_all(self) -> None:
         team_ids = set(await self._workspaces.team_ids())

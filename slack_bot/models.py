@@ -94,8 +94,6 @@ class Post(Base):
     ts: Mapped[str] = mapped_column(String(32))
     # Of the file: its id at Slack, known before it is shared.
     file_id: Mapped[str] = mapped_column(String(32))
-    # What it showed last: a digest. Equal content is not sent again.
-    shown: Mapped[str] = mapped_column(String(64))
 
 
 class Channel(Base):

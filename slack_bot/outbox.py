@@ -26,12 +26,12 @@ def posts(s: Session, request_row: int) -> list[Post]:
 def intend(s: Session, request_row: int, number: int) -> None:
     """Store that a message is about to be posted."""
     dialect = postgresql if s.get_bind().dialect.name == "postgresql" else sqlite
-    values = {"request_row": request_row, "number": number, "ts": "", "file_id": "", "shown": ""}
+    values = {"request_row": request_row, "number": number, "ts": "", "file_id": ""}
     s.execute(dialect.insert(Post).values(values).on_conflict_do_nothing())
 
 
 def record(s: Session, /, request_row: int, number: int, **values: Any) -> None:
-    """Store what is known of a message: its ts, what it shows."""
+    """Store what is known of a message: its ts, or its file."""
     here = (Post.request_row == request_row, Post.number == number)
     s.execute(update(Post).where(*here).values(**values))
 

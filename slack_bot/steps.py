@@ -12,7 +12,6 @@ Step = Literal[
     "event received",
     "event stored",
     "message prepared",
-    "conversation made",
     "reply accepted",
     "post intended",
     "posted",

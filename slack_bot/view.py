@@ -16,7 +16,7 @@ from slack_bot.split import Part, split
 MANY = 4
 """An answer of more messages than this is attached whole, as a file."""
 
-MOST = 12
+MOST = 40
 """No more messages than this are posted: the rest is in the file only."""
 
 METADATA_TYPE = "colloquy_reply"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 from typing import Any, Self
 
@@ -72,7 +73,7 @@ class SlackStage:
             "slack_api_url": self.slack.api_url,
             "slack_database_url": f"sqlite:///{self.colloquy.folder}/slack.db",
             "slack_http_address": "127.0.0.1:0",
-            "slack_lease_ttl": 1.0,
+            "slack_lease_ttl": 5.0,
             "conversation_address": f"127.0.0.1:{self.colloquy.app.port}",
             "conversation_api_key": self.caller.key,
         }
@@ -154,7 +155,7 @@ class OAuthStage(SlackStage):
             async with browser.get(f"{self.url}/slack/install?{query}") as page:
                 html = await page.text()
                 cookies = page.headers.getall("Set-Cookie")
-            link = html.partition('href="')[2].partition('"')[0].replace("&amp;", "&")
+            link = re.findall(r'href="([^"]*authorize[^"]*)"', html)[0].replace("&amp;", "&")
             async with browser.get(link, allow_redirects=False) as page:
                 back = page.headers["Location"]
             headers = {"Cookie": cookies[0].partition(";")[0]}

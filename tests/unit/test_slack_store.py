@@ -54,10 +54,10 @@ async def test_a_post_is_intended_once_and_then_recorded(db: Database) -> None:
     await db.run(inbox.store, asked())
     (row,) = await db.run(inbox.unfinished, "T1", (), 10)
     await db.run(outbox.intend, row.id, 0)
-    await db.run(outbox.record, row.id, 0, ts="5.0", shown="x")
+    await db.run(outbox.record, row.id, 0, ts="5.0")
     await db.run(outbox.intend, row.id, 0)
     (post,) = await db.run(outbox.posts, row.id)
-    assert (post.number, post.ts, post.shown) == (0, "5.0", "x")
+    assert (post.number, post.ts) == (0, "5.0")
     found = await db.run(outbox.request_of, "T1", "C1", "5.0")
     assert found is not None
     assert found.id == row.id

@@ -60,7 +60,6 @@ def _make_inbox_and_outbox() -> None:
         sa.Column("number", sa.Integer(), primary_key=True, autoincrement=False),
         sa.Column("ts", sa.String(32), nullable=False),
         sa.Column("file_id", sa.String(32), nullable=False),
-        sa.Column("shown", sa.String(64), nullable=False),
     )
 
 

@@ -1,0 +1,221 @@
+"""Slack's limits: many replies at once, long answers, and refusals of all kinds."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from conversation.v1 import resources_pb2 as resources
+
+from tests.fakes.provider import Answer
+from tests.fakes.slack import ScaledClock
+from tests.harness import Colloquy
+from tests.slack_harness import SlackStage, text_of, words_of
+
+
+@pytest.fixture
+async def stage(tmp_path: Path) -> AsyncIterator[SlackStage]:
+    async with Colloquy(tmp_path) as colloquy, SlackStage(colloquy) as running:
+        yield running
+
+
+async def all_exact(stage: SlackStage, asked: dict[str, str]) -> None:
+    """Every thread shows the text that the server has. `asked` is channels by the prompts' ts."""
+    for ts, channel_id in asked.items():
+        channel = stage.slack.workspace.channels[channel_id]
+        messages = await stage.answered(channel, ts, seconds=60)
+        _, reply = await stage.stored(stage.thread(ts, channel))
+        assert text_of(messages) == reply.content
+
+
+def first_paints(stage: SlackStage, asked: dict[str, str]) -> list[float]:
+    """Seconds from each prompt to the first message of its reply, sorted."""
+    return sorted(
+        stage.slack.bot_messages(stage.slack.workspace.channels[channel_id], ts)[0].at - float(ts)
+        for ts, channel_id in asked.items()
+    )
+
+
+async def test_twenty_replies_at_once_in_twenty_channels(stage: SlackStage) -> None:
+    stage.colloquy.provider.default = Answer(tokens=120, rate=30)
+    channels = [stage.slack.channel(f"team-{number}") for number in range(20)]
+    posted = [stage.alice.post(channel, "Hello", mention=True) for channel in channels]
+    asked = {one.ts: channel.id for one, channel in zip(posted, channels, strict=True)}
+    await all_exact(stage, asked)
+    paints = first_paints(stage, asked)
+    assert paints[18] < 1.5, paints
+    statistics = stage.slack.rate_statistics()
+    assert statistics.final_edits_lost == []
+    assert statistics.refused == {}
+    assert stage.slack.limits.busiest_minute("chat.update", stage.slack.workspace.id) <= 50
+
+
+@pytest.mark.timeout(120)
+async def test_minutes_of_many_replies_stay_inside_the_tier(tmp_path: Path) -> None:
+    clock = ScaledClock(20)
+    async with Colloquy(tmp_path) as colloquy, SlackStage(colloquy, clock=clock) as stage:
+        await stage.stop()
+        stage.slack.courier.ack_seconds = 60
+        stage.more = {"clock": clock.time, "sleep": clock.sleep}
+        await stage.start()
+        colloquy.provider.default = Answer(tokens=80, rate=20)
+        asked = {}
+        for number in range(40):
+            channel = stage.slack.channel(f"team-{number % 20}")
+            asked[stage.alice.post(channel, "Hello", mention=True).ts] = channel.id
+            await asyncio.sleep(0.2)
+        await all_exact(stage, asked)
+        assert stage.slack.rate_statistics().final_edits_lost == []
+        assert stage.slack.limits.busiest_minute("chat.update", stage.slack.workspace.id) <= 50
+
+
+async def test_a_final_edit_that_is_refused_for_its_rate_still_comes(stage: SlackStage) -> None:
+    stage.colloquy.provider.script(Answer(tokens=60, rate=30))
+    asked = stage.alice.post(stage.general, "Hello", mention=True)
+    await stage.slack.wait_for(lambda: stage.slack.bot_messages(stage.general, asked.ts))
+    stage.slack.fail("chat.update", retry_after=1, times=4)
+    await all_exact(stage, {asked.ts: stage.general.id})
+    assert stage.slack.rate_statistics().final_edits_lost == []
+
+
+@pytest.mark.parametrize("drop", ["before", "after"])
+async def test_a_post_whose_answer_is_lost_is_not_posted_twice(
+    stage: SlackStage, drop: Literal["before", "after"]
+) -> None:
+    stage.slack.fail("chat.postMessage", drop=drop)
+    asked = stage.alice.post(stage.general, "Hello", mention=True)
+    await all_exact(stage, {asked.ts: stage.general.id})
+    assert len(stage.slack.bot_messages(stage.general, asked.ts)) == 1
+
+
+@pytest.mark.parametrize("method", ["chat.postMessage", "chat.update"])
+@pytest.mark.parametrize("error", ["internal_error", 503])
+async def test_slack_stumbles_and_the_reply_arrives(
+    stage: SlackStage, method: str, error: str | int
+) -> None:
+    how = {"error": error} if isinstance(error, str) else {"status": error}
+    stage.slack.fail(method, times=2, **how)
+    asked = stage.alice.post(stage.general, "Hello", mention=True)
+    await all_exact(stage, {asked.ts: stage.general.id})
+    assert len(stage.slack.bot_messages(stage.general, asked.ts)) == 1
+
+
+async def test_a_message_that_may_not_be_edited_any_more_is_posted_anew(stage: SlackStage) -> None:
+    stage.colloquy.provider.script(Answer(tokens=60, rate=30))
+    asked = stage.alice.post(stage.general, "Hello", mention=True)
+    await stage.slack.wait_for(lambda: stage.slack.bot_messages(stage.general, asked.ts))
+    stage.slack.workspace.edit_window = 0.1
+    await stage.answered(stage.general, asked.ts)
+    last = stage.slack.bot_messages(stage.general, asked.ts)[-1]
+    _, reply = await stage.stored(stage.thread(asked.ts))
+    assert text_of([last]) == reply.content
+
+
+async def test_markdown_that_slack_refuses_is_sent_as_mrkdwn(stage: SlackStage) -> None:
+    text = "# Title\n\n**bold** <!channel>\n\n| a | b |\n|---|---|\n| 1 | 2 |\n"
+    stage.colloquy.provider.script(Answer(pieces=[text]))
+    stage.slack.fail(
+        "chat.postMessage",
+        "invalid_blocks",
+        times=None,
+        when=lambda call: '"type": "markdown"' in str(call.args).replace("'", '"'),
+    )
+    asked = stage.alice.post(stage.general, "Hello", mention=True)
+    (message,) = await stage.answered(stage.general, asked.ts)
+    assert "*bold*" in words_of(message)
+    assert "```\n| a | b |" in words_of(message)
+    assert not stage.slack.notified
+
+
+def manuscript(length: int) -> str:
+    """Nested code fences, tables, emoji and right-to-left text."""
+    piece = (
+        "## Section {n} 👩‍👩‍👧‍👦\n\nSome *words* that go on and on, as answers do. 🇩🇪👍🏽\n\n"
+        "````markdown\nHow to write code:\n```python\nprint('{n}')  # <!channel>\n```\n````\n\n"
+        "| name | שם |\n|---|---|\n| one | אחת |\n| two | שתיים |\n\n"
+        "שלום עולם, זה טקסט ארוך מימין לשמאל עם מספר {n}.\n\n- a list\n  ```sh\n  ls {n}\n  ```\n\n"
+    )
+    text = ""
+    number = 0
+    while len(text) < length:
+        text += piece.format(n=number)
+        number += 1
+    return text[:length]
+
+
+async def test_sixty_thousand_characters_arrive_complete(stage: SlackStage) -> None:
+    text = manuscript(60_000)
+    pieces = [text[start : start + 500] for start in range(0, len(text), 500)]
+    stage.colloquy.provider.script(Answer(pieces=pieces, rate=60))
+    asked = stage.alice.post(stage.general, "Write a book", mention=True)
+    messages = await stage.answered(stage.general, asked.ts, seconds=40)
+    _, reply = await stage.stored(stage.thread(asked.ts))
+    assert reply.content == text
+    assert text_of(messages).replace("\u200b", "") == text
+    assert len(messages) >= 6
+    for message in messages:
+        words = next(block["text"] for block in message.blocks if block["type"] == "markdown")
+        assert words.count("````") % 2 == 0
+    (file,) = await stage.slack.wait_for(lambda: stage.slack.thread_files(stage.general, asked.ts))
+    assert file.content.decode() == text
+    assert not stage.slack.notified
+
+
+async def test_a_very_long_answer_goes_on_in_the_file(
+    stage: SlackStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slack_bot.delivery.MOST", 5)
+    text = manuscript(20_000)
+    stage.colloquy.provider.script(Answer(pieces=[text]))
+    asked = stage.alice.post(stage.general, "Write a library", mention=True)
+    messages = await stage.answered(stage.general, asked.ts, seconds=40)
+    (file,) = await stage.slack.wait_for(lambda: stage.slack.thread_files(stage.general, asked.ts))
+    assert file.content.decode() == text
+    assert len(messages) == 5
+    assert text.startswith(text_of(messages).replace("\u200b", ""))
+    assert "in the file" in words_of(messages[-1])
+
+
+async def test_an_attempt_that_begins_again_replaces_what_was_shown(stage: SlackStage) -> None:
+    long = [f"word{number} " for number in range(3_000)]
+    stage.colloquy.provider.script(Answer(pieces=long, rate=2_000, drop_after=2_990), Answer())
+    asked = stage.alice.post(stage.general, "Hello", mention=True)
+    messages = await stage.answered(stage.general, asked.ts)
+    _, reply = await stage.stored(stage.thread(asked.ts))
+    assert reply.state == resources.Message.STATE_COMPLETED
+    await stage.slack.wait_for(lambda: len(stage.slack.bot_messages(stage.general, asked.ts)) == 1)
+    assert text_of(messages[:1]) == reply.content
+
+
+async def test_a_server_that_is_down_is_told_and_answers_later(stage: SlackStage) -> None:
+    port = stage.colloquy.app.port
+    await stage.colloquy.stop()
+    asked = stage.alice.post(stage.general, "Are you there?", mention=True)
+    await asked.settled()
+    assert all(delivery.acked for delivery in asked.deliveries)
+    told = "cannot reach my server"
+    await stage.slack.wait_for(lambda: told in stage.slack.thread(stage.general, asked.ts))
+    await stage.colloquy.start(grpc_address=f"127.0.0.1:{port}")
+    messages = await stage.answered(stage.general, asked.ts, seconds=30)
+    assert len(stage.slack.bot_messages(stage.general, asked.ts)) == 1
+    prompt, reply = await stage.stored(stage.thread(asked.ts))
+    assert prompt.content == "Are you there?"
+    assert text_of(messages) == reply.content
+
+
+async def test_a_server_that_restarts_does_not_show(stage: SlackStage) -> None:
+    port = stage.colloquy.app.port
+    stage.colloquy.provider.default = Answer(tokens=100, rate=30)
+    asked = stage.alice.post(stage.general, "Hello", mention=True)
+    await stage.slack.wait_for(lambda: stage.slack.thread(stage.general, asked.ts))
+    began = time.monotonic()
+    await stage.colloquy.stop(grace=0)
+    await stage.colloquy.start(grpc_address=f"127.0.0.1:{port}")
+    messages = await stage.answered(stage.general, asked.ts, seconds=30)
+    assert time.monotonic() - began < 20
+    _, reply = await stage.stored(stage.thread(asked.ts))
+    assert text_of(messages) == reply.content
