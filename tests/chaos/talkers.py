@@ -71,7 +71,7 @@ async def clients(fleet: Fleet) -> AsyncIterator[list[AsyncConversationClient]]:
     """A client for each replica, and one that uses all of them in turn."""
     addresses = [*fleet.addresses, "ipv4:" + ",".join(fleet.addresses)]
     made = [
-        AsyncConversationClient(address, fleet.key, silence=_SILENCE, timeout=5.0, patience=60.0)
+        AsyncConversationClient(address, fleet.key, silence=_SILENCE, timeout=5.0, patience=_BOUND)
         for address in addresses
     ]
     try:
