@@ -27,7 +27,7 @@ from grpc import aio
 from clients import calls
 from clients.aio_base import AsyncBase, AsyncEvents, AsyncReply, Open, method, read
 from clients.errors import from_rpc_error
-from clients.files import Download, Upload
+from clients.files import Download, Progress, Upload
 from clients.resume import ReplyResumption, WatchResumption, silence
 
 if TYPE_CHECKING:
@@ -163,14 +163,20 @@ class AsyncConversationClient(AsyncBase):
         )
 
     async def upload(
-        self, source: str | Path | BinaryIO, *, filename: str = "", content_type: str = ""
+        self,
+        source: str | Path | BinaryIO,
+        *,
+        filename: str = "",
+        content_type: str = "",
+        progress: Progress | None = None,
     ) -> Attachment:
         """Upload a file, given by its path or open for reading in binary.
 
-        Raises OSError when it cannot be read.
+        `progress` is told how far it is, perhaps in another thread. Raises OSError when the file
+        cannot be read.
         """
         retry = self._retry(None)
-        with await asyncio.to_thread(Upload, source, filename, content_type) as upload:
+        with await asyncio.to_thread(Upload, source, filename, content_type, progress) as upload:
             while True:
                 try:
                     return await self._upload(upload)
@@ -183,13 +189,19 @@ class AsyncConversationClient(AsyncBase):
                     raise failure
                 await self._sleep(wait)
 
-    async def download(self, attachment_id: str, target: str | Path | BinaryIO) -> Attachment:
+    async def download(
+        self,
+        attachment_id: str,
+        target: str | Path | BinaryIO,
+        *,
+        progress: Progress | None = None,
+    ) -> Attachment:
         """Download a file to a path, or into a file open for writing in binary.
 
         Returns what is known of it. Raises OSError when it cannot be written.
         """
         retry = self._retry(None)
-        with Download(target) as download:
+        with Download(target, progress) as download:
             while True:
                 try:
                     return await self._download(attachment_id, download)

@@ -6,7 +6,7 @@ import hashlib
 import os
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -21,6 +21,9 @@ from clients.errors import ServerError
 
 _CHUNK = 256 * 1024
 
+Progress = Callable[[int, int], None]
+"""Is told how many bytes are through, and how many there are in all: 0 when that is not known."""
+
 
 class Upload:
     """A file on its way up: its header, then its bytes.
@@ -30,8 +33,14 @@ class Upload:
     """
 
     def __init__(
-        self, source: str | Path | BinaryIO, filename: str = "", content_type: str = ""
+        self,
+        source: str | Path | BinaryIO,
+        filename: str = "",
+        content_type: str = "",
+        progress: Progress | None = None,
     ) -> None:
+        self._progress = progress
+        self._sent = self._total = 0
         self._own = isinstance(source, str | Path)
         self._file = open(source, "rb") if isinstance(source, str | Path) else source  # noqa: SIM115
         self._start = self._file.tell() if self._file.seekable() else None
@@ -69,6 +78,7 @@ class Upload:
             self._round += 1
             self._file.seek(self._start)
             self._begun = False
+            self._sent = 0
         return True
 
     def requests(self) -> Iterator[UploadAttachmentRequest]:
@@ -98,6 +108,9 @@ class Upload:
             self._begun = True
             return UploadAttachmentRequest(header=self._with_sum())
         chunk = self._file.read(_CHUNK)
+        self._sent += len(chunk)
+        if self._progress is not None:
+            self._progress(self._sent, self._total)
         return UploadAttachmentRequest(chunk=chunk) if chunk else None
 
     def _with_sum(self) -> UploadAttachmentRequest.Header:
@@ -106,6 +119,7 @@ class Upload:
             digest = hashlib.sha256()
             while chunk := self._file.read(_CHUNK):
                 digest.update(chunk)
+                self._total += len(chunk)
             self._file.seek(self._start)
             self._header.sha256 = digest.hexdigest()
         return self._header
@@ -118,7 +132,8 @@ class Download:
     writing in binary. Raises OSError when it cannot be written.
     """
 
-    def __init__(self, target: str | Path | BinaryIO) -> None:
+    def __init__(self, target: str | Path | BinaryIO, progress: Progress | None = None) -> None:
+        self._progress = progress
         self._path = Path(target) if isinstance(target, str | Path) else None
         self._file: BinaryIO | None = None if isinstance(target, str | Path) else target
         self._part: Path | None = None
@@ -151,6 +166,8 @@ class Download:
             self._open().write(response.chunk)
             self._digest.update(response.chunk)
             self._size += len(response.chunk)
+            if self._progress is not None:
+                self._progress(self._size, self._attachment.byte_size)
 
     def finish(self) -> Attachment:
         """Put the file in its place. Raises ServerError when its bytes are not what was said."""

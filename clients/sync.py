@@ -21,7 +21,7 @@ from conversation.v1.resources_pb2 import Attachment, Conversation, Message, Use
 
 from clients import calls
 from clients.errors import from_rpc_error
-from clients.files import Download, Upload
+from clients.files import Download, Progress, Upload
 from clients.resume import ReplyResumption, WatchResumption, silence
 from clients.sync_base import Events, Open, Reply, SyncBase, Watchdog, method
 
@@ -145,14 +145,20 @@ class ConversationClient(SyncBase):
         )
 
     def upload(
-        self, source: str | Path | BinaryIO, *, filename: str = "", content_type: str = ""
+        self,
+        source: str | Path | BinaryIO,
+        *,
+        filename: str = "",
+        content_type: str = "",
+        progress: Progress | None = None,
     ) -> Attachment:
         """Upload a file, given by its path or open for reading in binary.
 
-        Raises OSError when it cannot be read.
+        `progress` is told how far it is, perhaps in another thread. Raises OSError when the file
+        cannot be read.
         """
         retry = self._retry(None)
-        with Upload(source, filename, content_type) as upload:
+        with Upload(source, filename, content_type, progress) as upload:
             while True:
                 try:
                     response = self._stubs.attachments.UploadAttachment(
@@ -169,13 +175,19 @@ class ConversationClient(SyncBase):
                     raise failure
                 self._sleep(wait)
 
-    def download(self, attachment_id: str, target: str | Path | BinaryIO) -> Attachment:
+    def download(
+        self,
+        attachment_id: str,
+        target: str | Path | BinaryIO,
+        *,
+        progress: Progress | None = None,
+    ) -> Attachment:
         """Download a file to a path, or into a file open for writing in binary.
 
         Returns what is known of it. Raises OSError when it cannot be written.
         """
         retry = self._retry(None)
-        with Download(target) as download:
+        with Download(target, progress) as download:
             while True:
                 try:
                     return self._download(attachment_id, download)

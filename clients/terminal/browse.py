@@ -143,9 +143,10 @@ def upload(
 ) -> None:
     """Upload a file and print its id, for an attachment of a message."""
     from clients.terminal.text import to_json
+    from clients.terminal.transfers import bar
 
-    with session_of(context).client() as client:
-        attachment = client.upload(file)
+    with session_of(context).client() as client, bar(file.name) as progress:
+        attachment = client.upload(file, progress=progress)
     _print_lines([to_json(attachment) if json else attachment.id])
 
 
@@ -159,19 +160,30 @@ def export(
         Path | None,
         typer.Option("--output", "-o", help="A file; default: standard output.", metavar="FILE"),
     ] = None,
+    files: Annotated[
+        Path | None,
+        typer.Option(
+            "--files",
+            help="Save its files in this folder too; what is written names them there.",
+            metavar="FOLDER",
+            file_okay=False,
+        ),
+    ] = None,
 ) -> None:
-    """Write a conversation down as Markdown or JSON."""
+    """Write a conversation down as Markdown or JSON, with its files if wanted."""
     from clients.terminal.history import to_markdown, to_object
     from clients.terminal.text import dump
+    from clients.terminal.transfers import save
 
     with session_of(context).client() as client:
         id_ = find_conversation(client, conversation)
         found = client.get_conversation(id_).conversation
-        messages = client.messages(id_)
+        messages = list(client.messages(id_))
+        saved = save(client, messages, files) if files is not None else {}
         if format is Format.JSON:
-            text = dump(to_object(found, messages), indent=2) + "\n"
+            text = dump(to_object(found, messages, saved), indent=2) + "\n"
         else:
-            text = "".join(to_markdown(found, messages))
+            text = "".join(to_markdown(found, messages, saved))
     if output is None:
         sys.stdout.write(text)
     else:

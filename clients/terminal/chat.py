@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import deque
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -41,6 +42,12 @@ def chat(
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="The model that answers.", metavar="NAME")
     ] = None,
+    attach: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--attach", "-a", help="A file to send with what you say first.", metavar="FILE"
+        ),
+    ] = None,
 ) -> None:
     """Talk with a model, in a new conversation or in one that there is.
 
@@ -52,12 +59,14 @@ def chat(
     if not sys.stdin.isatty() or not sys.stdout.isatty():
         usage("chat needs a terminal; `send` asks one question from a script")
     try:
-        asyncio.run(_chat(session_of(context), conversation, last, model or ""))
+        asyncio.run(_chat(session_of(context), conversation, last, model or "", attach or []))
     except asyncio.CancelledError:
         raise typer.Exit(130) from None
 
 
-async def _chat(session: Session, conversation: str | None, last: bool, model: str) -> None:
+async def _chat(
+    session: Session, conversation: str | None, last: bool, model: str, attach: list[Path]
+) -> None:
     from clients.terminal.chatting import COMMANDS, Chat
     from clients.terminal.following import quiet_terminal
     from clients.terminal.prompt import Prompt
@@ -76,6 +85,8 @@ async def _chat(session: Session, conversation: str | None, last: bool, model: s
                     note("there is no conversation yet; this begins the first one")
             if chatting.conversation is None:
                 await chatting.welcome()
+            for path in attach:
+                await chatting.attach(path)
             await chatting.run()
 
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from conversation.v1.conversation_service_pb2 import ConversationEvent
-from conversation.v1.resources_pb2 import Conversation, Message
+from conversation.v1.resources_pb2 import Attachment, Conversation, Message
 
 from clients.errors import ColloquyError
 from clients.follow import is_final
 from clients.terminal.complaints import describe
 from clients.terminal.following import follow
-from clients.terminal.history import print_message, title_of
+from clients.terminal.history import describe_file, print_message, title_of
 from clients.terminal.text import clean_line, short
+from clients.terminal.transfers import upload
 from clients.terminal.views import LiveView
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from clients.terminal.prompt import Prompt
 
 COMMANDS = {
+    "/attach": "/attach [FILE]      send a file with what you say next, or show which will be",
     "/model": "/model [NAME]       show the models, or have another one answer from now on",
     "/regenerate": "/regenerate [NAME]  have the last reply made again, by another model if named",
     "/title": "/title [TEXT]       show the title, or give another one",
@@ -45,6 +49,7 @@ class Chat:
         self._prompt = prompt
         self._model = model
         self._title = ""
+        self._files: list[Attachment] = []
         self._last_reply = ""
         # Messages that are on this screen already: our own, and the history.
         self._shown: set[str] = set()
@@ -113,6 +118,7 @@ class Chat:
     async def _command(self, typed: str) -> None:
         name, _, rest = typed.partition(" ")
         commands: dict[str, Callable[[str], Awaitable[None]]] = {
+            "/attach": self._attach,
             "/model": self._choose_model,
             "/regenerate": self._regenerate,
             "/title": self._entitle,
@@ -133,7 +139,32 @@ class Chat:
             found = await self._client.get_conversation(made.id)
             self._adopt(made, found.resume_token)
         assert self.conversation is not None
-        await self._follow(self._client.send(self.conversation.id, text))
+        files, self._files = self._files, []
+        reply = self._client.send(
+            self.conversation.id, text, attachment_ids=[file.id for file in files]
+        )
+        try:
+            await self._follow(reply)
+        except ColloquyError:
+            if reply.prompt is None:  # it was not taken: the files are for the next try
+                self._files = files
+            raise
+
+    async def _attach(self, name: str) -> None:
+        """Upload a file for what is said next."""
+        if name:
+            await self.attach(Path(os.path.expanduser(name.strip("'\""))))  # noqa: ASYNC240
+        elif not self._files:
+            self._tell("no file yet: /attach FILE")
+        for file in self._files:
+            self._tell(f"with the next message: {describe_file(file)}")
+
+    async def attach(self, path: Path) -> None:
+        """Upload a file for what is said next; one that cannot be read is told of."""
+        try:
+            self._files.append(await upload(self._client, path))
+        except OSError as error:
+            raise ColloquyError(f"{path}: {error.strerror}") from None
 
     async def _regenerate(self, model: str) -> None:
         if not self._last_reply:

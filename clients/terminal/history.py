@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
-from conversation.v1.resources_pb2 import Conversation, Message
+from conversation.v1.resources_pb2 import Attachment, Conversation, Message
 
 from clients.terminal.text import as_dict, clean, clean_line, local_time, utc_time
 from clients.terminal.views import ending
@@ -13,6 +15,7 @@ from clients.terminal.views import ending
 if TYPE_CHECKING:
     from rich.console import Console
 
+_NOWHERE: Mapping[str, Path] = {}
 _UNFINISHED = (Message.STATE_QUEUED, Message.STATE_GENERATING)
 
 
@@ -31,7 +34,7 @@ def speaker(message: Message) -> str:
 
 def remarks(message: Message) -> list[str]:
     """Return what there is to say about a message beside its text."""
-    found = [f"file: {clean_line(file.filename)}" for file in message.attachments]
+    found = []
     if message.superseded:
         found.append("a later reply took its place")
     if message.state in _UNFINISHED:
@@ -39,6 +42,15 @@ def remarks(message: Message) -> list[str]:
     elif end := ending(message):
         found.append(end)
     return found
+
+
+def describe_file(file: Attachment) -> str:
+    """Return a file's name, type and size."""
+    size = file.byte_size
+    amount = f"{size} B" if size < 1_000 else f"{size / 1e3:.1f} kB"
+    if size >= 1_000_000:
+        amount = f"{size / 1e6:.1f} MB"
+    return f"{clean_line(file.filename)} ({clean_line(file.content_type) or 'file'}, {amount})"
 
 
 def print_message(console: Console, message: Message) -> None:
@@ -50,13 +62,17 @@ def print_message(console: Console, message: Message) -> None:
     if message.content.strip():
         text = message.content.strip("\n")
         console.print(render(text) if is_reply else clean(text))
+    for file in message.attachments:
+        console.print(f"[file: {describe_file(file)}]", style="dim")
     for remark in remarks(message):
         console.print(f"[{remark}]", style="red" if remark.startswith("failed") else "dim")
     console.print()
 
 
-def to_markdown(conversation: Conversation, messages: Iterable[Message]) -> Iterator[str]:
-    """Yield a conversation as Markdown, piece by piece."""
+def to_markdown(
+    conversation: Conversation, messages: Iterable[Message], saved: Mapping[str, Path] = _NOWHERE
+) -> Iterator[str]:
+    """Yield a conversation as Markdown, piece by piece; files that are `saved` are linked to."""
     yield f"# {title_of(conversation)}\n\n"
     yield f"Conversation {conversation.id}, {conversation.model}"
     yield f", begun {local_time(conversation.create_time)}\n"
@@ -66,16 +82,29 @@ def to_markdown(conversation: Conversation, messages: Iterable[Message]) -> Iter
         yield f"\n## {speaker(message)} · {local_time(message.create_time)}\n"
         if message.content.strip():
             yield f"\n{clean(message.content).strip()}\n"
+        for file in message.attachments:
+            if file.id in saved:
+                target = quote(saved[file.id].as_posix())
+                yield f"\n[file: {describe_file(file)}]({target})\n"
+            else:
+                yield f"\n*[file: {describe_file(file)}]*\n"
         for remark in remarks(message):
             yield f"\n*[{remark}]*\n"
 
 
-def to_object(conversation: Conversation, messages: Iterable[Message]) -> dict[str, Any]:
-    """Return a conversation as one JSON object: `conversation` and `messages`."""
-    return {
-        "conversation": as_dict(conversation),
-        "messages": [as_dict(message) for message in messages],
-    }
+def to_object(
+    conversation: Conversation, messages: Iterable[Message], saved: Mapping[str, Path] = _NOWHERE
+) -> dict[str, Any]:
+    """Return a conversation as one JSON object: `conversation` and `messages`.
+
+    Files that are `saved` have a `path` beside the fields of the API.
+    """
+    said = [as_dict(message) for message in messages]
+    for message in said:
+        for file in message["attachments"]:
+            if file["id"] in saved:
+                file["path"] = saved[file["id"]].as_posix()
+    return {"conversation": as_dict(conversation), "messages": said}
 
 
 def conversation_fields(conversation: Conversation) -> tuple[object, ...]:

@@ -108,9 +108,10 @@ async def _send(
 ) -> Message | None:
     from clients.terminal.following import follow
     from clients.terminal.text import short
+    from clients.terminal.transfers import upload
 
     async with session.async_client() as client:
-        attachments = [(await client.upload(path)).id for path in attach]
+        attachments = [(await upload(client, path)).id for path in attach]
         if conversation:
             conversation_id = await find_conversation_aio(client, conversation)
         else:

@@ -7,6 +7,7 @@ import io
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -159,7 +160,7 @@ async def test_commands_in_a_conversation(talk: Talk) -> None:
 async def test_a_command_that_is_none(talk: Talk) -> None:
     shown = await talk.type("/quti", "/help")
     assert shown[0].startswith("there is no command /quti: /help lists them")
-    assert [line.split()[0] for line in shown[-6:-1]] == list(COMMANDS)
+    assert [line.split()[0] for line in shown[-7:-1]] == list(COMMANDS)
 
 
 async def test_a_reply_is_made_again(talk: Talk) -> None:
@@ -296,3 +297,20 @@ async def test_a_reply_under_way_is_shown_when_it_is_done(talk: Talk) -> None:
 async def test_heartbeats_are_nothing_to_tell(talk: Talk) -> None:
     await talk.chat._hear(ConversationEvent(heartbeat=ConversationEvent.Heartbeat()))
     assert talk.shown == []
+
+
+async def test_a_file_goes_with_what_is_said_next(talk: Talk, tmp_path: Path) -> None:
+    path = tmp_path / "a table.csv"
+    path.write_text("1,2")
+    shown = await talk.type(f"/attach '{path}'", "/attach", "Look", "Again", "/attach")
+    first, second = (m for m in talk.room.messages.values() if m.role == Message.ROLE_USER)
+    assert [file.filename for file in first.attachments] == ["a table.csv"]
+    assert not second.attachments
+    assert shown.count("with the next message: a table.csv (file, 3 B)") == 2
+    assert "no file yet: /attach FILE" in shown
+
+
+async def test_a_file_that_is_not_there_is_told_of(talk: Talk) -> None:
+    shown = await talk.type("/attach /no/such/file", "Hello")
+    assert any("No such file" in line for line in shown)
+    assert talk.said() == ["Hello"]

@@ -192,6 +192,44 @@ def test_a_conversation_is_written_down(run: Run, talk: str, tmp_path: Path) -> 
     assert "'yaml'" in run("export", talk, "--format", "yaml").stderr
 
 
+def test_a_conversation_is_written_down_with_its_files(
+    run: Run, server: ThreadedServing, tmp_path: Path
+) -> None:
+    for folder, words in (("one", "first"), ("two", "second")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a b.txt").write_text(words)
+    done(run("send", "Read", "-a", "one/a b.txt", "-a", "two/a b.txt"))
+    (room,) = server.fake.rooms.values()
+    talk = room.conversation.id
+    text = done(run("export", talk, "--files", "saved/here"))
+    assert (tmp_path / "saved/here/a b.txt").read_text() == "first"
+    assert (tmp_path / "saved/here/a b-2.txt").read_text() == "second"
+    assert "[file: a b.txt (file, 5 B)](saved/here/a%20b.txt)" in text
+    assert "(saved/here/a%20b-2.txt)" in text
+    found = json.loads(done(run("export", talk, "-f", "json", "--files", "saved/here")))
+    assert [file["path"] for file in found["messages"][0]["attachments"]] == [
+        "saved/here/a b.txt",
+        "saved/here/a b-2.txt",
+    ]
+    assert "a b.txt (file, 5 B)" in done(run("show", talk))
+
+
+def test_a_file_is_saved_in_the_folder_whatever_its_name(
+    run: Run, server: ThreadedServing, tmp_path: Path
+) -> None:
+    (tmp_path / "a.txt").write_text("words")
+    done(run("send", "Read", "-a", "a.txt"))
+    (room,) = server.fake.rooms.values()
+    (file, _), *_ = server.fake.files.files.values()
+    for name in ("../../up.txt", "..", "/etc/x"):
+        file.filename = name
+        for message in room.messages.values():
+            for attachment in message.attachments:
+                attachment.filename = name
+        done(run("export", room.conversation.id, "--files", "saved"))
+    assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == ["file", "up.txt", "x"]
+
+
 def test_a_conversation_that_is_not_there(run: Run) -> None:
     assert "no conversation whose id" in failed(run("show", "abcdef12"), 2)
     missing = "01a20472-4ff9-70da-9007-29f2915b7c2a"

@@ -142,3 +142,20 @@ def test_what_was_written_into_an_open_file_cannot_be_taken_back() -> None:
         assert download.again()
         download.take(chunk(b"x"))
         assert not download.again()
+
+
+def test_progress_is_told_both_ways(tmp_path: Path) -> None:
+    path = tmp_path / "data.bin"
+    path.write_bytes(bytes(600_000))
+    told: list[tuple[int, int]] = []
+    with Upload(path, progress=lambda done, total: told.append((done, total))) as upload:
+        requests = list(upload.requests())
+    assert told[0] == (262_144, 600_000)
+    assert told[-1] == (600_000, 600_000)
+    told.clear()
+    with Download(tmp_path / "copy", lambda done, total: told.append((done, total))) as download:
+        download.take(DownloadAttachmentResponse(attachment=Attachment(byte_size=600_000)))
+        for request in requests[1:]:
+            download.take(DownloadAttachmentResponse(chunk=request.chunk))
+        download.finish()
+    assert told[-1] == (600_000, 600_000)

@@ -279,7 +279,7 @@ def test_a_conversation_as_markdown() -> None:
     text = "".join(to_markdown(CONVERSATION, MESSAGES))
     assert text == (
         "# T[1m\n\nConversation c-1, m, begun \n\n## System prompt\n\nBe brief.\n"
-        "\n## U1 · \n\nHi\n\n*[file: a.txt]*\n"
+        "\n## U1 · \n\nHi\n\n*[file: a.txt (file, 0 B)]*\n"
         "\n## m · \n\nHe\n\n*[a later reply took its place]*\n\n*[failed: broke]*\n"
     )
 
