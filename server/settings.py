@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import ssl
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -26,9 +29,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True)
 
-    database_url: str = "sqlite:///data/conversations.db"
+    database_url: str = Field(default="sqlite:///data/conversations.db", repr=False)
     database_pool_size: Annotated[int, Field(ge=2, le=1_000)] = 10
-    event_bus_url: str | None = None
+    event_bus_url: str | None = Field(default=None, repr=False)
     storage_url: str = "file://data/files"
     grpc_address: str = "127.0.0.1:50051"
     allow_insecure: bool = False
@@ -76,6 +79,10 @@ class Settings(BaseSettings):
     def _known_database(cls, value: str) -> str:
         if not value.startswith(("sqlite:///", "postgresql://")):
             raise ValueError("must begin with sqlite:/// or postgresql://")
+        try:
+            urlsplit(value).port  # noqa: B018 - it is checked when it is read
+        except ValueError:  # which may hold the password
+            raise ValueError("is not a URL like postgresql://user:password@host:5432/db") from None
         return value
 
     @field_validator("storage_url")
@@ -98,6 +105,7 @@ class Settings(BaseSettings):
             raise ValueError("TLS_CERT_FILE and TLS_KEY_FILE go together")
         if self.tls_client_ca_file and not self.tls_cert_file:
             raise ValueError("TLS_CLIENT_CA_FILE needs TLS_CERT_FILE and TLS_KEY_FILE")
+        self._check_certificates()
         if not (self.is_loopback or self.tls_cert_file or self.allow_insecure):
             raise ValueError(
                 f"GRPC_ADDRESS {self.grpc_address} is not loopback: set TLS_CERT_FILE and"
@@ -105,11 +113,29 @@ class Settings(BaseSettings):
             )
         return self
 
+    def _check_certificates(self) -> None:
+        """Files that cannot be used: gRPC would say no more than that it cannot listen."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        names, what = "TLS_CERT_FILE and TLS_KEY_FILE", "not a certificate and its key"
+        try:
+            if self.tls_cert_file and self.tls_key_file:
+                context.load_cert_chain(self.tls_cert_file, self.tls_key_file, password="")
+            names, what = "TLS_CLIENT_CA_FILE", "not a certificate"
+            if self.tls_client_ca_file:
+                context.load_verify_locations(self.tls_client_ca_file)
+        except ssl.SSLError:
+            raise ValueError(f"{names}: {what} in PEM, without a password") from None
+        except OSError as error:
+            raise ValueError(f"{names}: {error.strerror}") from None
+
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can reach the server."""
         host = self.grpc_address.rpartition(":")[0].strip("[]")
-        return host in ("localhost", "::1") or host.startswith("127.")
+        try:
+            return host == "localhost" or ipaddress.ip_address(host).is_loopback
+        except ValueError:  # a name, wherever it leads
+            return False
 
     @cached_property
     def environ(self) -> dict[str, str]:
