@@ -278,6 +278,7 @@ class Colloquy:
         self.provider = ProviderDouble(title_models={"title-model"}, title_answer=TITLE)
         self.replicas = replicas
         self.apps: list[App] = []
+        self.processes: list[ServerProcess] = []
         self.channel: grpc.aio.Channel = None  # type: ignore[assignment]
         self.far: grpc.aio.Channel | None = None
         self._channels: list[grpc.aio.Channel] = []
@@ -312,6 +313,8 @@ class Colloquy:
     async def __aexit__(self, *_: object) -> None:
         for request in self.provider.requests:
             request.release()
+        for process in self.processes:  # that a test which failed left behind
+            await process.end()
         await self.stop(grace=0)
         for channel in self._channels:
             await channel.close()
@@ -412,6 +415,8 @@ class ServerProcess:
             env={**self._environment, "GRPC_ADDRESS": self.address or "127.0.0.1:0"},
             stderr=asyncio.subprocess.PIPE,
         )
+        if self not in self._colloquy.processes:
+            self._colloquy.processes.append(self)
         self._reading = asyncio.create_task(self._read())
         waiting = asyncio.create_task(self._serving.wait())
         await asyncio.wait([waiting, self._reading], return_when=asyncio.FIRST_COMPLETED)
