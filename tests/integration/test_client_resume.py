@@ -233,8 +233,8 @@ async def test_a_watcher_sees_each_piece_once_over_breaks(
         transcript.apply(event)
         seen.append(event)
         if event.conversation.title:
+            await sending
             await client.delete_conversation(conversation.id)
-    await sending
     assert transcript.deleted
     assert [held.text for held in transcript.messages.values()] == ["Count", WHOLE]
     assert transcript.conversation is not None
@@ -373,6 +373,16 @@ async def test_reads_are_repeated_and_pages_joined(
     assert [hit.message.id async for hit in client.search("You said")] == [reply.id]
     page = await client.list_conversations(page_size=3)
     assert (len(page.conversations), page.next_page_token) == (3, "3")
+
+
+async def test_a_call_that_might_be_done_twice_is_not_repeated(
+    fake: FakeConversations, client: AsyncConversationClient
+) -> None:
+    conversation = await client.create_conversation()
+    fake.failures.append(GONE)
+    with pytest.raises(Unavailable):
+        await client.delete_conversation(conversation.id)
+    assert [name for name, _ in fake.calls].count("DeleteConversation") == 1
 
 
 async def test_files_go_up_and_come_down(

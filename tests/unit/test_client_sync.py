@@ -28,6 +28,7 @@ from clients.errors import (
     Unavailable,
 )
 from clients.retry import Timing
+from clients.sync_base import Watchdog
 from tests.fakes.door import status
 from tests.fakes.history import Reader, accepted, history, more, reply, told
 
@@ -304,22 +305,20 @@ def test_a_server_that_falls_silent_is_left() -> None:
 
 
 def test_a_caller_that_takes_its_time_is_not_silence() -> None:
-    wire = Wire()
-    wire.client._silence = 0.01
-    waited = threading.Event()
+    class Call:
+        cancelled = False
 
-    def slowly() -> list[ConversationEvent]:
-        seen = []
-        for event in wire.client.send("c", "Hi"):
-            waited.wait(0.05)
-            seen.append(event)
-        return seen
+        def __iter__(self) -> Iterator[int]:
+            return iter(range(2))
 
-    seen = wire.run(slowly)
-    wire.stream("SendMessage", [accepted(), told(reply("", state=Message.STATE_COMPLETED))])
-    assert len(seen.result()) == 2
-    assert wire.waits == []
-    wire.close()
+        def cancel(self) -> None:
+            self.cancelled = True
+
+    call = Call()
+    with Watchdog(call) as watchdog:
+        for _ in watchdog.guard(lambda: 0.01):
+            threading.Event().wait(0.05)
+            assert not call.cancelled
 
 
 def test_a_timeout_ends_a_reply_that_takes_too_long(wire: Wire) -> None:
