@@ -279,6 +279,9 @@ class Watcher:
         self._at = position
         self._version = position.version
         self._only = only
+        self._ended = ""
+        """The latest reply that is known to have ended: its owner, if it is this process, may not
+        know it yet, and nothing of what it goes on writing is to be shown."""
 
     @property
     def is_behind(self) -> bool:
@@ -337,7 +340,9 @@ class Watcher:
             change = feed.after(self._version)
             self._take(change.version, change.conversation, change.messages, events)
         if not self.done and not self.is_behind:
-            self._take_text(feed.live, events)
+            live = feed.live
+            if live is not None and live.message_id != self._ended:
+                self._take_text(live, events)
         if feed.deleted and not self.done:
             events.append(self._event(("deleted",), lambda event: event.deleted.SetInParent()))
             self.done = True
@@ -346,6 +351,8 @@ class Watcher:
     def resume(self, unfinished: list[Message]) -> list[bytes]:
         """How a watch goes on from a token: a live reply that began before it, and that the token
         says nothing of, is caught up with."""
+        if all(row.id != self._at.reply for row in unfinished):
+            self._ended = self._at.reply
         events = []
         for row in unfinished:
             if row.state != State.GENERATING or row.version > self._at.version:
@@ -433,6 +440,7 @@ class Watcher:
             return
         if row.state > State.GENERATING:
             self.feed.settle(row)
+            self._ended = row.id
         if follows and row.state > State.GENERATING:
             self._finish_text(row, events)
         if follows:
@@ -450,14 +458,9 @@ class Watcher:
             events.append(self._message(row, "", is_generating=True))
         self._take_text(LiveText(row.id, row.attempt, row.content), events)
 
-    def _take_text(self, live: LiveText | None, events: list[bytes]) -> None:
+    def _take_text(self, live: LiveText, events: list[bytes]) -> None:
         at = self._at
-        if (
-            live is None
-            or live.message_id != at.reply
-            or live.attempt != at.attempt
-            or len(live.text) <= at.offset
-        ):
+        if live.message_id != at.reply or live.attempt != at.attempt or len(live.text) <= at.offset:
             return
         offset = at.offset
         text = live.text[offset:] if offset else live.text
