@@ -1,5 +1,6 @@
-"""Makes docs/terminal.svg: the real terminal client, in a real terminal (tmux), with the real
-server; only the model's words come from a script, so that the picture is the same every time.
+"""Makes the pictures of the README: the real terminal client in a real terminal (tmux), and the
+real Slack bot in the tests' double of Slack, drawn by a browser (chromium). Only the model's words
+come from a script, so that the pictures are the same every time.
 
     .venv/bin/python scripts/make_pictures.py
 """
@@ -23,6 +24,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "protos")]
 
 from tests.fakes.provider import Answer  # noqa: E402
 from tests.harness import Colloquy  # noqa: E402
+from tests.slack_harness import SlackStage  # noqa: E402
 
 WIDTH, HEIGHT = 76, 34
 QUESTION = "Write a haiku about gRPC, then show how to stop a reply."
@@ -44,9 +46,55 @@ print(reply.state)  # STATE_CANCELLED, with the text so far
 | the server | nothing |
 """
 
+SLACK_FIRST = """For a side project on one machine: **SQLite**.
+
+| | SQLite | Postgres |
+| --- | --- | --- |
+| to install | nothing | a server |
+| writers at once | one | many |
+| backup | copy a file | `pg_dump` |
+
+Colloquy keeps the same promises on both, so you can move later.
+"""
+SLACK_SECOND = """Then **Postgres**: set `DATABASE_URL`, start as many servers as you like,
+and any of them answers any call."""
+
 
 async def main() -> None:
-    """Makes the picture."""
+    """Makes both pictures."""
+    await terminal()
+    await slack()
+
+
+async def slack() -> None:
+    """docs/slack.png."""
+    with tempfile.TemporaryDirectory() as folder:
+        async with Colloquy(Path(folder)) as colloquy, SlackStage(colloquy) as stage:
+            colloquy.provider.title_answer = "Postgres or SQLite"
+            colloquy.provider.script(
+                Answer(pieces=re.findall(r"\S+\s*", SLACK_FIRST), rate=200),
+                Answer(pieces=re.findall(r"\S+\s*", SLACK_SECOND), rate=200),
+            )
+            asked = stage.alice.post(
+                stage.general, "Should our side project use Postgres or SQLite?", mention=True
+            )
+            await stage.answered(stage.general, asked.ts)
+            stage.bob.post(stage.general, "And if it must run on two machines?", thread=asked)
+            await stage.answered(stage.general, asked.ts, count=2)
+            page = Path(folder) / "slack.html"
+            page.write_text(stage.slack.html(stage.general, asked.ts))  # noqa: ASYNC240
+            subprocess.run(  # noqa: ASYNC221
+                ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",  # noqa: S607
+                 "--disable-background-networking", "--disable-sync", "--no-first-run",
+                 f"--user-data-dir={folder}/browser", "--window-size=900,700",
+                 "--force-device-scale-factor=1.5",
+                 f"--screenshot={ROOT / 'docs' / 'slack.png'}", page.as_uri()],
+                check=True, capture_output=True,
+            )  # fmt: skip
+
+
+async def terminal() -> None:
+    """docs/terminal.svg."""
     Colloquy.models = Colloquy.models.replace("test-model", "gpt-4o")
     with tempfile.TemporaryDirectory() as folder:
         async with Colloquy(Path(folder)) as colloquy:
@@ -79,7 +127,7 @@ async def record(command: str, environment: dict[str, str]) -> str:
 
 async def shown(name: str, pattern: str) -> None:
     """Waits until the terminal shows this."""
-    async with asyncio.timeout(30):  # nothing tells of a change on a screen
+    async with asyncio.timeout(60):  # nothing tells of a change on a screen
         while not re.search(pattern, tmux("capture-pane", "-t", name, "-p"), re.M):  # noqa: ASYNC110
             await asyncio.sleep(0.1)
     await asyncio.sleep(1)
