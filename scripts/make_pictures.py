@@ -82,7 +82,7 @@ async def slack() -> None:
             stage.bob.post(stage.general, "And if it must run on two machines?", thread=asked)
             await stage.answered(stage.general, asked.ts, count=2)
             page = Path(folder) / "slack.html"
-            page.write_text(stage.slack.html(stage.general, asked.ts))  # noqa: ASYNC240
+            page.write_text(stage.slack.html(stage.general, asked.ts))
             subprocess.run(  # noqa: ASYNC221
                 ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",  # noqa: S607
                  "--disable-background-networking", "--disable-sync", "--no-first-run",

@@ -62,7 +62,7 @@ async def make(catalog: Catalog, double: ProviderDouble) -> AsyncIterator[Make]:
     made: list[Providers] = []
     environ = {"OPENAI_API_KEY": KEY, "OTHER_KEY": f"{KEY}\n", "OPENAI_BASE_URL": double.base_url}
 
-    def make(**timeouts: float) -> Providers:
+    def make(**timeouts: Any) -> Providers:
         made.append(Providers(catalog, environ, local_model=None, **timeouts))
         return made[-1]
 
