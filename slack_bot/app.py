@@ -20,6 +20,7 @@ from aiohttp import web
 from slack_bolt.adapter.aiohttp import to_aiohttp_response, to_bolt_request
 from slack_bolt.adapter.socket_mode.aiohttp import AsyncSocketModeHandler
 from slack_bolt.app.async_app import AsyncApp
+from slack_bolt.authorization import AuthorizeResult
 from slack_bolt.oauth.async_callback_options import (
     AsyncCallbackOptions,
     AsyncFailureArgs,
@@ -119,10 +120,21 @@ class Bot:
             workspace = await connect.workspace(
                 settings.slack_bot_token or "", settings.conversation_api_key
             )
+
+            async def authorize() -> AuthorizeResult:
+                return AuthorizeResult(
+                    enterprise_id=None,
+                    team_id=workspace.team_id,
+                    bot_token=settings.slack_bot_token,
+                    bot_id=workspace.bot_id,
+                    bot_user_id=workspace.bot_user_id,
+                )
+
             app = AsyncApp(
-                client=self._web_client(settings.slack_bot_token),
+                client=self._web_client(None),
                 signing_secret=settings.slack_signing_secret or "",
                 process_before_response=True,
+                authorize=authorize,
             )
             return OneWorkspace(workspace), app
 

@@ -27,7 +27,7 @@ log = structlog.get_logger()
 
 FIRST_CHARACTERS = 40
 FIRST_TEXT_AFTER = 0.3
-FIRST_PAINT_AFTER = 0.8
+FIRST_PAINT_AFTER = 0.6
 """The first message is posted when there are so many characters; or any, after so many seconds; or
 none, after so many."""
 

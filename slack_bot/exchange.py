@@ -17,7 +17,7 @@ from conversation.v1.resources_pb2 import Message, User
 from clients import AsyncReply, ColloquyError, ReplyText, is_final
 from clients.errors import InvalidArgument, ResourceExhausted
 from slack_bot import choices, inbox, mentions
-from slack_bot.delivery import Delivery, GaveUp, LeaseLost
+from slack_bot.delivery import FIRST_TEXT_AFTER, Delivery, GaveUp, LeaseLost
 from slack_bot.files import Fetched, fetch_files
 from slack_bot.mapping import author, request_id
 from slack_bot.models import Kind, Request, State
@@ -240,6 +240,9 @@ class Exchange:
     async def _say_thinking(self) -> None:
         """Have Slack show that something happens, where it can."""
         if not (self._request.thread_ts and self._workspace.has_status):
+            return
+        await self._tools.sleep(FIRST_TEXT_AFTER)
+        if self._delivery.view.text or self._delivery.view.is_final:
             return
         try:
             await self._workspace.slack.call(

@@ -137,10 +137,9 @@ def stop(s: Session, team_id: str, row_id: int) -> Request | None:
     return row
 
 
-def send_again(s: Session, team_id: str, row_id: int) -> bool:
+def send_again(row: Request) -> bool:
     """Have a request that the server refused tried again. Returns False when it is not done yet."""
-    row = get(s, team_id, row_id)
-    if row is None or row.state != State.DONE:
+    if row.state != State.DONE:
         return False
     row.state, row.is_stopped = State.NEW, False
     return True

@@ -25,7 +25,7 @@ from slack_bot.workspace import Tools, Workspace
 
 log = structlog.get_logger()
 
-_LOOKS = 20
+_LOOKS, _LOOK_EVERY = 10, 0.2
 ANSWER_EDIT = "colloquy_answer_edit"
 
 
@@ -72,36 +72,14 @@ class Intake:
 
     async def repeat(self, workspace: Workspace, row_id: int, user_id: str, action_ts: str) -> None:
         """Have a reply made again, or a message that was refused sent again."""
-        db, team_id = self._tools.db, workspace.team_id
-        row = await db.run(inbox.get, team_id, row_id)
-        if row is None:
-            return
-        if not row.reply_id:
-            await self._send_again(team_id, row_id)
-        elif not await db.run(inbox.is_being_repeated, team_id, row.reply_id):
-            asked = Asked(
-                team_id=team_id,
-                channel_id=row.channel_id,
-                ts=f"{action_ts}/again",
-                thread_ts=row.thread_ts,
-                external_id=row.external_id,
-                user_id=user_id,
-                received_at=self._tools.now(),
-                kind=Kind.REGENERATE,
-                is_direct=row.is_direct,
-                target_reply_id=row.reply_id,
-                conversation_id=row.conversation_id,
-                content="",
-            )
-            await db.run(inbox.store, asked)
-        workspace.wake.set()
-
-    async def _send_again(self, team_id: str, row_id: int) -> None:
         for _ in range(_LOOKS):
-            if await self._tools.db.run(inbox.send_again, team_id, row_id):
-                return
+            if await self._tools.db.run(
+                _repeat, workspace.team_id, row_id, user_id, action_ts, self._tools.now()
+            ):
+                break
             # The button shows a moment before the request is done.
-            await self._tools.sleep(0.1)
+            await self._tools.sleep(_LOOK_EVERY)
+        workspace.wake.set()
 
     async def answer_edit(self, workspace: Workspace, row_id: int, user_id: str) -> bool:
         """Answer an edited message, as its author wishes. Returns whether that is done."""
@@ -196,6 +174,35 @@ def _asked(s: Session, team_id: str, said: Said, now: float) -> Asked | None:
         text=said.text,
         files=said.files,
     )
+
+
+def _repeat(
+    s: Session, team_id: str, row_id: int, user_id: str, action_ts: str, now: float
+) -> bool:
+    """Have a reply made again, or a request that was refused sent again. Returns False when that
+    has to wait until the request is done."""
+    row = inbox.get(s, team_id, row_id)
+    if row is None:
+        return True
+    if not row.reply_id:
+        return inbox.send_again(row)
+    if not inbox.is_being_repeated(s, team_id, row.reply_id):
+        asked = Asked(
+            team_id=team_id,
+            channel_id=row.channel_id,
+            ts=f"{action_ts}/again",
+            thread_ts=row.thread_ts,
+            external_id=row.external_id,
+            user_id=user_id,
+            received_at=now,
+            kind=Kind.REGENERATE,
+            is_direct=row.is_direct,
+            target_reply_id=row.reply_id,
+            conversation_id=row.conversation_id,
+            content="",
+        )
+        inbox.store(s, asked)
+    return True
 
 
 async def _cancel(workspace: Workspace, row: Request) -> None:

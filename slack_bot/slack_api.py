@@ -12,8 +12,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aiohttp
+import structlog
 from slack_sdk.errors import SlackApiError, SlackClientError
 from slack_sdk.web.async_client import AsyncWebClient
+
+log = structlog.get_logger()
 
 TIMEOUT = 30.0
 """Seconds that a call may take."""
@@ -71,8 +74,9 @@ class SlackApi:
                 return await self.read(method, **arguments)
             except RateLimited as limited:
                 await self._sleep(limited.retry_after)
-            except InDoubt:
+            except InDoubt as problem:
                 failures += 1
+                log.warning("Slack does not answer", problem=str(problem), failures=failures)
                 await self._sleep(min(_LONGEST_WAIT, 0.5 * 2.0 ** min(failures, 10)))
 
     async def _run(self, method: str, **how: Any) -> dict[str, Any]:

@@ -29,6 +29,12 @@ FEEDBACK = "colloquy_feedback"
 _NOTIFICATION = 150
 """Characters of the text that a notification shows."""
 
+_BRIEF = 400
+"""Characters of an error or a note. Escaped they are six times as many at most: a block's text
+takes 3,000."""
+
+_NOTES = 10
+
 Block = dict[str, Any]
 
 
@@ -116,7 +122,7 @@ def messages(
         notification = escape(view.text[part.start : part.start + _NOTIFICATION].strip())
         if number == last:
             blocks = [*(blocks or _words(view)), *_ending(view, value, is_cut)]
-            notification = notification or _WORDS.get(view.phase) or escape(view.error)
+            notification = notification or _WORDS.get(view.phase) or _brief(view.error)
         shown.append(Shown(notification or " ", blocks or [_context("(blank)")], part))
     return shown
 
@@ -152,12 +158,12 @@ def _words(view: View) -> list[Block]:
 def _ending(view: View, value: str, is_cut: bool) -> list[Block]:
     blocks: list[Block] = []
     if view.phase is Phase.FAILED:
-        blocks.append(_section(f":warning: {escape(view.error)}"[:3_000]))
+        blocks.append(_section(f":warning: {_brief(view.error)}"))
     if is_cut and view.is_final:
         blocks.append(_context("_The answer is longer than this: all of it is in the file below._"))
-    blocks += [_context(escape(note)[:3_000]) for note in view.notes[:10]]
+    blocks += [_context(_brief(note)) for note in view.notes[:_NOTES]]
     if view.is_final:
-        footer = [escape(view.model)] if view.model else []
+        footer = [_brief(view.model)] if view.model else []
         if view.phase is Phase.CANCELLED and view.text:
             footer.append("stopped")
         if footer:
@@ -196,6 +202,10 @@ def _feedback(value: str) -> Block:
             }
         ],
     }
+
+
+def _brief(words: str) -> str:
+    return escape(words if len(words) <= _BRIEF else f"{words[:_BRIEF]}…")
 
 
 def _context(words: str) -> Block:

@@ -72,9 +72,18 @@ class Workspace:
     has_status: bool = True
     """Whether Slack shows a status in threads; off once it said that it does not."""
     _people: dict[str, tuple[float, Named]] = field(default_factory=dict)
+    _asking: dict[str, asyncio.Future[Named]] = field(default_factory=dict)
 
     async def person(self, user_id: str, now: float) -> Named:
         """Return a user's name and picture; their id when Slack does not say."""
+        asking = self._asking.get(user_id)
+        if asking is None:
+            asking = asyncio.ensure_future(self._ask_for(user_id, now))
+            self._asking[user_id] = asking
+            asking.add_done_callback(lambda _: self._asking.pop(user_id, None))
+        return await asyncio.shield(asking)
+
+    async def _ask_for(self, user_id: str, now: float) -> Named:
         known = self._people.get(user_id)
         if known is not None and now - known[0] < _NAMES_KEPT_FOR:
             return known[1]

@@ -1,0 +1,53 @@
+"""Several processes of the bot: one serves a workspace, the others only take events in."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from slack_bot.app import Bot
+from tests.fakes.provider import Answer
+from tests.harness import Colloquy
+from tests.slack_harness import BotProcess, SlackStage, text_of
+
+
+@pytest.fixture
+async def stage(tmp_path: Path) -> AsyncIterator[SlackStage]:
+    async with Colloquy(tmp_path) as colloquy, SlackStage(colloquy) as running:
+        yield running
+
+
+async def test_two_processes_answer_each_message_once(stage: SlackStage) -> None:
+    other = Bot(stage.settings())
+    await other.start()
+    asked = [stage.alice.post(stage.general, f"Question {n}", mention=True) for n in range(6)]
+    for one in asked:
+        messages = await stage.answered(stage.general, one.ts)
+        _, reply = await stage.stored(stage.thread(one.ts))
+        assert text_of(messages) == reply.content
+    assert len(stage.slack.bot_messages(stage.general)) == 6
+    # One goes away in good order: the other serves at once.
+    await stage.bot.stop()
+    late = stage.alice.post(stage.general, "Still there?", mention=True)
+    await stage.answered(stage.general, late.ts)
+    await other.stop()
+
+
+async def test_a_process_that_dies_is_replaced_by_the_one_beside_it(stage: SlackStage) -> None:
+    await stage.stop()
+    stage.overrides["slack_lease_ttl"] = 1.0
+    stage.slack.courier.retry_delays = (0.3,) * 100
+    process = BotProcess(stage)
+    stage.colloquy.provider.script(Answer(tokens=120, rate=40))
+    await process.start()
+    asked = stage.alice.post(stage.general, "Hello", mention=True)
+    await stage.slack.wait_for(lambda: stage.slack.thread(stage.general, asked.ts), 20)
+    await stage.start()
+    await process.kill()
+    messages = await stage.answered(stage.general, asked.ts)
+    _, reply = await stage.stored(stage.thread(asked.ts))
+    assert text_of(messages) == reply.content
+    assert len(stage.slack.bot_messages(stage.general, asked.ts)) == 1
+    assert len(stage.colloquy.provider.reply_requests) == 1
