@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -95,7 +95,7 @@ class Edge(grpc.aio.ServerInterceptor):
             (True, False): grpc.stream_unary_rpc_method_handler,
         }[handler.request_streaming, handler.response_streaming]
         # A request is parsed inside, so that one that cannot be parsed gets an answer of ours.
-        return make(serve, parse if handler.request_streaming else None, serialise)
+        return make(serve, None, serialise)
 
     async def _serve(
         self,
@@ -113,7 +113,9 @@ class Edge(grpc.aio.ServerInterceptor):
                 caller = await self._access.authenticate(_authorization(context))
                 principal.set(caller)
                 _authorise(method, caller)
-                if not handler.request_streaming:
+                if handler.request_streaming:
+                    request = _parse_each(parse, request)
+                else:
                     request = _parse(parse, request)
                 if handler.response_streaming or handler.request_streaming:
                     return await self._stream(caller, behaviour(request, context))
@@ -178,12 +180,24 @@ def _authorise(method: str, caller: Principal) -> None:
 
 
 def _parse(parse: Callable[[bytes], Message], data: bytes) -> Message:
-    try:
-        request = parse(data)
-    except DecodeError:
-        raise InvalidField({"request": "is not a message of this call"}) from None
+    request = _decode(parse, data)
     validate(request)
     return request
+
+
+async def _parse_each(
+    parse: Callable[[bytes], Message], requests: AsyncIterator[bytes]
+) -> AsyncIterator[Message]:
+    """The messages of a stream. Whoever takes them validates them: most are bytes of a file."""
+    async for data in requests:
+        yield _decode(parse, data)
+
+
+def _decode(parse: Callable[[bytes], Message], data: bytes) -> Message:
+    try:
+        return parse(data)
+    except DecodeError:
+        raise InvalidField({"request": "is not a message of this call"}) from None
 
 
 def validate(request: Message) -> None:

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conversation.v1 import attachment_service_pb2 as api
@@ -65,6 +66,18 @@ async def test_what_is_wrong_with_an_upload_is_told_and_nothing_is_left(tmp_path
             assert (refusal.reason, word in refusal.message) == (expected, True), refusal
         assert stored(colloquy) == []
         assert await count(colloquy, "attachments", "blobs") == [0, 0]
+
+
+@fleets.ANY
+async def test_bytes_that_are_no_message_are_told_so(alice: Caller) -> None:
+    name = "/conversation.v1.AttachmentService/UploadAttachment"
+    call: Any = alice.channel.stream_unary(name)
+
+    async def garbage() -> AsyncIterator[bytes]:
+        yield b"\xff\xff"
+
+    refusal = await refused(call(garbage(), metadata=alice.metadata))
+    assert refusal.reason == "INVALID_FIELD"
 
 
 @fleets.ANY
@@ -140,7 +153,7 @@ async def test_other_streams_do_not_stall_while_hostile_files_come(
     talks = [await alice.create(model="test-model") for _ in range(5)]
     reading = await alice.create(model="other-model")
     bomb, deep = samples.zip_bomb(), b"<html>" + b"<div>" * 100_000
-    colloquy.provider.script(*[Answer(tokens=400, rate=50)] * 5)
+    colloquy.provider.script(*[Answer(tokens=500, rate=50)] * 5)
     gaps: list[float] = []
 
     async def follow(conversation: resources.Conversation) -> None:
@@ -154,6 +167,9 @@ async def test_other_streams_do_not_stall_while_hostile_files_come(
 
     following = [asyncio.create_task(follow(conversation)) for conversation in talks]
     await colloquy.provider.wait_for_requests(5)
+    await asyncio.sleep(2)
+    calm = gaps.copy()
+    gaps.clear()
     for number in range(3):
         for data, name in [
             (bomb, "bomb.docx"),
@@ -171,10 +187,15 @@ async def test_other_streams_do_not_stall_while_hostile_files_come(
         if all(task.done() for task in following):
             break
     await asyncio.gather(*following)
-    gaps.sort()
     assert len(gaps) > 500
-    assert gaps[int(len(gaps) * 0.99)] < 0.1, gaps[-20:]
+    # What others do on this machine is not what is measured.
+    assert p99(gaps) < max(0.1, 1.5 * p99(calm)), (p99(gaps), p99(calm))
     await process.end(signal.SIGTERM)
+
+
+def p99(values: list[float]) -> float:
+    """What one of a hundred is above."""
+    return sorted(values)[int(len(values) * 0.99)]
 
 
 async def deltas(stream: Stream) -> AsyncIterator[object]:
