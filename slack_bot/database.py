@@ -131,7 +131,7 @@ def migrate(url: str) -> None:
     try:
         with engine.begin() as connection:
             if connection.dialect.name == "postgresql":
-                connection.exec_driver_sql("SELECT pg_advisory_xact_lock(5_210_736)")
+                connection.exec_driver_sql("SELECT pg_advisory_xact_lock(5210736)")
             config = Config()
             config.set_main_option("script_location", str(_MIGRATIONS))
             config.attributes["connection"] = connection

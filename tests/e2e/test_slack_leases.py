@@ -13,9 +13,15 @@ from tests.harness import Colloquy
 from tests.slack_harness import BotProcess, SlackStage, text_of
 
 
-@pytest.fixture
-async def stage(tmp_path: Path) -> AsyncIterator[SlackStage]:
-    async with Colloquy(tmp_path) as colloquy, SlackStage(colloquy) as running:
+@pytest.fixture(params=["sqlite", "postgres"])
+async def stage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SlackStage]:
+    url = f"sqlite:///{tmp_path}/slack.db"
+    if request.param == "postgres":
+        url = request.getfixturevalue("postgres_url")
+    async with (
+        Colloquy(tmp_path) as colloquy,
+        SlackStage(colloquy, slack_database_url=url) as running,
+    ):
         yield running
 
 

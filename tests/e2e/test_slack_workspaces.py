@@ -16,9 +16,15 @@ from tests.harness import Colloquy
 from tests.slack_harness import OAuthStage, text_of
 
 
-@pytest.fixture
-async def stage(tmp_path: Path) -> AsyncIterator[OAuthStage]:
-    async with Colloquy(tmp_path) as colloquy, OAuthStage(colloquy) as running:
+@pytest.fixture(params=["sqlite", "postgres"])
+async def stage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[OAuthStage]:
+    url = f"sqlite:///{tmp_path}/slack.db"
+    if request.param == "postgres":
+        url = request.getfixturevalue("postgres_url")
+    async with (
+        Colloquy(tmp_path) as colloquy,
+        OAuthStage(colloquy, slack_database_url=url) as running,
+    ):
         yield running
 
 

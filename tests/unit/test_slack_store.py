@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,12 @@ from slack_bot.models import Base, State
 from slack_bot.settings import Settings, SettingsError, load
 
 
-@pytest.fixture
-async def db(tmp_path: Path) -> Database:
+@pytest.fixture(params=["sqlite", "postgres"])
+async def db(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
+    """A new database; the one on Postgres is the server's too."""
     url = f"sqlite:///{tmp_path}/folder/slack.db"
+    if request.param == "postgres":
+        url = request.getfixturevalue("postgres_url")
     migrate(url)
     migrate(url)
     return Database(url)
@@ -76,6 +80,22 @@ async def test_a_lease_has_one_holder_until_it_ends(db: Database) -> None:
     assert not await db.run(leases.take, "T1", "a", 116, 10)
     await db.run(leases.give_back, "T1", "b")
     assert await db.run(leases.take, "T1", "a", 116, 10)
+    await db.close()
+
+
+async def test_transactions_at_once_do_not_touch_each_other(db: Database) -> None:
+    def fail(_session: object) -> None:
+        raise ValueError("no")
+
+    results = await asyncio.gather(
+        *(db.run(inbox.store, asked(f"{n}.0")) for n in range(20)),
+        db.run(fail),
+        *(db.run(inbox.store, asked(f"{n}.0")) for n in range(20)),
+        return_exceptions=True,
+    )
+    assert sum(isinstance(result, int) for result in results) == 20
+    assert sum(isinstance(result, ValueError) for result in results) == 1
+    assert len(await db.run(inbox.unfinished, "T1", (), 100)) == 20
     await db.close()
 
 
