@@ -1,0 +1,87 @@
+"""Migrations: what they make is what the models say, and nothing that was said is lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Engine, text
+
+from server import migrate
+from server.database import EVERY_ACCOUNT, open_database, sync_engine
+from server.models import Base
+from server.repository import search
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "postgres":
+        return str(request.getfixturevalue("postgres_url"))
+    return f"sqlite:///{tmp_path}/conversations.db"
+
+
+def run(engine: Engine, direction: str, revision: str) -> None:
+    with engine.begin() as connection:
+        config: Config = migrate._config()
+        config.attributes["connection"] = connection
+        getattr(command, direction)(config, revision)
+
+
+def test_the_migrations_make_what_the_models_say(url: str) -> None:
+    migrate.upgrade(url)
+    engine = sync_engine(url)
+    known = set(Base.metadata.tables)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(
+            connection,
+            opts={
+                # The words of the search are in a table of the database's own kind.
+                "include_object": lambda _o, name, kind, *_: kind != "table" or name in known,
+            },
+        )
+        found = compare_metadata(context, Base.metadata)
+    engine.dispose()
+    assert [change for change in found if "search_words" not in str(change)] == []
+
+
+async def test_what_was_said_before_there_was_a_search_is_found(url: str) -> None:
+    engine = sync_engine(url)
+    migrate.upgrade(url)
+    run(engine, "downgrade", "0001")
+    insert = """
+        INSERT INTO {table} ({columns}) VALUES ({values})
+    """
+    rows = {
+        "accounts": "id='a', name='A', default_user_id='u', create_time=1",
+        "users": "id='u', account_id='a', display_name='A', avatar_url='', create_time=1",
+        "conversations": (
+            "id='c', account_id='a', title='', title_by_user=FALSE, title_owed=0,"
+            " title_lease_until=0, model='m', system_prompt='', version=1, info_version=1,"
+            " message_count=1, create_time=1, update_time=1, activity_time=1"
+        ),
+        "messages": (
+            "id='m', account_id='a', conversation_id='c', position=1, role=1, author_id='u',"
+            " content='An old saying', state=3, version=1, create_time=1, update_time=1,"
+            " model='', attempt=0, superseded=FALSE, finish_reason='', error_reason='',"
+            " error_message='', rating=0, rating_comment='', epoch=0, lease_until=0, strikes=0,"
+            " cancel_requested=FALSE, queue_rank=0"
+        ),
+    }
+    with engine.begin() as connection:
+        for table, fields in rows.items():
+            pairs = [field.strip().partition("=")[::2] for field in fields.split(",")]
+            columns, values = (", ".join(part) for part in zip(*pairs, strict=True))
+            connection.execute(text(insert.format(table=table, columns=columns, values=values)))
+    run(engine, "upgrade", "head")
+    engine.dispose()
+    db = open_database(url, 2)
+    hits, has_more = await db.read(
+        EVERY_ACCOUNT, search.find, "a", "saying", "", limit=10, max_bytes=1_000, before=None
+    )
+    await db.close()
+    assert [hit.snippet for hit in hits] == ["An old «saying»"]
+    assert not has_more

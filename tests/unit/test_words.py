@@ -1,0 +1,43 @@
+"""Words as search sees them."""
+
+from __future__ import annotations
+
+import pytest
+
+from server.words import MAX_WORDS, phrases, snippet, words
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("Hello, World!", ["hello", "world"]),
+        ("Crème cre\u0300me", ["creme", "creme"]),
+        ("snake_case x-y", ["snake", "case", "x", "y"]),
+        ("苹果 apple", ["苹", "果", "apple"]),
+        ("🎉🎉ok", ["u1f389", "u1f389", "ok"]),
+        ("½ ﷺ ﬁne", ["12", "صلىاللهعليهوسلم", "fine"]),
+        ("", []),
+        ("'\"*():-", []),
+        ("x" * 100, ["x" * 64]),
+    ],
+)
+def test_words(text: str, found: list[str]) -> None:
+    assert [word.text for word in words(text)] == found
+
+
+def test_a_query_is_phrases() -> None:
+    assert phrases('"me@example.com" c++ ***') == [["me", "example", "com"], ["c"]]
+
+
+def test_a_snippet_marks_whole_phrases_and_every_hit() -> None:
+    assert (
+        snippet("a new York, New York; york", [["new", "york"]]) == "a «new York», «New York»; york"
+    )
+
+
+def test_a_snippet_of_a_long_text_is_short_and_made_fast() -> None:
+    text = "word " * 200_000
+    assert len(snippet(f"{text}needle", [["needle"]])) < 100  # beyond what is searched
+    found = snippet(f"{'word ' * (MAX_WORDS - 10)}needle {text}", [["needle"]])
+    assert "«needle»" in found
+    assert len(found) < 200
