@@ -124,6 +124,7 @@ class Fleet:
             self._cluster.remove()
 
     async def _start_double(self) -> str:
+        self.provider_log.unlink(missing_ok=True)  # of an earlier run in the same folder
         self._double = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "tests.fakes.provider", "--log", str(self.provider_log)),
             *("--title-model", "title-model"),
