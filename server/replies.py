@@ -621,9 +621,14 @@ class Replies:
     async def take_over(self, row: Message) -> None:
         """Takes over a reply of an owner whose lease is over."""
         text, attempt = self._known(row)
-        known = text if attempt == row.attempt else ""
         await self.take(
-            row.account_id, leases.take_over, row.conversation_id, row.id, self.lease, known
+            row.account_id,
+            leases.take_over,
+            row.conversation_id,
+            row.id,
+            self.lease,
+            text,
+            attempt,
         )
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:

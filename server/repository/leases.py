@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Integer, Select, Table, bindparam, func, select, tuple_, update
+from sqlalchemy import Integer, Select, Table, and_, bindparam, func, select, tuple_, update
 from sqlalchemy.orm import Session, aliased
 
 from server.errors import NotFound
@@ -30,6 +30,10 @@ from server.repository.conversations import TITLE_TRIES
 
 HANDED_BACK = 0
 """The `lease_until` of a reply that its owner gave up in good order."""
+
+is_held = and_(is_generating, Message.lease_until != HANDED_BACK)
+"""Whether a reply has an owner, alive or dead. What an owner began before it gave a reply up, and
+what comes later, is not to take it back."""
 
 MAX_STRIKES = 3
 """Owners of one reply that died before it is given up: it may be what kills them."""
@@ -195,6 +199,8 @@ def hand_back(s: Session, texts: Sequence[Text]) -> set[str]:
 
 def _write_owned(s: Session, texts: Sequence[Text], values: Mapping[str, int]) -> set[str]:
     """One statement for all, in the order of ids, so that two such writers cannot deadlock."""
+    if not texts:
+        return set()
     ordered = sorted(texts, key=lambda text: text.message_id)
     table = Message.__table__
     assert isinstance(table, Table)
@@ -205,6 +211,7 @@ def _write_owned(s: Session, texts: Sequence[Text], values: Mapping[str, int]) -
             table.c.epoch == bindparam("owner"),
             table.c.attempt == bindparam("of_attempt"),
             table.c.state == State.GENERATING,
+            table.c.lease_until != HANDED_BACK,
         )
         .values(content=bindparam("text"), **values),
         [
@@ -221,7 +228,7 @@ def _write_owned(s: Session, texts: Sequence[Text], values: Mapping[str, int]) -
         return set()
     owned = [(text.message_id, text.epoch) for text in ordered]
     kept = s.scalars(
-        select(Message.id).where(tuple_(Message.id, Message.epoch).in_(owned), is_generating)
+        select(Message.id).where(tuple_(Message.id, Message.epoch).in_(owned), is_held)
     )
     return {text.message_id for text in ordered} - set(kept)
 
@@ -233,7 +240,7 @@ def renew(s: Session, owned: Sequence[tuple[str, int]], ttl: int) -> dict[str, b
     """
     rows = s.execute(
         update(Message)
-        .where(tuple_(Message.id, Message.epoch).in_(owned), is_generating)
+        .where(tuple_(Message.id, Message.epoch).in_(owned), is_held)
         .values(lease_until=db_now() + ttl)
         .returning(Message.id, Message.cancel_requested),
         execution_options=NO_SYNC,
@@ -340,13 +347,18 @@ def expired(s: Session, limit: int) -> list[Message]:
 
 
 def take_over(
-    s: Session, conversation_id: str, message_id: str, lease: Lease, known: str = ""
+    s: Session,
+    conversation_id: str,
+    message_id: str,
+    lease: Lease,
+    known: str = "",
+    attempt: int = 0,
 ) -> Step | None:
     """Takes a reply over from an owner whose lease is over.
 
     One that was to be cancelled is cancelled, one that lost its third owner fails; the caller then
-    may own the next one. `known` is text of the same attempt that readers may have seen; the
-    longer of it and the saved text is kept. None when there is nothing to take over any more.
+    may own the next one. `known` is text of `attempt` that readers may have seen; it is kept if
+    it is of the attempt that is saved and longer. None when there is nothing to take over any more.
     """
     try:
         locked = lock(s, conversation_id)
@@ -361,13 +373,14 @@ def take_over(
         undo(s)
         return None
     died = reply.lease_until != HANDED_BACK
+    content = longer(known, reply.content) if reply.attempt == attempt else reply.content
     ending = None
     if reply.cancel_requested:
-        ending = Outcome(State.CANCELLED, longer(known, reply.content))
+        ending = Outcome(State.CANCELLED, content)
     elif died and reply.strikes + 1 >= MAX_STRIKES:
         ending = Outcome(
             State.FAILED,
-            longer(known, reply.content),
+            content,
             error_reason="REPLY_ABANDONED",
             error_message="The server stopped three times while writing this reply. Send it again.",
         )
