@@ -31,6 +31,10 @@ _RECENT = 64
 _UNKNOWN = -1
 """The version of a feed that was not read yet."""
 
+_ENDED = 0xFFFF_FFFF
+"""The offset behind the text of a reply that has ended: nothing follows, also not from an owner
+that does not know it yet."""
+
 _PAGE = 32
 """Changed messages that a watcher reads from the database at a time."""
 
@@ -279,9 +283,6 @@ class Watcher:
         self._at = position
         self._version = position.version
         self._only = only
-        self._ended = ""
-        """The latest reply that is known to have ended: its owner, if it is this process, may not
-        know it yet, and nothing of what it goes on writing is to be shown."""
 
     @property
     def is_behind(self) -> bool:
@@ -296,7 +297,7 @@ class Watcher:
         if reply.state == State.GENERATING:
             self.feed.expect(reply)
         text = self._text_of(reply)
-        self._follow(reply, len(text))
+        self._follow(reply, _ENDED if reply.state > State.GENERATING else len(text))
 
         def make(event: api.ConversationEvent) -> None:
             event.accepted.message.CopyFrom(convert.message(prompt))
@@ -340,9 +341,7 @@ class Watcher:
             change = feed.after(self._version)
             self._take(change.version, change.conversation, change.messages, events)
         if not self.done and not self.is_behind:
-            live = feed.live
-            if live is not None and live.message_id != self._ended:
-                self._take_text(live, events)
+            self._take_text(feed.live, events)
         if feed.deleted and not self.done:
             events.append(self._event(("deleted",), lambda event: event.deleted.SetInParent()))
             self.done = True
@@ -351,8 +350,6 @@ class Watcher:
     def resume(self, unfinished: list[Message]) -> list[bytes]:
         """How a watch goes on from a token: a live reply that began before it, and that the token
         says nothing of, is caught up with."""
-        if all(row.id != self._at.reply for row in unfinished):
-            self._ended = self._at.reply
         events = []
         for row in unfinished:
             if row.state != State.GENERATING or row.version > self._at.version:
@@ -385,6 +382,15 @@ class Watcher:
         conversation = page.conversation
         if conversation is not None:
             groups.setdefault(conversation.info_version, [])
+        for message in page.messages:
+            # What is followed ends before anything else is followed, whatever came of it since.
+            if (
+                message.id == self._at.reply
+                and message.state > State.GENERATING
+                and self._wants(message)
+            ):
+                groups[message.version].remove(message)
+                self._take_message(message, None, events)
         for version in sorted(groups):
             is_info = conversation is not None and conversation.info_version == version
             self._take(version, conversation if is_info else None, tuple(groups[version]), events)
@@ -440,9 +446,9 @@ class Watcher:
             return
         if row.state > State.GENERATING:
             self.feed.settle(row)
-            self._ended = row.id
         if follows and row.state > State.GENERATING:
             self._finish_text(row, events)
+            at.offset = _ENDED
         if follows:
             at.reply_version = row.version
         self._reach(reached)
@@ -458,9 +464,14 @@ class Watcher:
             events.append(self._message(row, "", is_generating=True))
         self._take_text(LiveText(row.id, row.attempt, row.content), events)
 
-    def _take_text(self, live: LiveText, events: list[bytes]) -> None:
+    def _take_text(self, live: LiveText | None, events: list[bytes]) -> None:
         at = self._at
-        if live.message_id != at.reply or live.attempt != at.attempt or len(live.text) <= at.offset:
+        if (
+            live is None
+            or live.message_id != at.reply
+            or live.attempt != at.attempt
+            or len(live.text) <= at.offset
+        ):
             return
         offset = at.offset
         text = live.text[offset:] if offset else live.text
