@@ -1,0 +1,112 @@
+"""Orders of events that went wrong once, played again. P and Q are the processes 0 and 1."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.stateful.machine import ReplyMachine
+
+
+@pytest.fixture
+def state(machine: type[ReplyMachine]) -> Iterator[ReplyMachine]:
+    state = machine()
+    state.begin(processes=2, per_account=2, absent=set())
+    yield state
+    state.close()
+
+
+def send(state: ReplyMachine, p: int = 0, on_busy: int = 1, *, has_place: bool = True) -> None:
+    state.send(p, 0, "Hi", "", on_busy, has_place=has_place, listens=False, pace="at once")
+
+
+def say(state: ReplyMachine, n: int = 0, *, is_shown: bool = True) -> None:
+    state.text_comes(n, "x", is_shown=is_shown, is_twice=False, pace="at once")
+
+
+def test_no_text_comes_after_a_replys_end(state: ReplyMachine) -> None:
+    """Its owner does not know yet that it was cancelled over its head, and goes on."""
+    send(state)
+    state.watch(0, 0)
+    state.cancel(1, 0, "at once")
+    state.force_cancel(1, 0, has_place=False, pace="at once")
+    say(state)
+    state.poll(0)
+    state.settle()
+
+
+def test_no_text_comes_after_an_end_that_was_not_the_latest(state: ReplyMachine) -> None:
+    """Between the end and the text an older reply changed."""
+    send(state)
+    state.finish(0, 3, has_place=False, is_twice=False, pace="at once")
+    send(state)
+    state.watch(0, 0)
+    state.cancel(1, 1, "at once")
+    state.force_cancel(1, 0, has_place=False, pace="at once")
+    state.poll(0)
+    state.rate(0, 0)
+    state.read(0, 100, lingers=False)
+    say(state)
+    state.settle()
+
+
+def test_shutting_down_with_nothing_left_to_hand_back(state: ReplyMachine) -> None:
+    """The leases of all replies of a process were over before it could give them back."""
+    send(state)
+    state.lease_ends(0)
+    state.drain(state.processes[0])
+    state.settle()
+
+
+def test_the_end_of_one_reply_comes_before_the_start_of_the_next(state: ReplyMachine) -> None:
+    """Also for a watcher that reads both from the database, and when the next one was sent
+    before: it had been overtaken by one that interrupts."""
+    send(state)
+    send(state)
+    send(state, on_busy=3)
+    state.finish(0, 3, has_place=True, is_twice=False, pace="at once")
+    state.watch(1, 0)
+    state.read(0, 100, lingers=False)
+    say(state)
+    state.checkpoint(0, "at once")
+    state.poll(1)
+    state.read(0, 100, lingers=False)
+    say(state)
+    state.finish(0, 3, has_place=True, is_twice=False, pace="at once")
+    state.poll(1)
+    state.read(0, 100, lingers=False)
+    state.settle()
+
+
+def test_a_takeover_keeps_no_text_of_an_attempt_that_is_over(state: ReplyMachine) -> None:
+    """A new attempt began after the process that takes over had looked."""
+    send(state)
+    say(state)
+    state.checkpoint(0, "at once")
+    state.watch(1, 0)
+    state.provider_fails(0)
+    state.cancel(1, 0, "at once")
+    state.lease_ends(0)
+    state.begin_attempt(*state.owners()[0], "", pace="commits late")
+    state.take_over(1, 0, "commits late")
+    state.go_on(0, 0)
+    state.go_on(1, 0)
+    state.settle()
+
+
+def test_a_reply_that_was_handed_back_is_not_renewed(state: ReplyMachine) -> None:
+    """A renewal was under way when its process shut down."""
+    send(state)
+    state.renew(0, is_in_time=True, pace="commits late")
+    state.drain(state.processes[0])
+    state.settle()
+
+
+def test_a_late_checkpoint_takes_nothing_from_what_was_handed_back(state: ReplyMachine) -> None:
+    send(state)
+    say(state)
+    state.checkpoint(0, "commits late")
+    say(state)
+    state.drain(state.processes[0])
+    state.settle()
