@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
+import structlog
 from sqlalchemy import Connection, Engine, bindparam, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -45,6 +46,8 @@ __all__ = [
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+log = structlog.get_logger()
 
 EVERY_ACCOUNT: Final = "*"
 """The scope of the server's own work: authentication, administration, leases."""
@@ -103,11 +106,13 @@ _bound: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 def _translated() -> Iterator[None]:
     try:
         yield
-    except (OperationalError, InterfaceError, PoolTimeoutError) as error:
-        raise DatabaseUnavailable from error
-    except DBAPIError as error:
-        if not error.connection_invalidated:
-            raise
+    except (DBAPIError, PoolTimeoutError) as error:
+        if isinstance(error, DBAPIError):
+            is_away = isinstance(error, OperationalError | InterfaceError)
+            if not (is_away or error.connection_invalidated):
+                raise
+        cause = getattr(error, "orig", None) or error
+        log.warning("database does not answer", cause=type(cause).__name__, detail=str(cause))
         raise DatabaseUnavailable from error
 
 
