@@ -269,7 +269,7 @@ async def test_a_token_beyond_what_was_saved_waits_for_the_new_attempt(
 ) -> None:
     """The watcher saw more than the killed server had stored: it gets no gap and no repeat."""
     await colloquy.stop()
-    process = ServerProcess(colloquy, LEASE_TTL="1", HEARTBEAT_INTERVAL="0.2")
+    process = ServerProcess(colloquy, LEASE_TTL="3", HEARTBEAT_INTERVAL="0.2")
     alice = alice.on(await process.start())
     conversation = await alice.create(title="Killed")
     gate, again = asyncio.Event(), asyncio.Event()
