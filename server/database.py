@@ -57,7 +57,7 @@ _BUSY_TIMEOUT = 10.0
 
 _CONNECT_TIMEOUT = 5
 _POOL_TIMEOUT = 10.0
-_IDLE_IN_TRANSACTION = 1.0
+_IDLE_IN_TRANSACTION = 3.0
 """Seconds to wait for Postgres, for a free connection to it, and that a transaction may pause."""
 
 _SNAPSHOT: Final = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Concatenate, ParamSpec, TypeVar
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -110,6 +111,7 @@ class Replies:
         self._awake_timer: asyncio.TimerHandle | None = None
         self._verification: asyncio.Task[None] | None = None
         self._reserved = 0
+        self._lines: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._dirty: set[LiveReply] = set()
         self._window: asyncio.TimerHandle | None = None
         self._cancels: set[asyncio.Task[None]] = set()
@@ -126,6 +128,7 @@ class Replies:
         limit = self._settings.max_queued_per_conversation
         return await self._place(
             account_id,
+            prompt.conversation_id,
             lambda s, lease: messages.send(s, account_id, prompt, check, lease, limit),
         )
 
@@ -140,6 +143,7 @@ class Replies:
         limit = self._settings.max_queued_per_conversation
         return await self._place(
             account_id,
+            message_id,
             lambda s, lease: messages.regenerate(
                 s, account_id, message_id, model, request_id, check, lease, limit
             ),
@@ -206,9 +210,18 @@ class Replies:
         return Lease(ttl, self._settings.max_live_replies_per_account)
 
     async def _place(
-        self, account_id: str, store: Callable[[Session, Lease | None], Sent]
+        self, account_id: str, line: str, store: Callable[[Session, Lease | None], Sent]
     ) -> Started:
-        """Stores a request and starts what it made; also when its caller goes away meanwhile."""
+        """Stores a request and starts what it made; also when its caller goes away meanwhile.
+
+        Those of one `line` wait for each other here, not at the lock of their conversation's row:
+        there each would hold a connection that renewals need.
+        """
+        queue = self._lines.setdefault(line, asyncio.Lock())
+
+        async def in_turn() -> Started:
+            async with queue:
+                return await place()
 
         async def place() -> Started:
             has_room = self.room > 0
@@ -228,7 +241,7 @@ class Replies:
                 self._spawn(self._interrupt(account_id, sent.interrupted))
             return Started(sent, feed)
 
-        task = asyncio.create_task(place())
+        task = asyncio.create_task(in_turn())
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:

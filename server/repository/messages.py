@@ -185,7 +185,8 @@ def regenerate(
     queue = _Queue.of(s, old.conversation_id)
     if not wished and queue.waiting >= max_queued:
         raise QueueFull(f"conversation:{old.conversation_id}", max_queued)
-    changed = _supersede(s, locked, prompt.id)
+    # A request that was cancelled before it came takes no reply's place.
+    changed = [] if wished else _supersede(s, locked, prompt.id)
     queue = _Queue.of(s, old.conversation_id)
     position = locked.conversation.message_count + 1
     reply = _new_reply(locked, prompt, chosen, position)
