@@ -194,6 +194,8 @@ def resolve(s: Session, attachment_ids: Sequence[str]) -> list[Attachment]:
 
 def attach(s: Session, message: Message, attachments: Sequence[Attachment]) -> None:
     """Gives a message that is stored its files."""
+    if not attachments:
+        return
     s.add_all(
         MessageAttachment(
             account_id=message.account_id,

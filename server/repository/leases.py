@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Integer, Select, Table, and_, bindparam, func, select, tuple_, update
+from sqlalchemy import Integer, Select, Table, and_, bindparam, func, insert, select, tuple_, update
 from sqlalchemy.orm import Session, aliased
 
 from server.errors import NotFound
@@ -299,6 +299,9 @@ def _lock_owned(s: Session, conversation_id: str) -> Locked:
         raise Fenced from None
 
 
+_RECEIPT = insert(Receipt.__table__)  # type: ignore[arg-type]
+
+
 def _end(
     s: Session, locked: Locked, message_id: str, outcome: Outcome, *conditions: object
 ) -> Message | None:
@@ -323,8 +326,8 @@ def _end(
     if reply is not None:
         search.enter_all(s, [reply])
         if outcome.receipt:
-            s.add(Receipt(account_id=reply.account_id, message_id=reply.id, body=outcome.receipt))
-            s.flush()
+            receipt = {"message_id": reply.id, "body": outcome.receipt}
+            s.connection().execute(_RECEIPT, {"account_id": reply.account_id, **receipt})
     return reply
 
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from itertools import islice
 
-from sqlalchemy import Select, column, delete, select, table, text
+from sqlalchemy import Select, column, delete, insert, select, table, text
 from sqlalchemy.orm import Session
 
 from server.errors import NotFound
@@ -20,6 +20,11 @@ from server.repository.changes import NO_SYNC
 from server.words import MAX_WORDS, phrases, snippet, words
 
 _words = table("search_words", column("rowid"), column("number"), column("words"))
+
+# Every message needs these: they are built once, and without what the ORM adds.
+_ENTRY = insert(SearchEntry.__table__).returning(SearchEntry.number)  # type: ignore[arg-type]
+_SQLITE_WORDS = text("INSERT INTO search_words (rowid, words, owner) VALUES (:n, :w, :o)")
+_POSTGRES_WORDS = text("INSERT INTO search_words (number, words) VALUES (:n, CAST(:w AS tsvector))")
 
 _READ_AT_ONCE = 16
 """Messages that are read at a time, because each may have 1 MiB."""
@@ -51,19 +56,19 @@ def enter(s: Session, account_id: str, conversation_id: str, message_id: str, co
     found = [word.text for word in islice(words(content), MAX_WORDS)]
     if not found:
         return
-    entry = SearchEntry(
-        account_id=account_id, conversation_id=conversation_id, message_id=message_id
-    )
-    s.add(entry)
-    s.flush()
+    values = {
+        "account_id": account_id,
+        "conversation_id": conversation_id,
+        "message_id": message_id,
+    }
+    connection = s.connection()
+    number = connection.execute(_ENTRY, values).scalar_one()
     owners = [_owner(account_id), _owner(conversation_id)]
     if _is_sqlite(s):
-        values = {"n": entry.number, "w": " ".join(found), "o": " ".join(owners)}
-        insert = "INSERT INTO search_words (rowid, words, owner) VALUES (:n, :w, :o)"
+        given = {"n": number, "w": " ".join(found), "o": " ".join(owners)}
+        connection.execute(_SQLITE_WORDS, given)
     else:
-        values = {"n": entry.number, "w": _vector(found, owners)}
-        insert = "INSERT INTO search_words (number, words) VALUES (:n, CAST(:w AS tsvector))"
-    s.connection().execute(text(insert), values)
+        connection.execute(_POSTGRES_WORDS, {"n": number, "w": _vector(found, owners)})
 
 
 def enter_all(s: Session, messages: Iterable[Message]) -> None:
