@@ -9,14 +9,14 @@ that one is looked up before anything is posted again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
 
 from slack_bot import outbox
 from slack_bot.attach import attach_text
-from slack_bot.models import Request
+from slack_bot.models import Post, Request
 from slack_bot.native import NativeStream
 from slack_bot.search import find_post
 from slack_bot.slack_api import InDoubt, RateLimited, Refused
@@ -27,7 +27,7 @@ log = structlog.get_logger()
 
 FIRST_CHARACTERS = 40
 FIRST_TEXT_AFTER = 0.3
-FIRST_PAINT_AFTER = 0.6
+FIRST_PAINT_AFTER = 0.5
 """The first message is posted when there are so many characters; or any, after so many seconds; or
 none, after so many."""
 
@@ -68,21 +68,23 @@ class Delivery:
         request: Request,
         may_write: Callable[[], bool],
         on_stop: Callable[[], Awaitable[None]],
+        posts: Sequence[Post],
     ) -> None:
-        """`may_write` says whether this process still serves the workspace; `on_stop` is called
-        when the person stops the reply with a button of Slack's own."""
+        """`posts` were made or meant before this process began; `may_write` says whether it still
+        serves the workspace; `on_stop` is called when the person stops the reply with a button of
+        Slack's own."""
         self._tools, self._workspace, self._request = tools, workspace, request
         self._may_write, self._on_stop = may_write, on_stop
         self._view = View()
         self._changed = asyncio.Event()
         self._final = asyncio.Event()
-        self._posted: dict[int, _Posted] = {}
+        self._posted = {post.number: _Posted(post.ts) for post in posts if post.number >= 0}
         # Slack does not take the whole text as a file: it is all posted instead.
         self._has_no_file = False
         self._look = Look.MARKDOWN
-        self._native = (
-            NativeStream(workspace, request) if workspace.is_native and request.thread_ts else None
-        )
+        # What was posted before is finished with edits, also if it was a stream.
+        is_native = workspace.is_native and request.thread_ts and not self._posted
+        self._native = NativeStream(workspace, request) if is_native else None
         self.reply_id = request.reply_id
 
     @property
@@ -103,7 +105,6 @@ class Delivery:
 
         Raises GaveUp and LeaseLost.
         """
-        await self._recall()
         self._workspace.pace.live += 1
         try:
             await self._until_first_paint()
@@ -119,7 +120,8 @@ class Delivery:
     async def _until_first_paint(self) -> None:
         if self._posted:
             return
-        began = self._tools.clock()
+        # People wait since they wrote, not since this process got round to it.
+        began = self._tools.clock() - max(0.0, self._tools.now() - self._request.received_at)
         while not self._final.is_set() and len(self._view.text) < FIRST_CHARACTERS:
             waited = self._tools.clock() - began
             patience = FIRST_TEXT_AFTER if self._view.text else FIRST_PAINT_AFTER
@@ -260,14 +262,6 @@ class Delivery:
 
     def _metadata(self, number: int, shown: Shown) -> dict[str, object]:
         return metadata(request_name(self._request), self.reply_id, number, shown.part)
-
-    async def _recall(self) -> None:
-        """Learn what was posted before this process began."""
-        for post in await self._tools.db.run(outbox.posts, self._request.id):
-            if post.number >= 0:
-                self._posted[post.number] = _Posted(post.ts)
-                # Whatever was streamed, edits finish it.
-                self._native = None
 
     async def _post(self, number: int, shown: Shown) -> None:
         db, request = self._tools.db, self._request

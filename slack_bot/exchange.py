@@ -7,7 +7,7 @@ the first try and named by its request_id, and `Delivery` knows what is in Slack
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 
 import structlog
@@ -17,10 +17,10 @@ from conversation.v1.resources_pb2 import Message, User
 from clients import AsyncReply, ColloquyError, ReplyText, is_final
 from clients.errors import InvalidArgument, ResourceExhausted
 from slack_bot import choices, inbox, mentions
-from slack_bot.delivery import FIRST_TEXT_AFTER, Delivery, GaveUp, LeaseLost
+from slack_bot.delivery import Delivery, GaveUp, LeaseLost
 from slack_bot.files import Fetched, fetch_files
 from slack_bot.mapping import author, request_id
-from slack_bot.models import Kind, Request, State
+from slack_bot.models import Kind, Post, Request, State
 from slack_bot.slack_api import Refused, SlackProblem
 from slack_bot.titles import name_thread
 from slack_bot.view import Phase, View
@@ -51,11 +51,13 @@ class Exchange:
         request: Request,
         turn: asyncio.Lock,
         may_write: Callable[[], bool],
+        posts: Sequence[Post],
     ) -> None:
-        """`turn` is held until the server has the message: a conversation keeps its order."""
+        """`turn` is held until the server has the message: a conversation keeps its order. `posts`
+        is what the outbox holds for the request."""
         self._tools, self._workspace, self._request, self._turn = tools, workspace, request, turn
         self._name = request_id(request.team_id, request.channel_id, request.ts)
-        self._delivery = Delivery(tools, workspace, request, may_write, self._stop)
+        self._delivery = Delivery(tools, workspace, request, may_write, self._stop, posts)
         self._held: ReplyText | None = None
 
     async def run(self) -> None:
@@ -239,10 +241,9 @@ class Exchange:
 
     async def _say_thinking(self) -> None:
         """Have Slack show that something happens, where it can."""
-        if not (self._request.thread_ts and self._workspace.has_status):
-            return
-        await self._tools.sleep(FIRST_TEXT_AFTER)
-        if self._delivery.view.text or self._delivery.view.is_final:
+        # Elsewhere the first message says it, about as soon, and ends a status.
+        is_wanted = self._request.is_direct or self._workspace.is_native
+        if not (is_wanted and self._request.thread_ts and self._workspace.has_status):
             return
         try:
             await self._workspace.slack.call(

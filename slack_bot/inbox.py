@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -160,9 +160,16 @@ def forget_workspace(s: Session, team_id: str) -> None:
 
 
 def forget_before(s: Session, moment: float) -> None:
-    """Delete the words of requests that are done and came before; who asked and where stays."""
+    """Delete the words of requests that came before and need them no more.
+
+    Who asked and where stays, so that a late delivery is still known.
+    """
     s.execute(
         update(Request)
-        .where(Request.state == State.DONE, Request.received_at < moment, Request.text != "")
-        .values(text="", content="", files=[])
+        .where(
+            Request.state.not_in(_LIVE),
+            Request.received_at < moment,
+            or_(Request.text != "", Request.content != ""),
+        )
+        .values(text="", content="", files=[], author={})
     )

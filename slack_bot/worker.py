@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from weakref import WeakValueDictionary
 
 import structlog
+from sqlalchemy.orm import Session
 
-from slack_bot import inbox
+from slack_bot import inbox, outbox
 from slack_bot.exchange import Exchange
-from slack_bot.models import Request
+from slack_bot.models import Post, Request
 from slack_bot.workspace import Tools, Workspace
 
 log = structlog.get_logger()
@@ -38,27 +39,37 @@ class Worker:
         async with asyncio.TaskGroup() as group:
             while True:
                 self._workspace.wake.clear()
-                for request in await self._waiting():
+                for request, posts in await self._waiting():
                     self._running.add(request.id)
-                    group.create_task(self._answer(request))
+                    group.create_task(self._answer(request, posts))
                 await self._tools.wait(self._workspace.wake, POLL)
 
-    async def _waiting(self) -> list[Request]:
+    async def _waiting(self) -> list[tuple[Request, list[Post]]]:
         room = MOST - len(self._running)
         if room <= 0:
             return []
         team_id = self._workspace.team_id
-        return await self._tools.db.run(inbox.unfinished, team_id, tuple(self._running), room)
+        return await self._tools.db.run(_unfinished, team_id, tuple(self._running), room)
 
-    async def _answer(self, request: Request) -> None:
+    async def _answer(self, request: Request, posts: list[Post]) -> None:
         turn = self._turns.setdefault(request.external_id, asyncio.Lock())
         try:
-            await Exchange(self._tools, self._workspace, request, turn, self._may_write).run()
+            await Exchange(
+                self._tools, self._workspace, request, turn, self._may_write, posts
+            ).run()
         except Exception as error:
             log.error("exchange broke", request=request.id, problem=_names(error))
             await self._tools.sleep(_PAUSE)
         finally:
             self._running.discard(request.id)
+
+
+def _unfinished(
+    s: Session, team_id: str, but: Sequence[int], limit: int
+) -> list[tuple[Request, list[Post]]]:
+    """Return requests that are not done, each with what was posted for it."""
+    rows = inbox.unfinished(s, team_id, but, limit)
+    return [(row, outbox.posts(s, row.id)) for row in rows]
 
 
 def _names(error: BaseException) -> str:

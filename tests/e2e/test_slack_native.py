@@ -32,6 +32,7 @@ async def exact(stage: SlackStage, ts: str) -> None:
 
 
 async def test_a_reply_is_streamed(stage: SlackStage) -> None:
+    stage.colloquy.provider.script(Answer(tokens=150, rate=30))
     asked = stage.alice.post(stage.general, "Hello", mention=True)
     await exact(stage, asked.ts)
     assert len(stage.slack.calls("chat.appendStream")) >= 2

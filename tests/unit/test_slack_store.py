@@ -6,9 +6,11 @@ import asyncio
 from pathlib import Path
 
 import pytest
+import yaml
 from sqlalchemy import create_engine, inspect
 
 from slack_bot import choices, inbox, leases, outbox
+from slack_bot.app import SCOPES
 from slack_bot.database import Database, migrate
 from slack_bot.inbox import Asked
 from slack_bot.models import Base, State
@@ -51,6 +53,20 @@ async def test_work_is_what_is_not_done(db: Database) -> None:
     assert await db.run(inbox.stop, "T1", second.id) is None
     assert await db.run(inbox.stop, "T2", third.id) is None
     assert await db.run(inbox.stop, "T1", third.id) is not None
+    await db.close()
+
+
+async def test_words_are_forgotten_and_deliveries_still_known(db: Database) -> None:
+    await db.run(inbox.store, asked("1.0", text="old"))
+    await db.run(inbox.store, asked("2.0", text="live"))
+    first, _ = await db.run(inbox.unfinished, "T1", (), 10)
+    await db.run(inbox.change, first.id, state=State.DONE, content="old")
+    await db.run(inbox.forget_before, 2.0)
+    kept = await db.run(inbox.get, "T1", first.id)
+    assert kept is not None
+    assert (kept.text, kept.content) == ("", "")
+    assert [row.text for row in await db.run(inbox.unfinished, "T1", (), 10)] == ["live"]
+    assert await db.run(inbox.store, asked("1.0", text="old")) is None
     await db.close()
 
 
@@ -159,6 +175,11 @@ def test_a_wrong_setting_is_named_in_one_line(
     with pytest.raises(SettingsError, match=named) as caught:
         load()
     assert "\n" not in str(caught.value)
+
+
+def test_installing_asks_for_what_the_manifest_does() -> None:
+    manifest = yaml.safe_load(Path("config/slack_manifest.yml").read_text("utf-8"))
+    assert sorted(SCOPES) == manifest["oauth_config"]["scopes"]["bot"]
 
 
 def test_secrets_are_not_in_the_repr() -> None:
