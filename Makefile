@@ -12,7 +12,7 @@ ARGS :=
 $(shell if [ -e $(VENV) ] && ! $(PYTHON) -c 'import pip' 2>/dev/null; then rm -rf $(VENV); fi)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run chat slack test chaos check format audit protos release-image migrate pictures bench lock clean
+.PHONY: help setup run chat slack test test-all chaos check format audit protos release-image migrate pictures bench lock clean
 
 help: ## Lists these commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -31,6 +31,9 @@ slack: $(VENV)/runtime.stamp ## Runs the Slack bot against the server of `make r
 
 test: $(VENV)/dev.stamp ## Runs the tests: make test ARGS="-k cancel".
 	$(PYTHON) -m pytest -n auto $(ARGS)
+
+test-all: $(VENV)/dev.stamp ## The same on every kind of fleet: SQLite and Postgres, one server and two.
+	TEST_FLEETS=all $(PYTHON) -m pytest -n auto $(ARGS)
 
 chaos: $(VENV)/dev.stamp ## Kills servers while people talk to them: make chaos ARGS="--seconds 60 --seed 1".
 	$(PYTHON) -m tests.chaos $(ARGS)

@@ -1,12 +1,13 @@
 """What all tests share.
 
-A test that takes `colloquy` runs on each kind of fleet: on SQLite and on Postgres, with one server
-and with two that share the database, of which `colloquy.channel` is to the first and
-`colloquy.other` to the second.
+A test that takes `colloquy` runs on two kinds of fleet: one server on SQLite, and two servers that
+share a Postgres, where sends go to the first and watches, reads and cancels to the second. With
+TEST_FLEETS=all it also runs on the other two: one server on Postgres, and two on one SQLite file.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -15,7 +16,9 @@ import pytest
 from tests import postgres
 from tests.harness import Caller, Colloquy
 
-FLEETS = ("sqlite", "postgres", "sqlite-2", "postgres-2")
+FLEETS: tuple[str, ...] = ("sqlite", "postgres-2")
+if os.environ.get("TEST_FLEETS") == "all":
+    FLEETS += ("postgres", "sqlite-2")
 
 
 @pytest.fixture(scope="session")
