@@ -158,9 +158,9 @@ def force_cancel(
     except NotFound:
         return None
     reply = s.scalars(
-        select(Message).where(
-            Message.id == message_id, is_generating, Message.cancel_requested.is_(True)
-        ),
+        select(Message)
+        .where(Message.id == message_id, is_generating, Message.cancel_requested.is_(True))
+        .with_for_update(of=Message),  # a checkpoint does not wait for the conversation's row
         execution_options=FRESH,
     ).one_or_none()
     if reply is None:

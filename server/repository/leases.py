@@ -188,20 +188,28 @@ def start(s: Session, conversation_id: str, lease: Lease) -> Step | None:
 
 def checkpoint(s: Session, texts: Sequence[Text]) -> set[str]:
     """Saves the text so far of many replies; returns the ids of those that the caller lost."""
-    return _write_owned(s, texts, {})
-
-
-def hand_back(s: Session, texts: Sequence[Text]) -> set[str]:
-    """Saves the text so far of many replies and gives them up, so that another process goes on
-    with them at once; returns the ids of those that the caller had lost."""
-    return _write_owned(s, texts, {"lease_until": HANDED_BACK})
-
-
-def _write_owned(s: Session, texts: Sequence[Text], values: Mapping[str, int]) -> set[str]:
-    """One statement for all, in the order of ids, so that two such writers cannot deadlock."""
-    if not texts:
+    if _write_owned(s, texts, {}):
         return set()
-    ordered = sorted(texts, key=lambda text: text.message_id)
+    owned = [(text.message_id, text.epoch) for text in texts]
+    kept = s.scalars(
+        select(Message.id).where(tuple_(Message.id, Message.epoch).in_(owned), is_held)
+    )
+    return {text.message_id for text in texts} - set(kept)
+
+
+def hand_back(s: Session, texts: Sequence[Text]) -> None:
+    """Saves the text so far of many replies and gives them up, so that another process goes on
+    with them at once."""
+    _write_owned(s, texts, {"lease_until": HANDED_BACK})
+
+
+def _write_owned(s: Session, texts: Sequence[Text], values: Mapping[str, int]) -> bool:
+    """One statement for all, in the order of ids, so that two such writers cannot deadlock.
+
+    Says whether all of them were written.
+    """
+    if not texts:
+        return True
     table = Message.__table__
     assert isinstance(table, Table)
     written = s.connection().execute(
@@ -221,16 +229,10 @@ def _write_owned(s: Session, texts: Sequence[Text], values: Mapping[str, int]) -
                 "of_attempt": text.attempt,
                 "text": text.content,
             }
-            for text in ordered
+            for text in sorted(texts, key=lambda text: text.message_id)
         ],
     )
-    if written.rowcount == len(ordered):
-        return set()
-    owned = [(text.message_id, text.epoch) for text in ordered]
-    kept = s.scalars(
-        select(Message.id).where(tuple_(Message.id, Message.epoch).in_(owned), is_held)
-    )
-    return {text.message_id for text in ordered} - set(kept)
+    return written.rowcount == len(texts)
 
 
 def renew(s: Session, owned: Sequence[tuple[str, int]], ttl: int) -> dict[str, bool]:
@@ -369,7 +371,9 @@ def take_over(
         return None
     is_over = Message.lease_until < db_now()
     reply = s.scalars(
-        select(Message).where(Message.id == message_id, is_generating, is_over),
+        select(Message)
+        .where(Message.id == message_id, is_generating, is_over)
+        .with_for_update(of=Message),  # a checkpoint does not wait for the conversation's row
         execution_options=FRESH,
     ).one_or_none()
     if reply is None:
