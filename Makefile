@@ -12,7 +12,7 @@ ARGS :=
 $(shell if [ -e $(VENV) ] && ! $(PYTHON) -c 'import pip' 2>/dev/null; then rm -rf $(VENV); fi)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run chat slack test test-all chaos check format audit protos release-image migrate pictures bench lock clean
+.PHONY: help setup run chat slack test test-all chaos guards check format audit protos release-image migrate pictures bench lock clean
 
 help: ## Lists these commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +48,9 @@ check: $(VENV)/dev.stamp ## Checks style, types, protos and locks: all that can 
 	$(PYTHON) scripts/vendor_validate_proto.py --check
 	$(PYTHON) scripts/generate_protos.py --check
 	$(PYTHON) scripts/lock.py --check
+
+guards: $(VENV)/dev.stamp ## Takes each guard of a reply's life away and requires that a test fails.
+	$(PYTHON) -m tests.stateful.guards $(ARGS)
 
 format: $(VENV)/dev.stamp ## Formats code and protos.
 	$(PYTHON) -m ruff check --fix .

@@ -23,7 +23,7 @@ from server.access import Principal, principal
 from server.bus import Event
 from server.database import EVERY_ACCOUNT
 from server.errors import ColloquyError
-from server.models import MICROS, Attachment, Conversation, Message, Role, State, db_now
+from server.models import MICROS, Attachment, CancelWish, Conversation, Message, Role, State, db_now
 from server.repository import access, cancelling, conversations, feed, leases, messages
 from server.repository.access import Author
 from server.repository.changes import Change, Fenced, Lease
@@ -371,9 +371,11 @@ class ReplyMachine(RuleBasedStateMachine):
         p=NUMBERS,
         t=NUMBERS,
         request=st.sampled_from("ab"),
+        is_old=st.sampled_from((False, False, True)),
         pace=PACES,
     )
-    def cancel_request(self, p: int, t: int, request: str, pace: str) -> None:
+    def cancel_request(self, p: int, t: int, request: str, is_old: bool, pace: str) -> None:
+        """`is_old`: what came of it is a wish that is too old by the next request."""
         conversation_id = pick(self.talks, t).id
         process = pick(self.awake, p)
 
@@ -388,9 +390,23 @@ class ReplyMachine(RuleBasedStateMachine):
                 ),
                 lambda: self.model.cancel_request(conversation_id, request),
             )
+            if is_old and done and done[1] is None:
+                self.outdate(conversation_id, request)
             return self.cancelled(process, *done) if done else nothing
 
         self.run(process, Flight(commit), pace)
+
+    def outdate(self, conversation_id: str, request: str) -> None:
+        """Lets the time go by in which a wish is kept."""
+        with self.engine.begin() as connection:
+            connection.execute(
+                update(CancelWish)
+                .where(
+                    CancelWish.conversation_id == conversation_id, CancelWish.request_id == request
+                )
+                .values(expire_time=db_now() - MICROS)
+            )
+        self.model.talks[conversation_id].wishes[request] = False
 
     def cancelled(
         self, process: Process, asked: cancelling.Cancelling, is_live: bool | None
@@ -562,6 +578,11 @@ class ReplyMachine(RuleBasedStateMachine):
     )
     def start(self, p: int, t: int, pace: str) -> None:
         conversation_id = pick([talk for talk in self.talks if talk.queue], t).id
+        startable = self.db.run(EVERY_ACCOUNT, leases.startable, 1 << 10, self.lease.per_account)
+        mine = [talk_id for account_id, talk_id in startable if account_id == self.account_id]
+        free = {talk.id for talk in self.talks if talk.queue and not talk.live}
+        assert free.issuperset(mine)
+        assert len(mine) == min(len(free), self.model.room)
         process = pick(self.awake, p)
 
         def commit() -> Callable[[], None]:
@@ -831,7 +852,11 @@ class ReplyMachine(RuleBasedStateMachine):
         pace=PACES,
     )
     def take_over(self, p: int, n: int, pace: str) -> None:
-        self.take(pick(self.awake, p), pick(self.live(Held.OVER, Held.HANDED_BACK), n), pace)
+        said = pick(self.live(Held.OVER, Held.HANDED_BACK), n)
+        expired = self.db.run(EVERY_ACCOUNT, leases.expired, 1 << 10)
+        mine = {row.id for row in expired if row.account_id == self.account_id}
+        assert mine == {said.id for said in self.live(Held.OVER, Held.HANDED_BACK)}
+        self.take(pick(self.awake, p), said, pace)
 
     def take(self, process: Process, said: Said, pace: str) -> None:
         known, attempt = process.known(said.conversation, said.id)
@@ -920,7 +945,6 @@ class ReplyMachine(RuleBasedStateMachine):
             lambda: self.model.checkpoint([as_tuple(text) for text in texts], hand_back=True),
         )
         assert done is not None
-        assert done[0] == done[1]
         for flight in upkeep:
             flight.step()
         process.end_streams()

@@ -162,8 +162,13 @@ class Model:
         return talk
 
     @property
+    def room(self) -> int:
+        """How many more replies may be written."""
+        return self.per_account - sum(said.is_live for said in self.messages)
+
+    @property
     def has_room(self) -> bool:
-        return sum(said.is_live for said in self.messages) < self.per_account
+        return self.room > 0
 
     # --- asking -------------------------------------------------------------------------------
 

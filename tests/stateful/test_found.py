@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from sqlalchemy import Engine, update
+from sqlalchemy.exc import IntegrityError
 
+from server.models import Message, State
 from tests.stateful.machine import ReplyMachine
 
 
@@ -110,3 +113,25 @@ def test_a_late_checkpoint_takes_nothing_from_what_was_handed_back(state: ReplyM
     say(state)
     state.drain(state.processes[0])
     state.settle()
+
+
+def test_handing_back_what_another_process_took_over(state: ReplyMachine) -> None:
+    """One of two replies was lost; the other is given up all the same."""
+    send(state)
+    state.send(0, 1, "Hi", "", 1, has_place=True, listens=False, pace="at once")
+    state.lease_ends(0)
+    state.over.clear()
+    state.take_over(1, 0, "at once")
+    state.drain(state.processes[0])
+    state.settle()
+
+
+def test_the_database_refuses_a_second_live_reply(state: ReplyMachine, engine: Engine) -> None:
+    send(state)
+    send(state)
+    with pytest.raises(IntegrityError), engine.begin() as connection:
+        connection.execute(
+            update(Message)
+            .where(Message.account_id == state.account_id, Message.state == State.QUEUED)
+            .values(state=State.GENERATING)
+        )

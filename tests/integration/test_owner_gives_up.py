@@ -1,0 +1,142 @@
+"""What an owner does that lost its reply, or whose lease is over by its own clock: it stops by
+itself, writes nothing and shows nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conversation.v1 import resources_pb2 as resources
+from sqlalchemy import update
+
+from server.database import EVERY_ACCOUNT, Session
+from server.models import Message
+from server.replies import Replies, texts_of
+from server.writing import LiveReply
+from tests.fakes.provider import Answer
+from tests.harness import Caller, Colloquy, Stream, settle
+
+LONG_TTL = 30
+"""Seconds: no renewal comes during a test, unless the test asks for it."""
+
+
+@dataclass
+class Owned:
+    """A reply in the middle of its text, and who watches it."""
+
+    colloquy: Colloquy
+    alice: Caller
+    gate: asyncio.Event
+    watch: Stream
+    reply: LiveReply
+
+    @property
+    def replies(self) -> Replies:
+        return self.colloquy.app.replies
+
+    async def row(self) -> resources.Message:
+        return await self.alice.message(self.reply.message_id)
+
+    async def change(self, **values: Any) -> None:
+        """Changes the row, as another process would."""
+
+        def write(s: Session) -> None:
+            s.execute(
+                update(Message).where(Message.id == self.reply.message_id).values(**values),
+                execution_options={"synchronize_session": False},
+            )
+
+        await self.colloquy.app.db.write(EVERY_ACCOUNT, write)
+
+    async def is_let_go(self) -> None:
+        """Waits until the process does not hold the reply any more."""
+        await settle(lambda: not self.replies.live, patience=3)
+
+
+@pytest.fixture
+async def owned(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Owned]:
+    """The provider waits for the gate after six words, of as many as the test asks for."""
+    tokens = getattr(request, "param", 12)
+    async with Colloquy(tmp_path, lease_ttl=LONG_TTL) as colloquy:
+        gate = asyncio.Event()
+        colloquy.provider.script(Answer(tokens=tokens, gate_after=6, gate=gate))
+        alice = await colloquy.account("alice")
+        conversation = await alice.create(title="Owned")
+        watch = alice.watch(conversation.id)
+        await watch.until("conversation")
+        sending = alice.send(conversation.id)
+        reply_id = (await sending.accepted()).reply.id
+        await watch.until(lambda e: e.delta.text.endswith("w5 "))
+        yield Owned(colloquy, alice, gate, watch, colloquy.app.replies.live[reply_id])
+        sending.cancel()
+        watch.cancel()
+
+
+async def test_nothing_is_shown_after_the_lease(owned: Owned) -> None:
+    owned.reply.deadline = 0.0
+    owned.gate.set()
+    await owned.is_let_go()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.3):
+            await owned.watch.next()
+
+
+@pytest.mark.parametrize("owned", [6], indirect=True)
+async def test_no_end_is_stored_after_the_lease(owned: Owned) -> None:
+    """Another process may be about to take the reply over: the answer of the database would not
+    be late, but this process cannot know."""
+    owned.reply.deadline = 0.0
+    owned.gate.set()
+    await owned.is_let_go()
+    assert (await owned.row()).state == resources.Message.STATE_GENERATING
+
+
+async def test_nothing_is_saved_after_the_lease(owned: Owned) -> None:
+    assert texts_of([owned.reply])
+    owned.reply.deadline = 0.0
+    assert not texts_of([owned.reply])
+
+
+async def test_what_could_not_be_renewed_is_given_up(owned: Owned) -> None:
+    owned.reply.deadline = 0.0
+    owned.replies.give_up_expired()
+    assert not owned.replies.live
+
+
+async def test_a_checkpoint_tells_of_another_owner(owned: Owned) -> None:
+    await owned.change(epoch=Message.epoch + 1)
+    owned.gate.set()
+    await owned.is_let_go()
+    assert (await owned.row()).state == resources.Message.STATE_GENERATING
+
+
+async def test_a_renewal_tells_of_another_owner(owned: Owned) -> None:
+    await owned.change(epoch=Message.epoch + 1)
+    await owned.replies.renew()
+    assert not owned.replies.live
+
+
+async def test_a_renewal_tells_of_a_cancel(owned: Owned) -> None:
+    await owned.change(cancel_requested=True)
+    await owned.replies.renew()
+    final = await owned.watch.final(owned.reply.message_id)
+    assert final.state == resources.Message.STATE_CANCELLED
+
+
+async def test_a_renewal_holds_the_reply_by_its_own_clock_too(owned: Owned) -> None:
+    before = owned.reply.deadline
+    await asyncio.sleep(0.01)
+    await owned.replies.renew()
+    assert owned.reply.deadline > before
+
+
+async def test_what_was_lost_is_not_shown(owned: Owned) -> None:
+    owned.replies.lose(owned.reply)
+    shown = owned.reply.text
+    owned.reply.pending.append("more")
+    owned.replies._publish(owned.reply)
+    assert owned.reply.text == shown

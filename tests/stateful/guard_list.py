@@ -1,0 +1,1005 @@
+"""The guards: each is a piece of code, and what the code would be without it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CHANGES = "server/repository/changes.py"
+LEASES = "server/repository/leases.py"
+CANCELLING = "server/repository/cancelling.py"
+MESSAGES = "server/repository/messages.py"
+CONVERSATIONS = "server/repository/conversations.py"
+FEED = "server/repository/feed.py"
+LIVE = "server/live.py"
+MIRRORS = "server/mirrors.py"
+REPLIES = "server/replies.py"
+UPKEEP = "server/upkeep.py"
+
+STATEFUL = ("tests/stateful/test_replies.py", "-k", "sqlite")
+
+
+@dataclass(frozen=True)
+class Edit:
+    """`code`, which is in the file once, and what stands there without the guard."""
+
+    file: str
+    code: str
+    instead: str
+
+
+@dataclass(frozen=True)
+class Guard:
+    """A guard by name, the edits that take it away, and the tests that must then fail."""
+
+    name: str
+    edits: tuple[Edit, ...]
+    tests: tuple[str, ...] = STATEFUL
+
+
+def _guard(name: str, file: str, code: str, instead: str, *tests: str) -> Guard:
+    return Guard(name, (Edit(file, code, instead),), tests or STATEFUL)
+
+
+_ORDER = (
+    _guard(
+        "every change makes a version",
+        CHANGES,
+        ".values(version=Conversation.version + 1)",
+        ".values(version=Conversation.version)",
+    ),
+    _guard(
+        "a new attempt carries the version",
+        LEASES,
+        """            content=text,
+            version=locked.version,
+""",
+        """            content=text,
+""",
+    ),
+    _guard(
+        "a start carries the version",
+        LEASES,
+        """            lease_until=db_now() + lease.ttl,
+            version=locked.version,
+""",
+        """            lease_until=db_now() + lease.ttl,
+""",
+    ),
+    _guard(
+        "an end carries the version",
+        LEASES,
+        """            cost_usd=outcome.cost_usd,
+            version=locked.version,
+""",
+        """            cost_usd=outcome.cost_usd,
+""",
+    ),
+    _guard(
+        "a cancel carries the version",
+        CANCELLING,
+        ".values(state=State.CANCELLED, version=locked.version, update_time=locked.now)",
+        ".values(state=State.CANCELLED, update_time=locked.now)",
+    ),
+    _guard(
+        "a forced cancel carries the version",
+        CANCELLING,
+        """            content=content,
+            version=locked.version,
+""",
+        """            content=content,
+""",
+    ),
+    _guard(
+        "a reply that is superseded carries the version",
+        MESSAGES,
+        ".values(superseded=True, version=locked.version, update_time=locked.now)",
+        ".values(superseded=True, update_time=locked.now)",
+    ),
+    _guard(
+        "a rating carries the version",
+        MESSAGES,
+        """            rated_by=by.id if rating else None,
+            version=locked.version,
+""",
+        """            rated_by=by.id if rating else None,
+""",
+    ),
+)
+
+_OWNERS = (
+    _guard(
+        "a checkpoint names the epoch",
+        LEASES,
+        'table.c.epoch == bindparam("owner"),',
+        'table.c.epoch >= 0 * bindparam("owner"),',
+    ),
+    _guard(
+        "a checkpoint names the attempt",
+        LEASES,
+        'table.c.attempt == bindparam("of_attempt"),',
+        'table.c.attempt >= 0 * bindparam("of_attempt"),',
+    ),
+    _guard(
+        "a checkpoint is of a live reply",
+        LEASES,
+        """            table.c.state == State.GENERATING,
+            table.c.lease_until != HANDED_BACK,
+""",
+        """            table.c.lease_until != HANDED_BACK,
+""",
+    ),
+    _guard(
+        "a checkpoint is not of a reply that was handed back",
+        LEASES,
+        """            table.c.state == State.GENERATING,
+            table.c.lease_until != HANDED_BACK,
+""",
+        """            table.c.state == State.GENERATING,
+""",
+        "tests/stateful/test_found.py",
+    ),
+    _guard(
+        "a checkpoint says what was lost",
+        LEASES,
+        "return written.rowcount == len(texts)",
+        "return written.rowcount >= 0",
+    ),
+    _guard(
+        "a renewal names the epoch",
+        LEASES,
+        """        .where(tuple_(Message.id, Message.epoch).in_(owned), is_held)
+        .values(lease_until""",
+        """        .where(Message.id.in_([pair[0] for pair in owned]), is_held)
+        .values(lease_until""",
+    ),
+    _guard(
+        "a renewal is of a live reply",
+        LEASES,
+        """        .where(tuple_(Message.id, Message.epoch).in_(owned), is_held)
+        .values(lease_until""",
+        """        .where(tuple_(Message.id, Message.epoch).in_(owned))
+        .values(lease_until""",
+    ),
+    _guard(
+        "a renewal is not of a reply that was handed back",
+        LEASES,
+        "is_held = and_(is_generating, Message.lease_until != HANDED_BACK)",
+        "is_held = and_(is_generating)",
+        "tests/stateful/test_found.py",
+    ),
+    _guard(
+        "a renewal tells of a cancel",
+        LEASES,
+        "return {row[0]: row[1] for row in rows}\n\n\ndef begin_attempt",
+        "return {row[0]: False for row in rows}\n\n\ndef begin_attempt",
+    ),
+    _guard(
+        "a new attempt names the epoch",
+        LEASES,
+        ".where(Message.id == message_id, Message.epoch == epoch, is_generating)",
+        ".where(Message.id == message_id, is_generating)",
+    ),
+    _guard(
+        "a new attempt is of a live reply",
+        LEASES,
+        ".where(Message.id == message_id, Message.epoch == epoch, is_generating)",
+        ".where(Message.id == message_id, Message.epoch == epoch)",
+    ),
+    _guard(
+        "a new attempt has a new number",
+        LEASES,
+        "attempt=Message.attempt + 1,",
+        "attempt=Message.attempt,",
+    ),
+    _guard(
+        "an end names the epoch",
+        LEASES,
+        "_end(s, locked, message_id, outcome, Message.epoch == epoch)",
+        "_end(s, locked, message_id, outcome)",
+    ),
+    _guard(
+        "an end is of a live reply",
+        LEASES,
+        ".where(Message.id == message_id, is_generating, *conditions)",
+        ".where(Message.id == message_id, *conditions)",
+    ),
+    _guard(
+        "an owner of a deleted conversation is fenced",
+        LEASES,
+        """    except NotFound:
+        raise Fenced from None
+""",
+        """    except NotFound:
+        raise
+""",
+    ),
+    _guard(
+        "a handed back lease is given back",
+        LEASES,
+        '_write_owned(s, texts, {"lease_until": HANDED_BACK})',
+        "_write_owned(s, texts, {})",
+    ),
+    _guard(
+        "nothing to hand back is no error",
+        LEASES,
+        """    if not texts:
+        return True
+""",
+        "",
+        "tests/stateful/test_found.py",
+    ),
+)
+
+_TAKEOVERS = (
+    _guard(
+        "a takeover looks once more whether the lease is over",
+        LEASES,
+        "is_over = Message.lease_until < db_now()",
+        "is_over = Message.lease_until >= HANDED_BACK",
+    ),
+    _guard(
+        "a takeover begins a new epoch",
+        LEASES,
+        """            epoch=Message.epoch + 1,
+            strikes""",
+        """            epoch=Message.epoch,
+            strikes""",
+    ),
+    _guard(
+        "an owner that died is a strike",
+        LEASES,
+        "strikes=Message.strikes + (1 if died else 0),",
+        "strikes=Message.strikes,",
+    ),
+    _guard(
+        "an owner that handed back is no strike",
+        LEASES,
+        "strikes=Message.strikes + (1 if died else 0),",
+        "strikes=Message.strikes + 1,",
+    ),
+    _guard(
+        "the third strike ends a reply",
+        LEASES,
+        "elif died and reply.strikes + 1 >= MAX_STRIKES:",
+        "elif died and reply.strikes >= MAX_STRIKES:",
+    ),
+    _guard(
+        "handing back never ends a reply",
+        LEASES,
+        "elif died and reply.strikes + 1 >= MAX_STRIKES:",
+        "elif reply.strikes + 1 >= MAX_STRIKES:",
+    ),
+    _guard(
+        "a takeover honours a cancel",
+        LEASES,
+        "if reply.cancel_requested:",
+        "if reply.cancel_requested is None:",
+    ),
+    _guard(
+        "a takeover keeps text of this attempt only",
+        LEASES,
+        "content = longer(known, reply.content) if reply.attempt == attempt else reply.content",
+        "content = longer(known, reply.content)",
+        "tests/stateful/test_found.py",
+    ),
+    _guard(
+        "a takeover loses no checkpoint",
+        LEASES,
+        "        .with_for_update(of=Message),  # a checkpoint",
+        "        ,  # a checkpoint",
+        "tests/stateful/test_between.py",
+    ),
+    _guard(
+        "the longer text is kept",
+        LEASES,
+        "return known if len(known) > len(saved) else saved",
+        "return known or saved",
+    ),
+    _guard(
+        "only leases that are over are looked for",
+        LEASES,
+        ".where(is_generating, Message.lease_until < db_now())",
+        ".where(is_generating)",
+    ),
+)
+
+_QUEUE = (
+    _guard(
+        "one reply a conversation is started",
+        LEASES,
+        "    if is_busy(s, conversation_id):",
+        "    if False and is_busy(s, conversation_id):",
+    ),
+    _guard(
+        "the database allows one live reply a conversation",
+        "migrations/versions/0001_first_schema.py",
+        "unique=True,",
+        "unique=False,",
+        "tests/stateful/test_found.py",
+    ),
+    _guard(
+        "a send starts only in a free conversation",
+        MESSAGES,
+        """    owned = not (wished or queue.is_busy) and _begin(s, reply, lease)
+    s.add_all""",
+        """    owned = not (wished or queue.live) and _begin(s, reply, lease)
+    s.add_all""",
+    ),
+    _guard(
+        "a regenerate starts only in a free conversation",
+        MESSAGES,
+        """    owned = not (wished or queue.is_busy) and _begin(s, reply, lease)
+    s.add(reply)""",
+        """    owned = not (wished or queue.live) and _begin(s, reply, lease)
+    s.add(reply)""",
+    ),
+    _guard(
+        "first come first served",
+        LEASES,
+        ".order_by(Message.queue_rank, Message.position)",
+        ".order_by(Message.queue_rank, Message.position.desc())",
+    ),
+    _guard(
+        "whoever interrupts goes first",
+        MESSAGES,
+        "reply.queue_rank = -locked.version",
+        "reply.queue_rank = locked.version",
+    ),
+    _guard(
+        "an interrupt cancels the live reply",
+        MESSAGES,
+        "    return cancel_in(s, locked, live).reply",
+        "    return _get(s, live)",
+    ),
+    _guard(
+        "a start begins a new epoch",
+        LEASES,
+        """            state=State.GENERATING,
+            epoch=Message.epoch + 1,
+""",
+        """            state=State.GENERATING,
+            epoch=Message.epoch,
+""",
+    ),
+    _guard(
+        "an account has a limit",
+        LEASES,
+        'return s.scalars(_LIVE, {"account": account_id}).one() < lease.per_account',
+        'return s.scalars(_LIVE, {"account": account_id}).one() <= lease.per_account',
+    ),
+    _guard(
+        "a start keeps the account's limit",
+        LEASES,
+        "if head is None or not account_has_room(",
+        "if head is None or not (head or account_has_room)(",
+    ),
+    _guard(
+        "a send keeps the account's limit",
+        MESSAGES,
+        "if lease is None or not account_has_room(s, reply.account_id, lease):",
+        "if lease is None:",
+    ),
+    _guard(
+        "accounts are looked through within their limit",
+        LEASES,
+        """.where(turns.c.turn <= bindparam("per_account"))""",
+        """.where(turns.c.turn < 9 + bindparam("per_account"))""",
+    ),
+    _guard(
+        "a queue has an end",
+        MESSAGES,
+        """        if queue.waiting >= max_queued:
+            raise QueueFull(f"conversation:{conversation_id}", max_queued)""",
+        """        if queue.waiting > max_queued:
+            raise QueueFull(f"conversation:{conversation_id}", max_queued)""",
+    ),
+    _guard(
+        "a regenerate finds the end of the queue",
+        MESSAGES,
+        "if not wished and queue.waiting >= max_queued:",
+        "if not wished and queue.waiting > max_queued:",
+    ),
+    _guard(
+        "a busy conversation can be refused",
+        MESSAGES,
+        "if queue.is_busy and prompt.on_busy == OnBusy.REJECT:",
+        "if queue.live and prompt.on_busy == OnBusy.REJECT:",
+    ),
+)
+
+_REQUESTS = (
+    _guard(
+        "a request_id is looked up",
+        MESSAGES,
+        """    if prompt.request_id:
+        found = _attach(""",
+        """    if not prompt.content:
+        found = _attach(""",
+    ),
+    _guard(
+        "a request_id is looked up by a regenerate",
+        MESSAGES,
+        """    if request_id:
+        found = _attach_regenerate(""",
+        """    if not prompt.content:
+        found = _attach_regenerate(""",
+    ),
+    _guard(
+        "a request_id is looked up before the queue's end",
+        MESSAGES,
+        """    locked = lock(s, conversation_id)
+    if prompt.request_id:""",
+        """    locked = lock(s, conversation_id)
+    if _Queue.of(s, conversation_id).waiting >= max_queued:
+        raise QueueFull(f"conversation:{conversation_id}", max_queued)
+    if prompt.request_id:""",
+    ),
+    _guard(
+        "a request_id is of one content",
+        MESSAGES,
+        "        or message.content != prompt.content\n",
+        "",
+    ),
+    _guard(
+        "a request_id of a regenerate is no send's",
+        MESSAGES,
+        "        message.request_id != prompt.request_id  # it was a RegenerateReply's\n",
+        "        message.request_id == 'x'\n",
+    ),
+    _guard(
+        "a request_id of another regenerate is refused",
+        MESSAGES,
+        "is_same = reply.request_id == request_id and reply.reply_to == prompt.id",
+        "is_same = reply.request_id == request_id",
+    ),
+    _guard(
+        "a request_id of a send is no regenerate's",
+        MESSAGES,
+        "is_same = reply.request_id == request_id and reply.reply_to == prompt.id",
+        "is_same = reply.reply_to == prompt.id",
+    ),
+    _guard(
+        "a wish is granted to a send",
+        MESSAGES,
+        """    if wished:
+        reply.state = State.CANCELLED
+    elif""",
+        """    if wished:
+        reply.state = State.QUEUED
+    elif""",
+    ),
+    _guard(
+        "a wish is granted to a regenerate",
+        MESSAGES,
+        """    if wished:
+        reply.state = State.CANCELLED
+    owned""",
+        """    if wished:
+        reply.state = State.QUEUED
+    owned""",
+    ),
+    _guard(
+        "a wish starts nothing",
+        MESSAGES,
+        """    owned = not (wished or queue.is_busy) and _begin(s, reply, lease)
+    s.add_all""",
+        """    owned = not queue.is_busy and _begin(s, reply, lease)
+    s.add_all""",
+    ),
+    _guard(
+        "a wish is of one request",
+        CANCELLING,
+        """            CancelWish.conversation_id == locked.conversation.id,
+            CancelWish.request_id == request_id,
+""",
+        """            CancelWish.conversation_id == locked.conversation.id,
+""",
+    ),
+    _guard(
+        "a wish is of one conversation",
+        CANCELLING,
+        """            CancelWish.conversation_id == locked.conversation.id,
+            CancelWish.request_id == request_id,
+""",
+        """            CancelWish.request_id == request_id,
+""",
+    ),
+    _guard(
+        "an old wish is not granted",
+        CANCELLING,
+        "return wish is not None and wish >= locked.now",
+        "return wish is not None",
+    ),
+    _guard(
+        "a cancel by request finds what was sent",
+        CANCELLING,
+        """    if reply_id is not None:
+        return cancel_in(s, locked, reply_id)
+    s.execute""",
+        """    if not request_id and reply_id is not None:
+        return cancel_in(s, locked, reply_id)
+    s.execute""",
+    ),
+    _guard(
+        "a cancel by request means the first reply",
+        CANCELLING,
+        ".order_by(Message.position)\n",
+        ".order_by(Message.position.desc())\n",
+    ),
+)
+
+_CANCELS = (
+    _guard(
+        "only what waits is cancelled at once",
+        CANCELLING,
+        """        .where(Message.id == message_id, is_queued)
+""",
+        """        .where(Message.id == message_id)
+""",
+    ),
+    _guard(
+        "only what is live is asked to end",
+        CANCELLING,
+        """        .where(Message.id == message_id, is_generating)
+        .values(cancel_requested=True)""",
+        """        .where(Message.id == message_id)
+        .values(cancel_requested=True)""",
+    ),
+    _guard(
+        "a forced cancel is of a live reply",
+        CANCELLING,
+        "(Message.id == message_id, is_generating, Message.cancel_requested.is_(True))",
+        "(Message.id == message_id, Message.cancel_requested.is_(True))",
+    ),
+    _guard(
+        "a forced cancel is of a reply that is to be cancelled",
+        CANCELLING,
+        ".where(Message.id == message_id, is_generating, Message.cancel_requested.is_(True))",
+        ".where(Message.id == message_id, is_generating)",
+    ),
+    _guard(
+        "a forced cancel loses no checkpoint",
+        CANCELLING,
+        "        .with_for_update(of=Message),  # a checkpoint",
+        "        ,  # a checkpoint",
+        "tests/stateful/test_between.py",
+    ),
+    _guard(
+        "a forced cancel ends the owner's epoch",
+        CANCELLING,
+        "epoch=Message.epoch + 1,",
+        "epoch=Message.epoch,",
+    ),
+    _guard(
+        "a forced cancel keeps text of this attempt only",
+        CANCELLING,
+        "content = longer(known, reply.content) if reply.attempt == attempt else reply.content",
+        "content = longer(known, reply.content)",
+    ),
+    _guard(
+        "a forced cancel keeps what watchers saw",
+        CANCELLING,
+        "content = longer(known, reply.content) if reply.attempt == attempt else reply.content",
+        "content = reply.content",
+    ),
+    _guard(
+        "a regenerate cancels what waits",
+        MESSAGES,
+        "        cancel_in(s, locked, message_id)\n",
+        "        pass\n",
+    ),
+    _guard(
+        "a regenerate supersedes",
+        MESSAGES,
+        ".where(Message.reply_to == prompt_id, Message.superseded.is_(False))",
+        ".where(Message.reply_to == prompt_id, Message.superseded.is_(True))",
+    ),
+    _guard(
+        "a user's title stays",
+        CONVERSATIONS,
+        "if conversation.title or conversation.title_by_user:",
+        "if conversation.title_by_user is None:",
+    ),
+    _guard(
+        "a title is told to watchers",
+        CONVERSATIONS,
+        """            update_time=locked.now,
+            info_version=locked.version,
+        ),""",
+        """            update_time=locked.now,
+        ),""",
+    ),
+)
+
+_FEEDS = (
+    _guard(
+        "a change that skips one is read from the database",
+        LIVE,
+        "elif change.version == self.version + 1:",
+        "elif change.version > self.version:",
+    ),
+    _guard(
+        "an old change is not taken for news",
+        LIVE,
+        """        if version > self.version:
+            self._recent.clear()""",
+        """        if version != self.version:
+            self._recent.clear()""",
+    ),
+    _guard(
+        "a feed forgets what its watchers may still need",
+        LIVE,
+        "                self.floor += 1\n",
+        "                self.floor += 0\n",
+    ),
+    _guard(
+        "a watcher knows that it is behind",
+        LIVE,
+        "return self._version < self.feed.floor",
+        "return False and self._version < self.feed.floor",
+    ),
+    _guard(
+        "events are kept only until something changes",
+        LIVE,
+        "        self._serialised.clear()\n",
+        "",
+    ),
+    _guard(
+        "events are shared only at the same place",
+        LIVE,
+        "return self.feed.serialise((*key, *place), make)",
+        "return self.feed.serialise(key, make)",
+    ),
+    _guard(
+        "a deleted conversation is told",
+        LIVE,
+        "if feed.deleted and not self.done:",
+        "if feed.deleted and self.done:",
+    ),
+    _guard(
+        "a page of changes ends with a whole version",
+        MESSAGES,
+        "    messages.extend(rest)\n",
+        "",
+    ),
+    _guard(
+        "a page of changes says how far it goes",
+        FEED,
+        "reached = newest if len(changed) < limit else changed[-1].version",
+        "reached = newest",
+    ),
+    _guard(
+        "changes are those after the version",
+        MESSAGES,
+        "conversation_id == conversation_id, Message.version > version)",
+        "conversation_id == conversation_id, Message.version > version + 1)",
+    ),
+    _guard(
+        "a title that changed is read",
+        FEED,
+        "is_due = since < conversation.info_version <= reached",
+        "is_due = since < conversation.info_version < reached",
+    ),
+)
+
+_WATCHERS = (
+    _guard(
+        "a token says which change of a reply was seen",
+        LIVE,
+        "return row.id != self._at.reply or row.version > self._at.reply_version",
+        "return True",
+    ),
+    _guard(
+        "a token stands before a change until its last event",
+        LIVE,
+        "self._take_message(row, version if row is rows[-1] else None, events)",
+        "self._take_message(row, version, events)",
+    ),
+    _guard(
+        "a token of a send keeps the version of the send",
+        LIVE,
+        """        self._version = version
+        if not self._only:
+            self._at.version = version
+""",
+        """        self._version = version
+        self._at.version = version
+""",
+    ),
+    _guard(
+        "a token of a page stands behind it",
+        LIVE,
+        """        self._version = page.version
+        if not self._only:
+            self._at.version = page.version
+""",
+        """        self._version = page.version
+        self._at.version = page.version + 1
+""",
+    ),
+    _guard(
+        "a watch's first tokens stand before what is still to come",
+        LIVE,
+        "pending = [message.version - 1 for message in unfinished]",
+        "pending = [message.version for message in unfinished]",
+    ),
+    _guard(
+        "each of a watch's first tokens stands before the rest",
+        LIVE,
+        "self._at.version = min([newest, *pending[number:]])",
+        "self._at.version = newest",
+    ),
+    _guard(
+        "a resync takes no text away",
+        LIVE,
+        """            if len(text) >= at.offset:
+                events""",
+        """            if text is not None:
+                events""",
+    ),
+    _guard(
+        "a resync gives no text in advance",
+        LIVE,
+        "events.append(self._message(row, text[: at.offset]))",
+        "events.append(self._message(row, text))",
+    ),
+    _guard(
+        "a new attempt begins empty",
+        LIVE,
+        """            if not follows or row.attempt > at.attempt:
+                self._follow(row, 0)""",
+        """            if not follows or row.attempt > at.attempt:
+                self._follow(row, len(self._text_of(row)))""",
+    ),
+    _guard(
+        "a new attempt is followed",
+        LIVE,
+        "if not follows or row.attempt > at.attempt:",
+        "if not follows:",
+    ),
+    _guard(
+        "an end shows the rest of the text",
+        LIVE,
+        """            self._finish_text(row, events)
+            at.offset""",
+        """            at.offset""",
+    ),
+    _guard(
+        "an end shows an attempt that nobody saw",
+        LIVE,
+        "if row.attempt > self._at.attempt and row.content:",
+        "if row.attempt < 0 and row.content:",
+    ),
+    _guard(
+        "a token in an attempt that nobody saw expects the end",
+        LIVE,
+        "self._at.reply_version = 0  # its end is still to come",
+        "self._at.reply_version = row.version",
+    ),
+    _guard(
+        "nothing follows an end",
+        LIVE,
+        """            self._finish_text(row, events)
+            at.offset = _ENDED
+""",
+        """            self._finish_text(row, events)
+""",
+        "tests/stateful/test_found.py",
+    ),
+    _guard(
+        "what is followed ends before the next begins",
+        LIVE,
+        """                groups[message.version].remove(message)
+                self._take_message(message, None, events)
+""",
+        """                pass
+""",
+        "tests/stateful/test_found.py",
+    ),
+    _guard(
+        "text is of the reply that is followed",
+        LIVE,
+        "            or live.message_id != at.reply\n",
+        "",
+    ),
+    _guard(
+        "text is of the attempt that is followed",
+        LIVE,
+        "            or live.attempt != at.attempt\n",
+        "",
+    ),
+    _guard(
+        "text that is not known here yet is waited for",
+        LIVE,
+        "            or len(live.text) <= at.offset\n",
+        "            or len(live.text) == at.offset\n",
+    ),
+    _guard(
+        "the text of a message is of its attempt",
+        LIVE,
+        "if live and live.message_id == row.id and live.attempt == row.attempt:",
+        "if live and live.message_id == row.id:",
+    ),
+    _guard(
+        "a reply that has ended has its own text",
+        LIVE,
+        "return live.text if row.state == State.GENERATING else row.content",
+        "return live.text",
+    ),
+    _guard(
+        "a token goes on in the reply that it names",
+        LIVE,
+        """            if row.id != self._at.reply:
+                text = self._text_of(row)""",
+        """            if row.id:
+                text = self._text_of(row)""",
+    ),
+    _guard(
+        "a token that names no reply is caught up with",
+        LIVE,
+        """            if row.id != self._at.reply:
+                text = self._text_of(row)""",
+        """            if not row.id:
+                text = self._text_of(row)""",
+    ),
+    _guard(
+        "a repeated send goes on from the text so far",
+        LIVE,
+        "self._follow(reply, _ENDED if reply.state > State.GENERATING else len(text))",
+        "self._follow(reply, _ENDED if reply.state > State.GENERATING else 0)",
+    ),
+    _guard(
+        "a send ends with its reply",
+        LIVE,
+        """        if row.id == self._only and row.state > State.GENERATING:
+            self.done = True""",
+        """        if row.id == self._only and row.state > State.GENERATING:
+            self.done = False""",
+    ),
+    _guard(
+        "a send shows its own reply only",
+        LIVE,
+        "if self._only and row.id != self._only:",
+        "if self._only and not row.id:",
+    ),
+)
+
+_MIRRORS = (
+    _guard(
+        "a mirror is of one attempt",
+        MIRRORS,
+        'or (live.message_id, live.attempt) != (event["message"], event["attempt"])',
+        'or live.message_id != event["message"]',
+    ),
+    _guard(
+        "a mirror has no gap",
+        MIRRORS,
+        "if offset > len(live.text):",
+        "if offset < 0:",
+    ),
+    _guard(
+        "a mirror drops what overlaps",
+        MIRRORS,
+        "live.text[:offset] + text",
+        "live.text + text",
+    ),
+    _guard(
+        "a mirror never shrinks",
+        MIRRORS,
+        "if len(text) > len(live.text):",
+        "if len(text) != len(live.text):",
+    ),
+    _guard(
+        "a mirror is of a later attempt",
+        MIRRORS,
+        "if not live.is_mirror or live.attempt > row.attempt:",
+        "if not live.is_mirror:",
+    ),
+    _guard(
+        "what is written here is no mirror",
+        MIRRORS,
+        "            or not live.is_mirror\n",
+        "",
+    ),
+)
+
+OWNER = "tests/integration/test_owner_gives_up.py"
+
+_PROCESSES = (
+    _guard(
+        "an owner whose lease is over shows nothing",
+        REPLIES,
+        """        if boottime() >= reply.deadline:
+            self.lose(reply)
+            return
+""",
+        "",
+        OWNER,
+    ),
+    _guard(
+        "an owner that lost its reply shows nothing",
+        REPLIES,
+        """        if reply.is_lost:
+            return
+        if boottime""",
+        """        if boottime""",
+        OWNER,
+    ),
+    _guard(
+        "an owner whose lease is over stores nothing",
+        REPLIES,
+        "if reply.is_lost or boottime() >= reply.deadline:",
+        "if reply.is_lost:",
+        OWNER,
+    ),
+    _guard(
+        "an owner whose lease is over saves nothing",
+        REPLIES,
+        """        for reply in replies
+        if boottime() < reply.deadline
+""",
+        """        for reply in replies
+""",
+        OWNER,
+    ),
+    _guard(
+        "an owner that could not renew gives up",
+        REPLIES,
+        """            if boottime() >= reply.deadline:
+                self.lose(reply)
+""",
+        """            pass
+""",
+        OWNER,
+    ),
+    _guard(
+        "an owner that may not renew gives up",
+        REPLIES,
+        """            if message_id not in held:
+                self.lose(reply)
+                continue
+""",
+        """            if message_id not in held:
+                continue
+""",
+        OWNER,
+    ),
+    _guard(
+        "an owner hears of a cancel with its renewal",
+        REPLIES,
+        """            if held[message_id] and not reply.is_cancelled:
+                self.stop(reply)
+""",
+        "",
+        OWNER,
+    ),
+    _guard(
+        "an owner may go on after its renewal",
+        REPLIES,
+        "            reply.deadline = deadline\n",
+        "",
+        OWNER,
+    ),
+    _guard(
+        "an owner that may not save gives up",
+        UPKEEP,
+        """                if text.message_id in lost:
+                    self._replies.lose(reply)
+                elif""",
+        """                if""",
+        OWNER,
+    ),
+)
+
+GUARDS: tuple[Guard, ...] = (
+    *_ORDER,
+    *_OWNERS,
+    *_TAKEOVERS,
+    *_QUEUE,
+    *_REQUESTS,
+    *_CANCELS,
+    *_FEEDS,
+    *_WATCHERS,
+    *_MIRRORS,
+    *_PROCESSES,
+)
