@@ -59,7 +59,7 @@ _OPTIONS = [
     ("grpc.keepalive_permit_without_calls", 1),
 ]
 
-_STREAMS_END = 2.0
+_STREAMS_END = 5.0
 """Seconds that calls get to end after the last reply has."""
 
 
