@@ -479,6 +479,12 @@ _REQUESTS = (
     owned""",
     ),
     _guard(
+        "a wish takes no reply's place",
+        MESSAGES,
+        "changed = [] if wished else _supersede(s, locked, prompt.id)",
+        "changed = _supersede(s, locked, prompt.id)",
+    ),
+    _guard(
         "a wish starts nothing",
         MESSAGES,
         """    owned = not (wished or queue.is_busy) and _begin(s, reply, lease)

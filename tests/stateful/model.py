@@ -237,7 +237,7 @@ class Model:
             raise Refused("QUEUE_FULL")
         version = talk.bump()
         for said in talk.messages:
-            if said.reply_to == prompt.id:
+            if said.reply_to == prompt.id and not wished:
                 if said.state == State.QUEUED:
                     said.state, said.version = State.CANCELLED, version
                 if not said.superseded:
