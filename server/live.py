@@ -52,7 +52,8 @@ class Feed:
         self._feeds = feeds
         self._recent: deque[Change] = deque()
         self._waiting: list[tuple[asyncio.Future[bool], float]] = []
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._timer_at = 0.0
         self._serialised: dict[tuple[object, ...], bytes] = {}
 
     @property
@@ -113,15 +114,18 @@ class Feed:
         until = loop.time() + patience
         self._waiting.append((future, until))
         # One timer that is seldom set anew: one a wait would be one a message.
-        if self._timer is not None and until < self._timer.when():
-            self.stop()
-        if self._timer is None:
-            self._timer = loop.call_at(until, self._end_waits)
+        if self._timer is None or until < self._timer_at:
+            self._set_timer(until)
         return await future
 
+    def _set_timer(self, at: float) -> None:
+        self.stop()
+        self._timer_at = at
+        self._timer = asyncio.get_running_loop().call_at(at, self._end_waits)
+
     def _end_waits(self) -> None:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        self._timer = None
+        now = asyncio.get_running_loop().time()
         waiting, self._waiting = self._waiting, []
         for future, until in waiting:
             if future.done():
@@ -130,8 +134,8 @@ class Feed:
                 future.set_result(False)
             else:
                 self._waiting.append((future, until))
-        first = min((until for _, until in self._waiting), default=None)
-        self._timer = None if first is None else loop.call_at(first, self._end_waits)
+        if self._waiting:
+            self._set_timer(min(until for _, until in self._waiting))
 
     def stop(self) -> None:
         """Forgets the timer; the next wait sets it again."""

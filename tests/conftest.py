@@ -7,11 +7,13 @@ TEST_FLEETS=all it also runs on the other two: one server on Postgres, and two o
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from tests import postgres
 from tests.harness import Caller, Colloquy
@@ -19,6 +21,11 @@ from tests.harness import Caller, Colloquy
 FLEETS: tuple[str, ...] = ("sqlite", "postgres-2")
 if os.environ.get("TEST_FLEETS") == "all":
     FLEETS += ("postgres", "sqlite-2")
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Tests run on the event loop that the server runs on: it differs from asyncio's in details."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture(scope="session")

@@ -431,6 +431,7 @@ class ServerProcess:
         async for raw in self._process.stderr:
             line = raw.decode().rstrip()
             self.lines.append(line)
+            print(line)  # noqa: T201 - pytest shows it when the test fails
             if '"event": "serving"' in line:
                 self.address = json.loads(line)["address"]
                 self._serving.set()
