@@ -76,7 +76,8 @@ async def test_sigterm_lets_live_replies_finish_and_refuses_new_calls(
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             while True:
                 await late.call("ListModels", api.ListModelsRequest())
-    assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+    # gRPC itself cuts a call off that comes in the very moment of its shutdown.
+    assert caught.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
     held.gate.set()
     reply = await held.stream.reply()
     assert (reply.state, reply.attempt) == (COMPLETED, 1)
