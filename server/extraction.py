@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,9 @@ _PATIENCE = 30.0
 
 _TOLD = 3
 """The worker's exit code when it says what is wrong."""
+
+_OUT_OF_TIME = (-signal.SIGXCPU, -signal.SIGKILL)
+"""Its exit codes when the system ends it for the processor's time that it took."""
 
 _MAX_RESULT = max(MAX_TEXT * 4, MAX_PICTURE) + 1
 
@@ -93,7 +97,7 @@ class Extractor:
             return result
         if code == _TOLD:
             raise Unreadable(told.decode(errors="replace").rpartition("\n")[2])
-        raise Unreadable("reading it takes too long" if code < 0 else "it is damaged")
+        raise Unreadable("reading it takes too long" if code in _OUT_OF_TIME else "it is damaged")
 
 
 async def _read(stream: asyncio.StreamReader, limit: int) -> bytes:

@@ -1,0 +1,41 @@
+"""Processes that a server starts live, whatever gRPC does at that moment."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+from typing import Any
+
+import grpc
+
+SERVICE = "test.Echo"
+METHOD = "Say"
+
+
+async def say(request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
+    return request
+
+
+async def test_no_process_dies_of_being_started_in_the_midst_of_calls() -> None:
+    server = grpc.aio.server()
+    handlers = {METHOD: grpc.unary_unary_rpc_method_handler(say)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    codes: collections.Counter[int] = collections.Counter()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call = channel.unary_unary(f"/{SERVICE}/{METHOD}")
+        enough = asyncio.Event()
+
+        async def call_again_and_again() -> None:
+            while not enough.is_set():
+                await call(b"Hello")
+
+        callers = [asyncio.create_task(call_again_and_again()) for _ in range(4)]
+        for _ in range(150):
+            process = await asyncio.create_subprocess_exec("true")
+            codes[await process.wait()] += 1
+        enough.set()
+        await asyncio.gather(*callers)
+    await server.stop(None)
+    assert codes == {0: 150}
