@@ -13,7 +13,6 @@ from server.database import open_database
 from server.live import Feed, Feeds
 
 
-
 @pytest.fixture
 async def watched(tmp_path: Path) -> AsyncIterator[Feed]:
     db = open_database(f"sqlite:///{tmp_path}/colloquy.db", 1)
