@@ -7,6 +7,7 @@ text which grows never moves a cut once there is text behind it.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -28,7 +29,6 @@ _FENCE = re.compile(
 _HEADING = re.compile(r"^ {0,3}#{1,6}(?:[ \t]|$)")
 _RULE = re.compile(r"^ {0,3}(?:(?:-[ \t]*){3,}|(?:\*[ \t]*){3,}|(?:_[ \t]*){3,})$")
 _ROW = re.compile(r"^ {0,3}\|")
-_LINE = re.compile(r"([^\n]*)\n")
 _DELIMITER = re.compile(r"^ {0,3}\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*$")
 # What belongs to the character before it: joiners, variation selectors, skin tones, accents, the
 # second half of a flag.
@@ -161,17 +161,24 @@ def _window(text: str, start: int, limit: int, state: _State) -> str:
         # Every character that goes takes one or two units along.
         window = window[: len(window) - max(1, excess // 2)]
     structures = 0
-    for match in _LINE.finditer(window):
-        line = match[1]
+    for line, line_start, _ in _lines(window):
         after = state.after(line)
         is_table = after.is_table and not state.is_table
         is_text = state.fence is None and after.fence is None
         if is_text and (is_table or _HEADING.match(line) or _RULE.match(line)):
             structures += 1
-            if structures > STRUCTURES and match.start():
-                return window[: match.start()]
+            if structures > STRUCTURES and line_start:
+                return window[:line_start]
         state = after
     return window
+
+
+def _lines(window: str) -> Iterator[tuple[str, int, int]]:
+    """Yield each whole line without its end, where it starts, and where the next one does."""
+    start = 0
+    while end := window.find("\n", start) + 1:
+        yield window[start : end - 1], start, end
+        start = end
 
 
 def _cuts(window: str, state: _State) -> list[_Cut]:
@@ -180,9 +187,9 @@ def _cuts(window: str, state: _State) -> list[_Cut]:
     Ranks: 3 between paragraphs, 2 between lines of text, 1 in a table or code, 0 within a line.
     """
     cuts: list[_Cut] = []
-    is_blank, end = False, 0
-    for match in _LINE.finditer(window):
-        state, is_blank, end = state.after(match[1]), not match[1].strip(), match.end()
+    end = 0
+    for line, _, end in _lines(window):
+        state, is_blank = state.after(line), not line.strip()
         is_open = state.fence is not None or bool(state.head)
         cuts.append(_Cut(1 if is_open else 3 if is_blank else 2, end, state))
     if end < len(window):

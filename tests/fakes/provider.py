@@ -384,8 +384,10 @@ class _Wire:
 
     def text(self, piece: str) -> bytes:
         # Non-ASCII as UTF-8, as providers send it; a lone surrogate can only be escaped.
-        ascii_only = any("\ud800" <= character <= "\udfff" for character in piece)
-        return (self._before + json.dumps(piece, ensure_ascii=ascii_only) + self._after).encode()
+        try:
+            return (self._before + json.dumps(piece, ensure_ascii=False) + self._after).encode()
+        except UnicodeEncodeError:
+            return (self._before + json.dumps(piece) + self._after).encode()
 
     def ending(self, output_tokens: int) -> bytes:
         answer = self._answer

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -164,3 +166,11 @@ def test_a_text_that_grows_is_closed_meanwhile(text: str, shown: str) -> None:
 
 def test_the_limit_leaves_room_in_a_block() -> None:
     assert LIMIT * 7 / 6 + 400 < 12_000
+
+
+@pytest.mark.parametrize("line", ["word ", "word", " ", ">", "> ", "- ", "-", "`", "|-", "# "])
+def test_a_line_without_end_takes_no_time_to_speak_of(line: str) -> None:
+    text = line * (200_000 // len(line))
+    began = time.process_time()
+    split(text)
+    assert time.process_time() - began < 1

@@ -78,7 +78,7 @@ def test_an_event_that_never_ends_is_an_error() -> None:
 
 def test_an_event_of_endless_lines_is_an_error() -> None:
     decoder = SseDecoder()
-    packet = b"data: x\n" * 8192
+    packet = b"data: " + b"x" * 8192 + b"\n"
     with pytest.raises(SseError):
         for _ in range(MAX_EVENT_BYTES // 8192 + 1):
             decoder.feed(packet)
