@@ -28,6 +28,12 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.Abstrac
     return {"uvloop": uvloop.new_event_loop}
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Two processes of tests a processor: much of their time is spent waiting. Each has its own
+    Postgres, so there is a limit."""
+    return min(2 * (os.cpu_count() or 1), 8)
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """The URL of a Postgres server."""

@@ -16,7 +16,7 @@ from conversation.v1 import resources_pb2 as resources
 from server import migrate
 from tests import postgres
 from tests.fakes.provider import Answer
-from tests.harness import Colloquy, ServerProcess, settle
+from tests.harness import Colloquy, ServerProcess, settle, within
 
 Message = resources.Message
 
@@ -32,35 +32,38 @@ async def test_late_joiners_on_another_replica_see_the_exact_text_and_its_beginn
     fleet: Colloquy,
 ) -> None:
     alice = await fleet.account()
-    conversation = await alice.create()
-    fleet.provider.script(Answer(tokens=400, rate=200))
-    sent = alice.send(conversation.id)
-    reply_id = (await sent.accepted()).reply.id
-    await sent.until("delta")
 
-    async def join(number: int) -> tuple[float, Message]:
-        await settle(lambda: len(sent.transcript.messages[reply_id].content) > number * 40)
-        started = time.monotonic()
-        watch = alice.watch(conversation.id)
-        await watch.until(
-            lambda e: (
-                e.WhichOneof("event") == "delta"
-                or (e.WhichOneof("event") == "message" and e.message.content != "")
+    async def slowest() -> float:
+        conversation = await alice.create()
+        fleet.provider.script(Answer(tokens=400, rate=200))
+        sent = alice.send(conversation.id)
+        reply_id = (await sent.accepted()).reply.id
+        await sent.until("delta")
+
+        async def join(number: int) -> tuple[float, Message]:
+            await settle(lambda: len(sent.transcript.messages[reply_id].content) > number * 40)
+            started = time.monotonic()
+            watch = alice.watch(conversation.id)
+            await watch.until(
+                lambda e: (
+                    e.WhichOneof("event") == "delta"
+                    or (e.WhichOneof("event") == "message" and e.message.content != "")
+                )
             )
-        )
-        waited = time.monotonic() - started
-        final = await watch.final(reply_id)
-        held = watch.transcript.messages[reply_id]
-        watch.cancel()
-        assert held.content == final.content
-        return waited, final
+            waited = time.monotonic() - started
+            final = await watch.final(reply_id)
+            held = watch.transcript.messages[reply_id]
+            watch.cancel()
+            assert held.content == final.content
+            return waited, final
 
-    reading = asyncio.create_task(sent.reply())
-    joined = await asyncio.gather(*(join(number) for number in range(40)))
-    reply = await reading
-    assert {final.content for _, final in joined} == {reply.content}
-    waits = sorted(waited for waited, _ in joined)
-    assert waits[len(waits) // 2] < 0.1, waits
+        reading = asyncio.create_task(sent.reply())
+        joined = await asyncio.gather(*(join(number) for number in range(40)))
+        reply = await reading
+        assert {final.content for _, final in joined} == {reply.content}
+        return max(waited for waited, _ in joined)
+
+    await within(0.1, slowest)
 
 
 async def test_a_cancel_ends_a_reply_whose_server_is_stopped_and_that_server_sends_no_more(
@@ -69,48 +72,56 @@ async def test_a_cancel_ends_a_reply_whose_server_is_stopped_and_that_server_sen
     process = ServerProcess(fleet, LEASE_TTL="5")
     alice = await fleet.account()
     near = alice.on(await process.start())
-    conversation = await alice.create()
-    fleet.provider.script(Answer(tokens=2_000, rate=100))
-    sent = near.send(conversation.id)
-    reply_id = (await sent.accepted()).reply.id
-    await sent.until("delta")
-    watch = alice.watch(conversation.id)
-    await watch.until("delta")
 
-    process.send_signal(signal.SIGSTOP)
-    try:
-        started = time.monotonic()
-        cancelled = await alice.cancel(reply_id)
-        took = time.monotonic() - started
-    finally:
-        process.send_signal(signal.SIGCONT)
-    assert cancelled.state == Message.STATE_CANCELLED
-    assert took < 1.5  # 0.7 s of patience, on a machine that may be busy
-    assert (await watch.final(reply_id)).content == cancelled.content
-    # The one that slept tells its own watcher the same end, and nothing that came after it.
-    final = await sent.reply()
-    assert final.content == cancelled.content
-    assert sent.transcript.joined[reply_id, 1] == cancelled.content
-    async with asyncio.timeout(5):
-        await fleet.provider.requests[0].ended()
-    assert (await alice.message(reply_id)).content == cancelled.content
+    async def cancelling() -> float:
+        conversation = await alice.create()
+        fleet.provider.script(Answer(tokens=2_000, rate=100))
+        sent = near.send(conversation.id)
+        reply_id = (await sent.accepted()).reply.id
+        await sent.until("delta")
+        watch = alice.watch(conversation.id)
+        await watch.until("delta")
+
+        process.send_signal(signal.SIGSTOP)
+        try:
+            started = time.monotonic()
+            cancelled = await alice.cancel(reply_id)
+            took = time.monotonic() - started
+        finally:
+            process.send_signal(signal.SIGCONT)
+        assert cancelled.state == Message.STATE_CANCELLED
+        assert (await watch.final(reply_id)).content == cancelled.content
+        # The one that slept tells its own watcher the same end, and nothing that came after it.
+        final = await sent.reply()
+        assert final.content == cancelled.content
+        assert sent.transcript.joined[reply_id, 1] == cancelled.content
+        async with asyncio.timeout(5):
+            await fleet.provider.reply_requests[-1].ended()
+        assert (await alice.message(reply_id)).content == cancelled.content
+        return took
+
+    await within(1, cancelling)
     await process.end(signal.SIGTERM)
 
 
 async def test_a_cancel_ends_a_reply_whose_server_is_dead(fleet: Colloquy) -> None:
-    process = ServerProcess(fleet, LEASE_TTL="30")
     alice = await fleet.account()
-    near = alice.on(await process.start())
-    conversation = await alice.create()
-    fleet.provider.script(Answer(tokens=2_000, rate=100))
-    sent = near.send(conversation.id)
-    reply_id = (await sent.accepted()).reply.id
-    await sent.until("delta")
-    await process.end(signal.SIGKILL)
-    started = time.monotonic()
-    cancelled = await alice.cancel(reply_id)
-    assert time.monotonic() - started < 1.5
-    assert cancelled.state == Message.STATE_CANCELLED
+
+    async def cancelling() -> float:
+        process = ServerProcess(fleet, LEASE_TTL="30")
+        near = alice.on(await process.start())
+        conversation = await alice.create()
+        fleet.provider.script(Answer(tokens=2_000, rate=100))
+        sent = near.send(conversation.id)
+        reply_id = (await sent.accepted()).reply.id
+        await sent.until("delta")
+        await process.end(signal.SIGKILL)
+        started = time.monotonic()
+        cancelled = await alice.cancel(reply_id)
+        assert cancelled.state == Message.STATE_CANCELLED
+        return time.monotonic() - started
+
+    await within(1, cancelling)
 
 
 async def test_a_server_that_slept_past_its_lease_writes_and_sends_nothing_more(
@@ -141,22 +152,28 @@ async def test_a_server_that_slept_past_its_lease_writes_and_sends_nothing_more(
 async def test_a_planned_stop_hands_its_replies_to_a_peer_within_a_second(
     fleet: Colloquy,
 ) -> None:
-    process = ServerProcess(fleet, LEASE_TTL="30", SHUTDOWN_GRACE="0")
     alice = await fleet.account()
-    near = alice.on(await process.start())
-    conversation = await alice.create(title="Drain")
-    fleet.provider.script(Answer(tokens=2_000, rate=100), Answer(tokens=30))
-    sent = near.send(conversation.id)
-    reply_id = (await sent.accepted()).reply.id
-    await sent.until("delta")
-    started = time.monotonic()
-    process.send_signal(signal.SIGTERM)
-    await fleet.provider.wait_for_requests(2)
-    assert time.monotonic() - started < 1.5
-    final = await alice.watch(conversation.id, sent.events[-1].resume_token).final(reply_id)
-    assert final.state == Message.STATE_COMPLETED
-    assert final.attempt == 2
-    await process.end()
+
+    async def handing_over() -> float:
+        process = ServerProcess(fleet, LEASE_TTL="30", SHUTDOWN_GRACE="0")
+        near = alice.on(await process.start())
+        conversation = await alice.create(title="Drain")
+        fleet.provider.script(Answer(tokens=2_000, rate=100), Answer(tokens=30))
+        sent = near.send(conversation.id)
+        reply_id = (await sent.accepted()).reply.id
+        await sent.until("delta")
+        before = len(fleet.provider.requests)
+        started = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        await fleet.provider.wait_for_requests(before + 1)
+        took = time.monotonic() - started
+        final = await alice.watch(conversation.id, sent.events[-1].resume_token).final(reply_id)
+        assert final.state == Message.STATE_COMPLETED
+        assert final.attempt == 2
+        await process.end()
+        return took
+
+    await within(1, handing_over)
 
 
 async def test_a_thousand_queued_replies_of_one_account_do_not_delay_another(
@@ -172,11 +189,16 @@ async def test_a_thousand_queued_replies_of_one_account_do_not_delay_another(
             for stream in batch:
                 stream.cancel()
         conversation = await bob.create(title="Alone")
-        started = time.monotonic()
-        stream = bob.send(conversation.id)
-        await stream.until("delta")
-        assert time.monotonic() - started < 2
-        await stream.reply()
+
+        async def first_token() -> float:
+            started = time.monotonic()
+            stream = bob.send(conversation.id)
+            await stream.until("delta")
+            took = time.monotonic() - started
+            await stream.reply()
+            return took
+
+        await within(2, first_token)
         for one in crowd:  # so that the end need not wait for them
             request = api.DeleteConversationRequest(conversation_id=one.id)
             await alice.call("DeleteConversation", request)
