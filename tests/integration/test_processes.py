@@ -18,13 +18,13 @@ async def say(request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> by
 
 async def test_no_process_dies_of_being_started_in_the_midst_of_calls() -> None:
     server = grpc.aio.server()
-    handlers = {METHOD: grpc.unary_unary_rpc_method_handler(say)}
+    handlers: dict[str, Any] = {METHOD: grpc.unary_unary_rpc_method_handler(say)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     codes: collections.Counter[int] = collections.Counter()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        call = channel.unary_unary(f"/{SERVICE}/{METHOD}")
+        call: Any = channel.unary_unary(f"/{SERVICE}/{METHOD}")
         enough = asyncio.Event()
 
         async def call_again_and_again() -> None:
