@@ -217,6 +217,9 @@ class AccessControl:
             except DatabaseUnavailable:
                 log.warning("database is away", work="check keys")
                 continue
+            except Exception:
+                log.exception("keys not checked")
+                continue
             for key_id in streaming - valid:
                 self.forget(key_id)
 

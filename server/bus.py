@@ -155,11 +155,17 @@ class PostgresBus(Bus):
             async for notification in connection.notifies():
                 sender, payload = notification.payload[:12], notification.payload[12:]
                 if sender != self._id:
-                    event = orjson.loads(payload)
-                    for handler in self._handlers:
-                        handler(event)
+                    self._hand_out(payload)
         finally:
             self.is_up = False
+
+    def _hand_out(self, payload: str) -> None:
+        try:
+            event = orjson.loads(payload)
+            for handler in self._handlers:
+                handler(event)
+        except Exception:  # of a server of another version, or no server at all
+            log.exception("notification not understood")
 
     async def _notify(self, connection: psycopg.AsyncConnection[Any]) -> None:
         while True:

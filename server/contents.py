@@ -174,7 +174,7 @@ class Contents:
             try:
                 data = await self._extractor.picture(copy, file.content_type)
             except Unreadable as problem:
-                await self._keep(file, "", str(problem))
+                await self._keep_problem(file, problem)
                 raise
         await self._storage.put(picture_key(key), io.BytesIO(data))
         if not await self._db.read(file.account_id, attachments.keys, [file.id]):
@@ -215,7 +215,7 @@ class Contents:
                 try:
                     return await self._extractor.text(copy, file.content_type)
                 except Unreadable as problem:
-                    await self._keep(file, "", str(problem))
+                    await self._keep_problem(file, problem)
                     raise
         if file.content_type.startswith(_TEXT):
             return _decode(await self._whole(await self._key(file), MAX_TEXT * 4))[:MAX_TEXT]
@@ -237,6 +237,10 @@ class Contents:
                 raise Unreadable(
                     f"it could not be transcribed: {error.message.rstrip('.')}"
                 ) from None
+
+    async def _keep_problem(self, file: Attachment, problem: Unreadable) -> None:
+        if not problem.passes:
+            await self._keep(file, "", str(problem))
 
     async def _keep(self, file: Attachment, content: str, problem: str) -> None:
         await self._db.write(file.account_id, attachments.keep_reading, file, content, problem)

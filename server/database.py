@@ -109,11 +109,16 @@ def _translated() -> Iterator[None]:
     except (DBAPIError, PoolTimeoutError) as error:
         if isinstance(error, DBAPIError):
             is_away = isinstance(error, OperationalError | InterfaceError)
-            if not (is_away or error.connection_invalidated):
+            if _is_too_much(error) or not (is_away or error.connection_invalidated):
                 raise
         cause = getattr(error, "orig", None) or error
         log.warning("database does not answer", cause=type(cause).__name__, detail=str(cause))
         raise DatabaseUnavailable from error
+
+
+def _is_too_much(error: DBAPIError) -> bool:
+    """Whether Postgres refuses what it was given for its size, which trying again cannot change."""
+    return str(getattr(error.orig, "sqlstate", None) or "").startswith("54")
 
 
 class Database(ABC):
@@ -226,7 +231,8 @@ def sqlite_engine(url: URL) -> Engine:
 
 
 class PostgresDatabase(Database):
-    """Postgres, through the async driver; a transaction runs as a whole beside the event loop."""
+    """Postgres, through the async driver. A transaction gives way to others while it waits for the
+    database; what it computes meanwhile stops everything else, so it had better be little."""
 
     def __init__(self, url: URL, *, pool_size: int) -> None:
         self._engine = create_async_engine(

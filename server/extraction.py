@@ -33,6 +33,11 @@ _MAX_RESULT = max(MAX_TEXT * 4, MAX_PICTURE) + 1
 class Unreadable(Exception):
     """A file that cannot be read; the message says why, for the person who sent it."""
 
+    def __init__(self, why: str, *, passes: bool = False) -> None:
+        """`passes` when another try may go better: the machine was busy, not the file bad."""
+        super().__init__(why)
+        self.passes = passes
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
@@ -88,7 +93,7 @@ class Extractor:
                     )
                     code = await process.wait()
             except TimeoutError:
-                raise Unreadable("reading it takes too long") from None
+                raise Unreadable("reading it takes too long", passes=True) from None
             finally:
                 if process.returncode is None:
                     process.kill()
@@ -97,7 +102,10 @@ class Extractor:
             return result
         if code == _TOLD:
             raise Unreadable(told.decode(errors="replace").rpartition("\n")[2])
-        raise Unreadable("reading it takes too long" if code in _OUT_OF_TIME else "it is damaged")
+        if code in _OUT_OF_TIME:
+            # The system also kills what is large when its memory ends.
+            raise Unreadable("reading it takes too long", passes=code == -signal.SIGKILL)
+        raise Unreadable("it is damaged")
 
 
 async def _read(stream: asyncio.StreamReader, limit: int) -> bytes:

@@ -35,6 +35,9 @@ _ENDED = 0xFFFF_FFFF
 """The offset behind the text of a reply that has ended: nothing follows, also not from an owner
 that does not know it yet."""
 
+_SHARED_BYTES = 1 << 20
+"""Serialised events that a feed keeps for the next watcher, until something changes."""
+
 _PAGE = 32
 """Changed messages that a watcher reads from the database at a time."""
 
@@ -55,6 +58,7 @@ class Feed:
         self._timer: asyncio.Handle | None = None
         self._timer_at = 0.0
         self._serialised: dict[tuple[object, ...], bytes] = {}
+        self._serialised_bytes = 0
 
     @property
     def live(self) -> LiveText | None:
@@ -102,6 +106,7 @@ class Feed:
     def wake(self) -> None:
         """Lets all watchers look again."""
         self._serialised.clear()
+        self._serialised_bytes = 0
         waiting, self._waiting = self._waiting, []
         for future, _ in waiting:
             if not future.done():
@@ -147,7 +152,12 @@ class Feed:
         """The event that `make` makes, made once for all watchers that share the key."""
         event = self._serialised.get(key)
         if event is None:
-            event = self._serialised[key] = make()
+            event = make()
+            self._serialised_bytes += len(event)
+            if self._serialised_bytes > _SHARED_BYTES:  # nothing changes, and many begin to watch
+                self._serialised.clear()
+                self._serialised_bytes = len(event)
+            self._serialised[key] = event
         return event
 
 

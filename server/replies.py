@@ -60,6 +60,8 @@ than the patience of a cancel, which would end a reply over the head of a proces
 _HAND_BACK_PATIENCE = 3.0
 """Seconds that a process which shuts down waits for transactions that may make replies its own."""
 
+_WENT_WRONG = "Something went wrong in the server. Try again."
+
 _UNSAVED_MAX = 500
 """Code points of a reply that may be unsaved before a checkpoint is due at once."""
 
@@ -335,12 +337,16 @@ class Replies:
         except Fenced:
             return self.lose(reply)
         except asyncio.CancelledError:
-            if reply.is_lost or not reply.is_cancelled:  # somebody else's now, or handed back
-                return None
-            outcome = Outcome(State.CANCELLED, reply.whole_text())
+            if reply.is_lost or (self.is_draining and not reply.is_cancelled):
+                return None  # somebody else's now, or handed back
+            if not reply.is_cancelled:
+                log.error("reply was cut off", message_id=reply.message_id)
+                outcome = _failure(reply, "INTERNAL", _WENT_WRONG)
+            else:
+                outcome = Outcome(State.CANCELLED, reply.whole_text())
         except Exception:
             log.exception("reply failed", message_id=reply.message_id)
-            outcome = _failure(reply, "INTERNAL", "Something went wrong in the server. Try again.")
+            outcome = _failure(reply, "INTERNAL", _WENT_WRONG)
         try:
             await self._finish(reply, outcome)
         except Fenced:
@@ -661,10 +667,14 @@ class Replies:
         self.is_draining = True
         try:
             async with asyncio.timeout(grace):
-                while self.live and not self._hurry.is_set():
+                while (self.live or self._reserved) and not self._hurry.is_set():
                     hurry = asyncio.create_task(self._hurry.wait())
                     tasks = [reply.task for reply in self.live.values() if reply.task]
-                    await asyncio.wait([*tasks, hurry], return_when=asyncio.FIRST_COMPLETED)
+                    # A reply that is just being stored is not there to be waited for.
+                    patience = None if self.live else _AWAKE_INTERVAL
+                    await asyncio.wait(
+                        [*tasks, hurry], timeout=patience, return_when=asyncio.FIRST_COMPLETED
+                    )
                     hurry.cancel()
         except TimeoutError:
             pass

@@ -5,6 +5,7 @@ Requests come here authenticated and valid; errors are raised as `errors` has th
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from typing import Any
 
@@ -12,7 +13,7 @@ import grpc
 from conversation.v1 import conversation_service_pb2 as api
 from conversation.v1 import resources_pb2 as resources
 
-from server import convert
+from server import convert, words
 from server.access import principal
 from server.catalog import Catalog, ModelError
 from server.database import Database
@@ -196,22 +197,26 @@ class ConversationService:
         self, request: api.SearchMessagesRequest, _context: Context
     ) -> api.SearchMessagesResponse:
         key = decode_page(request.page_token, int)
+        wanted = words.phrases(request.query)
         hits, has_more = await self._db.read(
             principal.get().account_id,
             search.find,
             principal.get().account_id,
-            request.query,
+            wanted,
             request.conversation_id.lower(),
             limit=page_size(request.page_size),
             max_bytes=MAX_PAGE_BYTES,
             before=int(key[0]) if key else None,
         )
+        snippets = await asyncio.to_thread(
+            lambda: [words.snippet(hit.message.content, wanted) for hit in hits]
+        )
         return api.SearchMessagesResponse(
             hits=[
                 api.SearchMessagesResponse.Hit(
-                    message=convert.message(hit.message), snippet=hit.snippet
+                    message=convert.message(hit.message), snippet=snippet
                 )
-                for hit in hits
+                for hit, snippet in zip(hits, snippets, strict=True)
             ],
             next_page_token=encode_page(hits[-1].number) if has_more else "",
         )
@@ -302,9 +307,13 @@ class ConversationService:
     async def _follow(self, watcher: Watcher, events: list[bytes], context: Context) -> None:
         """Writes a watcher's events until it is done."""
         watched = watcher.feed
+        clock = asyncio.get_running_loop().time
+        silent_at = clock() + self._heartbeat_interval
         while True:
             for event in events:
                 await context.write(event)
+            if events:
+                silent_at = clock() + self._heartbeat_interval
             if watcher.done:
                 return
             if watched.broken is not None:
@@ -313,9 +322,12 @@ class ConversationService:
                 events = await watcher.catch_up()
                 continue
             events = watcher.take()
-            # From here to the wait nothing else runs, so no change can be missed.
-            if not events and not await watched.changed(self._heartbeat_interval):
-                events = [watcher.heartbeat()]
+            # From here to the wait nothing else runs, so no change can be missed. What woke it may
+            # be for others: that is no reason to stay silent for longer.
+            if not events:
+                await watched.changed(silent_at - clock())
+                if clock() >= silent_at:
+                    events = watcher.take() or [watcher.heartbeat()]
 
     # --- models -------------------------------------------------------------------------------
 

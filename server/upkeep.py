@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import structlog
 
@@ -16,6 +17,8 @@ from server.replies import Replies, texts_of
 from server.repository import conversations, leases
 from server.settings import Settings
 from server.titles import Titles
+
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -34,7 +37,9 @@ _SCAN_PAUSE = 0.1
 one look serves many ends."""
 
 _SCAN_LIMIT = 100
-"""Replies or titles taken on in one look."""
+_SPARE = 8
+"""Replies or titles taken on in one look, and how many more are looked at, which are in line if one
+of the first cannot be started."""
 
 
 class Upkeep:
@@ -129,7 +134,7 @@ class Upkeep:
                 EVERY_ACCOUNT, leases.expired, min(replies.room, _SCAN_LIMIT)
             ):
                 if replies.room > 0:
-                    await replies.take_over(row)
+                    await _apart(replies.take_over(row), "take over", row.id)
         has_more = await self._start_waiting()
         if not replies.is_draining:
             for account_id, conversation_id in await self._db.read(
@@ -144,15 +149,28 @@ class Upkeep:
         """Starts replies that wait, as far as there is room; says whether to look again at once."""
         replies = self._replies
         room = min(max(replies.room, 0), _SCAN_LIMIT)
-        waiting = await self._db.read(EVERY_ACCOUNT, leases.startable, room + 1, self._per_account)
+        waiting = await self._db.read(
+            EVERY_ACCOUNT, leases.startable, room + _SPARE, self._per_account
+        )
         replies.others_wait = len(waiting) > room
         started = 0
-        for account_id, conversation_id in waiting[:room]:
+        for account_id, conversation_id in waiting:
             if replies.room <= 0:
                 break
-            step = await replies.take(account_id, leases.start, conversation_id, replies.lease)
-            started += step is not None
+            taking = replies.take(account_id, leases.start, conversation_id, replies.lease)
+            started += await _apart(taking, "start", conversation_id) is not None
         return replies.others_wait and started > 0 and replies.room > 0
+
+
+async def _apart(work: Awaitable[T], name: str, identifier: str) -> T | None:
+    """Does one of many things; what is wrong with it does not keep the others from being done."""
+    try:
+        return await work
+    except DatabaseUnavailable:
+        raise
+    except Exception:
+        log.exception("upkeep failed", work=name, id=identifier)
+        return None
 
 
 async def _first(event: asyncio.Event, patience: float) -> None:

@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 
 _SINGLE = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 """Thai, Japanese and Chinese: scripts without spaces between words."""
@@ -21,8 +21,16 @@ _MAX_WORD = 64
 """Characters of a word that count: a lexeme of Postgres ends at 2 KiB."""
 
 MAX_WORDS = 20_000
-"""Words of a message that can be found: a tsvector of Postgres ends at 1 MiB, and knows no place
-beyond the 16,383rd."""
+"""Words of a message that can be found: a tsvector of Postgres knows no place beyond the 16,383rd,
+and one word more costs little."""
+
+_MAX_BYTES = 900_000
+_BYTES_OF_A_PLACE = 6
+"""Of the words that can be found, with what each place takes: a tsvector ends at 1 MiB."""
+
+_MAX_PHRASES = 32
+_MAX_PHRASE = 32
+"""Phrases of a query that count, and words of a phrase."""
 
 _AROUND = 12
 """Words of a snippet on each side of the first hit."""
@@ -50,37 +58,76 @@ def words(text: str) -> Iterator[Word]:
         elif not found[0].isalnum():
             normal = f"u{ord(found[0]):x}"
         else:
-            decomposed = unicodedata.normalize("NFKD", found).casefold()
+            decomposed = unicodedata.normalize("NFKD", found[:_MAX_WORD]).casefold()
             normal = "".join(character for character in decomposed if character.isalnum())
         if normal:
             yield Word(normal[:_MAX_WORD], match.start(), match.end())
 
 
+def findable(text: str) -> Iterator[Word]:
+    """The words by which a text can be found: the first ones, of a very long text."""
+    room = _MAX_BYTES
+    for word in islice(words(text), MAX_WORDS):
+        room -= len(word.text.encode()) + _BYTES_OF_A_PLACE
+        if room < 0:
+            return
+        yield word
+
+
 def phrases(query: str) -> list[list[str]]:
     """What a query asks for: every one of these phrases, whose words stand next to each other."""
-    found = ([word.text for word in words(part)] for part in query.split())
-    return [phrase for phrase in found if phrase]
+    found = ([word.text for word in islice(words(part), _MAX_PHRASE)] for part in query.split())
+    return [phrase for phrase in found if phrase][:_MAX_PHRASES]
 
 
 def snippet(text: str, wanted: list[list[str]]) -> str:
     """The part of a text around the first hit, each hit between « and »."""
-    all_words = list(islice(words(text), MAX_WORDS))
-    hits: set[int] = set()
+    by_first: dict[str, list[list[str]]] = {}
     for phrase in wanted:
-        for index in range(len(all_words) - len(phrase) + 1):
-            if all(all_words[index + n].text == wanted for n, wanted in enumerate(phrase)):
-                hits.update(range(index, index + len(phrase)))
-    first = min(hits, default=0)
-    shown = range(max(0, first - _AROUND), min(len(all_words), first + _AROUND + 1))
+        by_first.setdefault(phrase[0], []).append(phrase)
+    known: list[Word] = []
+    more = findable(text)
+    first = _first_hit(known, more, by_first)
+    if first is None:
+        first = 0
+    known += islice(more, _AROUND + _MAX_PHRASE)
+    shown = range(max(0, first - _AROUND), min(len(known), first + _AROUND + 1))
     if not shown:
         return ""
-    at = all_words[shown[0]].start
+    hits: set[int] = set()
+    for index in range(max(0, shown[0] - _MAX_PHRASE), shown[-1] + 1):
+        hits.update(_hits_at(known, index, by_first))
+    at = known[shown[0]].start
     pieces = ["…" if shown[0] else ""]
     for index in sorted(hits.intersection(shown)):
-        word = all_words[index]
+        word = known[index]
         pieces += [text[at : word.start], "«", text[word.start : word.end], "»"]
         at = word.end
-    end = all_words[shown[-1]].end
-    is_last = shown[-1] == len(all_words) - 1
+    end = known[shown[-1]].end
+    is_last = shown[-1] == len(known) - 1
     pieces += [text[at:end], text[end : end + _AROUND] if is_last else "…"]
     return _TOUCHING.sub(r"\1", "".join(pieces))
+
+
+def _first_hit(
+    known: list[Word], more: Iterator[Word], by_first: dict[str, list[list[str]]]
+) -> int | None:
+    """Reads words until the first hit is known whole; returns where it begins."""
+    for index in count():
+        known += islice(more, max(0, index + _MAX_PHRASE - len(known)))
+        if index >= len(known):
+            return None
+        if _hits_at(known, index, by_first):
+            return index
+    return None
+
+
+def _hits_at(known: list[Word], index: int, by_first: dict[str, list[list[str]]]) -> range:
+    """The words of the longest phrase that begins here."""
+    longest = 0
+    for phrase in by_first.get(known[index].text, ()):
+        if len(phrase) > longest and phrase == [
+            word.text for word in known[index : index + len(phrase)]
+        ]:
+            longest = len(phrase)
+    return range(index, index + longest)

@@ -401,6 +401,7 @@ def take_over(
             epoch=Message.epoch + 1,
             strikes=Message.strikes + (1 if died else 0),
             lease_until=db_now() + lease.ttl,
+            content=content,
         )
         .returning(Message),
         execution_options=FRESH,

@@ -6,9 +6,9 @@ entry also has its account and its conversation as words, so that a search reads
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from typing import TypeVar
 
 from sqlalchemy import Select, column, delete, insert, select, table, text
 from sqlalchemy.orm import Session
@@ -17,7 +17,7 @@ from server.errors import NotFound
 from server.models import Conversation, Message, SearchEntry
 from server.repository import attachments
 from server.repository.changes import NO_SYNC
-from server.words import MAX_WORDS, phrases, snippet, words
+from server.words import findable
 
 _words = table("search_words", column("rowid"), column("number"), column("words"))
 
@@ -26,11 +26,13 @@ _ENTRY = insert(SearchEntry.__table__).returning(SearchEntry.number)  # type: ig
 _SQLITE_WORDS = text("INSERT INTO search_words (rowid, words, owner) VALUES (:n, :w, :o)")
 _POSTGRES_WORDS = text("INSERT INTO search_words (number, words) VALUES (:n, CAST(:w AS tsvector))")
 
+V = TypeVar("V")
+
+_VALUES = 500
+"""Values in a statement; SQLite may take no more than 999."""
+
 _READ_AT_ONCE = 16
 """Messages that are read at a time, because each may have 1 MiB."""
-
-_MAX_PHRASES = 32
-"""Words of a query that count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,6 @@ class Hit:
 
     number: int
     message: Message
-    snippet: str
 
 
 def _is_sqlite(s: Session) -> bool:
@@ -53,7 +54,7 @@ def _owner(identifier: str) -> str:
 
 def enter(s: Session, account_id: str, conversation_id: str, message_id: str, content: str) -> None:
     """Makes a finished message findable; one without words is not."""
-    found = [word.text for word in islice(words(content), MAX_WORDS)]
+    found = [word.text for word in findable(content)]
     if not found:
         return
     values = {
@@ -88,33 +89,34 @@ def _vector(found: list[str], owners: list[str]) -> str:
 
 def forget(s: Session, conversation_ids: Collection[str]) -> None:
     """Takes conversations out of the search."""
-    numbers = list(
-        s.scalars(
-            select(SearchEntry.number).where(SearchEntry.conversation_id.in_(conversation_ids))
-        )
-    )
-    if not numbers:
-        return
     key = _words.c.rowid if _is_sqlite(s) else _words.c.number
-    for start in range(0, len(numbers), 500):  # a statement of SQLite takes no end of values
-        part = numbers[start : start + 500]
-        s.connection().execute(delete(_words).where(key.in_(part)))
-        s.execute(
-            delete(SearchEntry).where(SearchEntry.number.in_(part)), execution_options=NO_SYNC
-        )
+    for of_these in _batched(conversation_ids):
+        entries = select(SearchEntry.number).where(SearchEntry.conversation_id.in_(of_these))
+        for part in _batched(list(s.scalars(entries))):
+            s.connection().execute(delete(_words).where(key.in_(part)))
+            s.execute(
+                delete(SearchEntry).where(SearchEntry.number.in_(part)), execution_options=NO_SYNC
+            )
+
+
+def _batched(values: Collection[V]) -> Iterator[list[V]]:
+    """Some values at a time: no database takes a statement with any number of them."""
+    given = list(values)
+    for start in range(0, len(given), _VALUES):
+        yield given[start : start + _VALUES]
 
 
 def find(
     s: Session,
     account_id: str,
-    query: str,
+    wanted: list[list[str]],
     conversation_id: str,
     *,
     limit: int,
     max_bytes: int,
     before: int | None,
 ) -> tuple[list[Hit], bool]:
-    """Messages that hold all words of the query, newest first, before the place `before`, and
+    """Messages that hold all `wanted` phrases, newest first, before the place `before`, and
     whether more follow. The page ends before `max_bytes` of text, but holds at least one message.
 
     Raises NotFound when there is no such conversation.
@@ -123,7 +125,6 @@ def find(
         select(Conversation.id).where(Conversation.id == conversation_id)
     ):
         raise NotFound("CONVERSATION")
-    wanted = phrases(query)[:_MAX_PHRASES]
     statement = _statement(s, wanted, _owner(conversation_id or account_id))
     hits: list[Hit] = []
     room = max_bytes
@@ -135,7 +136,7 @@ def find(
             room -= len(message.content.encode())
             if hits and (room < 0 or len(hits) == limit):
                 return hits, True
-            hits.append(Hit(number, message, snippet(message.content, wanted)))
+            hits.append(Hit(number, message))
         if len(rows) < _READ_AT_ONCE:
             break
         before = rows[-1][0]

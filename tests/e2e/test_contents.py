@@ -163,6 +163,20 @@ async def test_what_was_read_is_not_read_again(
     assert max(image.size) == 2_048
 
 
+async def test_a_file_that_a_busy_machine_could_not_read_is_read_again(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    extractor = colloquy.app.files._extractor
+    conversation = await alice.create(model="nothing")
+    file = await upload(alice, FILES["report.docx"], "report.docx")
+    patience, extractor._patience = extractor._patience, 0.001
+    first = await alice.send(conversation.id, "One", attachment_ids=[file.id]).reply()
+    assert (await alice.receipt(first.id)).left_out[0].reason == "reading it takes too long"
+    extractor._patience = patience
+    _, messages = await ask(colloquy, alice, conversation.id, "Two")
+    assert "Profits rose" in str(messages)
+
+
 def large_png() -> bytes:
     file = io.BytesIO()
     Image.new("RGB", (3_000, 1_000), "blue").save(file, "PNG")

@@ -41,7 +41,7 @@ async def test_late_joiners_on_another_replica_see_the_exact_text_and_its_beginn
         await sent.until("delta")
 
         async def join(number: int) -> tuple[float, Message]:
-            await settle(lambda: len(sent.transcript.messages[reply_id].content) > number * 40)
+            await settle(lambda: len(sent.transcript.messages[reply_id].content) > number * 20)
             started = time.monotonic()
             watch = alice.watch(conversation.id)
             await watch.until(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+
+import pytest
 from conversation.v1 import conversation_service_pb2 as api
 from conversation.v1 import resources_pb2 as resources
 
@@ -48,6 +52,42 @@ async def contents(caller: Caller, query: str, **fields: object) -> list[str]:
 
 async def say(caller: Caller, conversation_id: str, *texts: str) -> list[resources.Message]:
     return [await caller.send(conversation_id, text).reply() for text in texts]
+
+
+LONG_WORDS = " ".join(f"{number:064x}" for number in range(16_000))
+EXPANDING = " ".join("ﷺ" * 16 for _ in range(20_000))
+
+
+@pytest.mark.parametrize("text", [LONG_WORDS, EXPANDING], ids=["long", "expanding"])
+async def test_whatever_is_said_can_be_stored_and_found_by_its_beginning(
+    colloquy: Colloquy, alice: Caller, text: str
+) -> None:
+    colloquy.provider.script(Answer(pieces=[text]))
+    conversation = await alice.create(title="Long")
+    reply = await alice.send(conversation.id, "Say much").reply()
+    assert (reply.state, reply.content) == (resources.Message.STATE_COMPLETED, text)
+    assert await contents(alice, text.split()[0]) == [text]
+
+
+async def test_a_search_that_takes_long_stops_nobody(colloquy: Colloquy, alice: Caller) -> None:
+    """A text and a query that are made to be slow to compare."""
+    colloquy.provider.default = Answer(tokens=1)
+    conversation = await alice.create(title="Slow")
+    await say(alice, conversation.id, *["a " * 20_000] * 5)
+    gaps = []
+
+    async def watch_the_loop() -> None:
+        last = time.monotonic()
+        while True:
+            await asyncio.sleep(0.005)
+            gaps.append(time.monotonic() - last)
+            last = time.monotonic()
+
+    watching = asyncio.create_task(watch_the_loop())
+    found = await search(alice, "a-" * 250)
+    watching.cancel()
+    assert len(found.hits) == 5
+    assert max(gaps) < 0.4, max(gaps)
 
 
 async def test_messages_are_found_by_their_words_newest_first(

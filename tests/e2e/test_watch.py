@@ -198,6 +198,23 @@ async def test_reads_give_tokens_that_go_on_where_they_ended(
         watch.cancel()
 
 
+async def test_a_sender_who_waits_in_line_hears_that_the_server_is_there(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    """What the reply ahead says is for others, and no reason to be silent to this one."""
+    await colloquy.restart(heartbeat_interval=0.1)
+    alice = alice.at(colloquy)
+    conversation = await alice.create(title="Line")
+    colloquy.provider.script(Answer(tokens=100, rate=100), Answer(tokens=1))
+    first = alice.send(conversation.id)
+    await first.until("delta")
+    second = alice.send(conversation.id)
+    await second.reply()
+    assert kinds(second).count("heartbeat") >= 3
+    await first.reply()
+    assert len(kinds(first)) > 10
+
+
 async def test_a_quiet_stream_beats(colloquy: Colloquy, alice: Caller) -> None:
     await colloquy.restart(heartbeat_interval=0.05)
     alice = alice.at(colloquy)

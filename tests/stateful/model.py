@@ -443,6 +443,7 @@ class Model:
         said.epoch += 1
         said.strikes += died
         said.held = Held.HELD
+        said.content = content
         return Taken(said, said)
 
     def _find(self, message_id: str) -> Said | None:
