@@ -154,7 +154,7 @@ async def test_without_a_token_a_watch_begins_with_what_is_not_finished(
     assert (await watch.final(held.id)).state == COMPLETED
     final = await watch.final(queued.id)
     assert final == await waiting.reply()
-    assert watch.transcript.joined[queued.id, 1] == final.content
+    assert watch.transcript.messages[queued.id].content == final.content
     watch.cancel()
 
 
