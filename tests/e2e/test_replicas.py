@@ -35,7 +35,8 @@ async def test_late_joiners_on_another_replica_see_the_exact_text_and_its_beginn
 
     async def slowest() -> float:
         conversation = await alice.create()
-        fleet.provider.script(Answer(tokens=400, rate=200))
+        gate = asyncio.Event()
+        fleet.provider.script(Answer(tokens=400, rate=200, gate_after=200, gate=gate))
         sent = alice.send(conversation.id)
         reply_id = (await sent.accepted()).reply.id
         await sent.until("delta")
@@ -51,6 +52,9 @@ async def test_late_joiners_on_another_replica_see_the_exact_text_and_its_beginn
                 )
             )
             waited = time.monotonic() - started
+            joined.append(number)
+            if len(joined) == 40:
+                gate.set()  # nobody comes after the end
             final = await watch.final(reply_id)
             held = watch.transcript.messages[reply_id]
             watch.cancel()
@@ -58,10 +62,11 @@ async def test_late_joiners_on_another_replica_see_the_exact_text_and_its_beginn
             return waited, final
 
         reading = asyncio.create_task(sent.reply())
-        joined = await asyncio.gather(*(join(number) for number in range(40)))
+        joined: list[int] = []
+        told = await asyncio.gather(*(join(number) for number in range(40)))
         reply = await reading
-        assert {final.content for _, final in joined} == {reply.content}
-        return max(waited for waited, _ in joined)
+        assert {final.content for _, final in told} == {reply.content}
+        return max(waited for waited, _ in told)
 
     await within(0.1, slowest)
 

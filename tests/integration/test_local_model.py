@@ -63,7 +63,7 @@ async def test_it_answers_starts_once_when_needed_and_again_if_it_died(
     providers: Providers, local: LocalModel, model: Model
 ) -> None:
     assert local.pid is None
-    texts = await asyncio.gather(*(ask(providers, model) for _ in range(6)))
+    texts = await asyncio.gather(*(ask(providers, model) for _ in range(3)))
     assert all(texts)
     first = local.pid
     assert first is not None

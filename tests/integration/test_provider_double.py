@@ -7,6 +7,8 @@ from pathlib import Path
 
 import aiohttp
 
+from tests.harness import settle
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -24,6 +26,7 @@ async def test_it_serves_and_logs_every_call(tmp_path: Path) -> None:
                 body = {"model": model, "messages": [{"role": "user", "content": content}]}
                 async with session.post(f"{base_url}/chat/completions", json=body) as response:
                     assert b"data: [DONE]" in await response.read()
+        await settle(lambda: log.read_text().count('"ended"') == 3)
     finally:
         process.kill()
         await process.wait()

@@ -647,7 +647,7 @@ _FEEDS = (
     _guard(
         "events are kept only until something changes",
         LIVE,
-        "        self._serialised.clear()\n",
+        "        self._serialised.clear()\n        self._serialised_bytes = 0\n",
         "",
     ),
     _guard(
