@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 
 import structlog
 
-from server.bus import Bus, Event, pieces
+from server.bus import Bus, Event
 from server.catalog import Catalog, ModelError
 from server.clock import boottime
 from server.concurrency import unbroken
@@ -25,11 +25,13 @@ from server.errors import NotFound
 from server.live import Feed, Feeds
 from server.models import MICROS, Attachment, Conversation, Message, State
 from server.providers import ProviderError, Providers
+from server.publishing import Publisher
 from server.repository import access, cancelling, conversations, leases, messages
 from server.repository.changes import Change, Fenced, Lease
 from server.repository.leases import Outcome, Step, Text
 from server.repository.messages import Prompt, Sent
 from server.settings import Settings
+from server.wakefulness import Wakefulness
 from server.writing import LiveReply, Retries, Writer
 
 P = ParamSpec("P")
@@ -43,27 +45,13 @@ _CANCEL_PATIENCE = 0.7
 _DATABASE_PAUSE = 0.2
 """Seconds between tries to store something while the database is away."""
 
-_WINDOW = 0.025
-_WINDOW_PER_REPLY = 0.00025
-_WINDOW_MAX = 0.1
-"""Seconds in which text is collected before watchers see it: smooth when few replies are being
-written; with many, fewer and larger messages, which are half of what a token costs."""
-
-_WANTED = 5.0
-"""Seconds for which a reply's text goes out on the bus after another process asked for it."""
-
-_AWAKE_INTERVAL = 0.1
-_SUSPENDED = 0.4
-"""Seconds without running after which a process must look whether it still owns its replies: less
-than the patience of a cancel, which would end a reply over the head of a process that sleeps."""
-
 _HAND_BACK_PATIENCE = 3.0
 """Seconds that a process which shuts down waits for transactions that may make replies its own."""
 
-_WENT_WRONG = "Something went wrong in the server. Try again."
+_STORING_PAUSE = 0.05
+"""Seconds between looks whether a send that is being stored has become a reply."""
 
-_UNSAVED_MAX = 500
-"""Code points of a reply that may be unsaved before a checkpoint is due at once."""
+_WENT_WRONG = "Something went wrong in the server. Try again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +78,6 @@ class Replies:
         self.live: dict[str, LiveReply] = {}
         self.has_work = asyncio.Event()
         """Set when replies may wait for a place, or titles be owed."""
-        self.needs_checkpoint = asyncio.Event()
         self.others_wait = False
         """Whether replies of free conversations wait for a place in this process."""
         self.is_draining = False
@@ -100,22 +87,21 @@ class Replies:
         self._catalog = catalog
         self._settings = settings
         self._contexts = contexts
+        self._wakefulness = Wakefulness(
+            lambda: self.live, self._verify, lambda: self.publisher.publish_all()
+        )
+        self.publisher = Publisher(self.live, feeds, bus, self._wakefulness, self.lose)
         self._writer = Writer(
             providers,
             Retries(settings.provider_attempts, settings.retry_base),
             on_attempt=self._begin_attempt,
-            on_text=self._take_text,
+            on_text=self.publisher.take,
             on_retry=_log_retry,
         )
         self._hurry = asyncio.Event()
         self._bus = bus
-        self._awake_at = boottime()
-        self._awake_timer: asyncio.TimerHandle | None = None
-        self._verification: asyncio.Task[None] | None = None
         self._reserved = 0
         self._lines: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._dirty: set[LiveReply] = set()
-        self._window: asyncio.TimerHandle | None = None
         self._cancels: set[asyncio.Task[None]] = set()
         bus.subscribe(self._on_event)
 
@@ -295,9 +281,7 @@ class Replies:
             self.lose(before)
         reply = LiveReply.of(row, deadline, is_new=is_new)
         self.live[row.id] = reply
-        if self._awake_timer is None and self._verification is None:
-            self._awake_at = boottime()
-            self._stay_awake()
+        self._wakefulness.begin()
         self._feeds.live[row.conversation_id] = reply
         reply.generation = asyncio.create_task(self._generate(reply))
         reply.task = asyncio.create_task(self._see_through(reply))
@@ -419,58 +403,6 @@ class Replies:
                 log.warning("database is away", message_id=reply.message_id)
                 await asyncio.sleep(_DATABASE_PAUSE)
 
-    def _take_text(self, reply: LiveReply, text: str) -> None:
-        reply.pending.append(text)
-        reply.size += len(text.encode())
-        if not reply.text:  # the first text is shown at once
-            self._publish(reply)
-        elif reply not in self._dirty:
-            self._dirty.add(reply)
-            if self._window is None:
-                window = min(_WINDOW + _WINDOW_PER_REPLY * len(self.live), _WINDOW_MAX)
-                loop = asyncio.get_running_loop()
-                self._window = loop.call_later(window, self._publish_all)
-
-    def _publish_all(self) -> None:
-        self._window = None
-        dirty, self._dirty = self._dirty, set()
-        for reply in dirty:
-            self._publish(reply)
-
-    def _publish(self, reply: LiveReply) -> None:
-        """Lets watchers see what came. An owner whose lease is over shows nothing more, and one
-        that was suspended looks first whether it still owns the reply."""
-        if reply.is_lost:
-            return
-        if boottime() >= reply.deadline:
-            self.lose(reply)
-            return
-        if self._is_suspect():
-            self._dirty.add(reply)
-            return
-        reply.publish()
-        if reply.wanted_until > asyncio.get_running_loop().time():
-            self._tell(reply, reply.told)
-        if len(reply.text) - reply.saved >= _UNSAVED_MAX:
-            self.needs_checkpoint.set()
-        self._feeds.wake(reply.conversation_id)
-
-    def _tell(self, reply: LiveReply, offset: int) -> None:
-        """Tells other processes the text from `offset` on."""
-        for text in pieces(reply.text[offset:]):
-            self._bus.publish(
-                {
-                    "kind": "text",
-                    "conversation": reply.conversation_id,
-                    "message": reply.message_id,
-                    "attempt": reply.attempt,
-                    "offset": offset,
-                    "text": text,
-                }
-            )
-            offset += len(text)
-        reply.told = len(reply.text)
-
     def _on_event(self, event: Event) -> None:
         kind = event["kind"]
         if kind == "work":
@@ -482,9 +414,7 @@ class Replies:
         if kind == "cancel":
             self.stop(reply)
         elif kind == "want":
-            reply.wanted_until = asyncio.get_running_loop().time() + _WANTED
-            is_same = event["attempt"] == reply.attempt
-            self._tell(reply, min(event["offset"], len(reply.text)) if is_same else 0)
+            self.publisher.want(reply, event)
 
     # --- owning -------------------------------------------------------------------------------
 
@@ -514,36 +444,15 @@ class Replies:
             if boottime() >= reply.deadline:
                 self.lose(reply)
 
-    def _stay_awake(self) -> None:
-        """Notes again and again that this process runs, as long as there are live replies."""
-        self._awake_timer = None
-        if self.live and not self._is_suspect():
-            self._awake_at = boottime()
-            loop = asyncio.get_running_loop()
-            self._awake_timer = loop.call_later(_AWAKE_INTERVAL, self._stay_awake)
-
-    def _is_suspect(self) -> bool:
-        """Whether this process did not run for so long that a reply may have been cancelled over
-        its head; then it asks the database first, and shows nothing meanwhile."""
-        if self._verification is None and boottime() - self._awake_at > _SUSPENDED:
-            self._verification = asyncio.create_task(self._verify())
-        return self._verification is not None
-
     async def _verify(self) -> None:
-        try:
-            while self.live:
-                try:
-                    await self.renew()
-                    break
-                except DatabaseUnavailable:
-                    self.give_up_expired()
-                    await asyncio.sleep(_DATABASE_PAUSE)
-        finally:
-            self._verification = None
-            self._awake_at = boottime()
-            if self._awake_timer is None:
-                self._stay_awake()
-            self._publish_all()
+        """Finds out, after a sleep, which replies are still this process's."""
+        while self.live:
+            try:
+                await self.renew()
+                break
+            except DatabaseUnavailable:
+                self.give_up_expired()
+                await asyncio.sleep(_DATABASE_PAUSE)
 
     # --- letting go ---------------------------------------------------------------------------
 
@@ -558,7 +467,7 @@ class Replies:
         self._release(reply)
 
     def _release(self, reply: LiveReply) -> None:
-        self._dirty.discard(reply)
+        self.publisher.forget(reply)
         if self.live.get(reply.message_id) is reply:
             del self.live[reply.message_id]
         if self._feeds.live.get(reply.conversation_id) is reply:
@@ -671,7 +580,7 @@ class Replies:
                     hurry = asyncio.create_task(self._hurry.wait())
                     tasks = [reply.task for reply in self.live.values() if reply.task]
                     # A reply that is just being stored is not there to be waited for.
-                    patience = None if self.live else _AWAKE_INTERVAL
+                    patience = None if self.live else _STORING_PAUSE
                     await asyncio.wait(
                         [*tasks, hurry], timeout=patience, return_when=asyncio.FIRST_COMPLETED
                     )
@@ -680,8 +589,7 @@ class Replies:
             pass
         await self._hand_back()
         self._bus.publish({"kind": "work"})
-        if self._awake_timer is not None:
-            self._awake_timer.cancel()
+        self._wakefulness.stop()
 
     async def _hand_back(self) -> None:
         """Gives all live replies up, also those that come from transactions still on their way."""

@@ -88,8 +88,8 @@ class Upkeep:
 
     async def _save(self) -> None:
         """One checkpoint of all live replies that have grown."""
-        await _first(self._replies.needs_checkpoint, _CHECKPOINT_INTERVAL)
-        self._replies.needs_checkpoint.clear()
+        await _first(self._replies.publisher.needs_checkpoint, _CHECKPOINT_INTERVAL)
+        self._replies.publisher.needs_checkpoint.clear()
         grown = [reply for reply in self._replies.live.values() if len(reply.text) > reply.saved]
         texts = texts_of(grown)
         if texts:

@@ -138,5 +138,5 @@ async def test_what_was_lost_is_not_shown(owned: Owned) -> None:
     owned.replies.lose(owned.reply)
     shown = owned.reply.text
     owned.reply.pending.append("more")
-    owned.replies._publish(owned.reply)
+    owned.replies.publisher.publish(owned.reply)
     assert owned.reply.text == shown

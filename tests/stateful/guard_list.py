@@ -14,6 +14,7 @@ LIVE = "server/live.py"
 MIRRORS = "server/mirrors.py"
 REPLIES = "server/replies.py"
 UPKEEP = "server/upkeep.py"
+PUBLISHING = "server/publishing.py"
 
 STATEFUL = ("tests/stateful/test_replies.py", "-k", "sqlite")
 
@@ -914,9 +915,9 @@ OWNER = "tests/integration/test_owner_gives_up.py"
 _PROCESSES = (
     _guard(
         "an owner whose lease is over shows nothing",
-        REPLIES,
+        PUBLISHING,
         """        if boottime() >= reply.deadline:
-            self.lose(reply)
+            self._lose(reply)
             return
 """,
         "",
@@ -924,7 +925,7 @@ _PROCESSES = (
     ),
     _guard(
         "an owner that lost its reply shows nothing",
-        REPLIES,
+        PUBLISHING,
         """        if reply.is_lost:
             return
         if boottime""",
