@@ -37,6 +37,7 @@ from slack_bot.installs import Accounts, Installations
 from slack_bot.intake import Intake
 from slack_bot.keeper import Keeper
 from slack_bot.listeners import Listeners
+from slack_bot.logs import names
 from slack_bot.settings import Settings
 from slack_bot.slack_api import TIMEOUT
 from slack_bot.steps import Reached, nothing
@@ -56,6 +57,10 @@ SCOPES = (
 _STATE_SECONDS = 600
 _PATIENCE = 2.0
 """Seconds that the server may be away before people are told."""
+
+
+class BotBroke(Exception):
+    """The bot cannot go on: a part of it ended that never should."""
 
 
 class Bot:
@@ -94,8 +99,8 @@ class Bot:
         self.workspaces, app = await self._workspaces_and_app(tools, connect)
         self._closing.append(self.workspaces.close)
         self._keeper = Keeper(tools, self.workspaces, settings.slack_lease_ttl)
-        keeping = asyncio.create_task(self._keeper.run())
-        self._closing.append(lambda: _end(keeping, self._keeper))
+        self._keeping = asyncio.create_task(self._keeper.run())
+        self._closing.append(lambda: _end(self._keeping, self._keeper))
         intake = Intake(tools)
         self._closing.append(intake.close)
         Listeners(tools, self.workspaces, intake).add_to(app)
@@ -106,6 +111,11 @@ class Bot:
             handler = AsyncSocketModeHandler(app, settings.slack_app_token)
             self._closing.append(handler.close_async)
             await handler.client.connect()  # type: ignore[no-untyped-call]
+
+    async def broke(self) -> BotBroke:
+        """Wait until the bot cannot go on, and return why: without its keeper nothing is served."""
+        (outcome,) = await asyncio.gather(asyncio.shield(self._keeping), return_exceptions=True)
+        return BotBroke(names(outcome) if outcome else "the keeper ended")
 
     async def stop(self) -> None:
         """Take nothing more in, and leave what is open to the next process."""

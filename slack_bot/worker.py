@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from slack_bot import inbox, outbox
 from slack_bot.exchange import Exchange
+from slack_bot.logs import names
 from slack_bot.models import Post, Request
 from slack_bot.workspace import Tools, Workspace
 
@@ -58,7 +59,7 @@ class Worker:
                 self._tools, self._workspace, request, turn, self._may_write, posts
             ).run()
         except Exception as error:
-            log.error("exchange broke", request=request.id, problem=_names(error))
+            log.error("exchange broke", request=request.id, problem=names(error))
             await self._tools.sleep(_PAUSE)
         finally:
             self._running.discard(request.id)
@@ -70,14 +71,3 @@ def _unfinished(
     """Return requests that are not done, each with what was posted for it."""
     rows = inbox.unfinished(s, team_id, but, limit)
     return [(row, outbox.posts(s, row.id)) for row in rows]
-
-
-def _names(error: BaseException) -> str:
-    """Return what broke, without words that may hold what people wrote."""
-    if isinstance(error, BaseExceptionGroup):
-        return ", ".join(_names(one) for one in error.exceptions)
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    place = f" in {trace.tb_frame.f_code.co_qualname}:{trace.tb_lineno}" if trace else ""
-    return f"{type(error).__name__}{place}"
