@@ -20,9 +20,10 @@ from slack_bot.workspaces import Workspaces
 log = structlog.get_logger()
 
 _WORDS_KEPT = 86_400.0
+_UNANSWERED_KEPT = 7 * 86_400.0
 _FORGET_EVERY = 3_600.0
-"""Seconds that the words of a request are kept here once it is done (the server has them), and
-how often that is seen to."""
+"""Seconds that the words of a request are kept here once it was answered (the server has them) and
+when it was not (a button may still ask for that), and how often that is seen to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +74,18 @@ class Keeper:
     async def _forget_words(self) -> None:
         if self._tools.clock() >= self._forget_at:
             self._forget_at = self._tools.clock() + _FORGET_EVERY
-            await self._tools.db.run(inbox.forget_before, self._tools.now() - _WORDS_KEPT)
+            now = self._tools.now()
+            await self._tools.db.run(inbox.forget_before, now - _WORDS_KEPT, now - _UNANSWERED_KEPT)
 
     async def _see_to_all(self) -> None:
         team_ids = set(await self._workspaces.team_ids())
         held = {team_id for team_id in team_ids if await self._take(team_id)}
+        for team_id in [one for one, task in self._connecting.items() if task.done()]:
+            del self._connecting[team_id]
         for team_id in (self._served.keys() | self._connecting.keys()) - held:
             await self._leave(team_id)
         for team_id in held - self._connecting.keys():
-            task = asyncio.create_task(self._see_to(team_id))
-            self._connecting[team_id] = task
-            task.add_done_callback(lambda _, team_id=team_id: self._connecting.pop(team_id, None))
+            self._connecting[team_id] = asyncio.create_task(self._see_to(team_id))
 
     async def _take(self, team_id: str) -> bool:
         """Take or renew a lease. Returns whether it is ours."""

@@ -43,6 +43,7 @@ class Phase(enum.Enum):
 
     THINKING = enum.auto()
     QUEUED = enum.auto()
+    WAITING = enum.auto()
     OFFLINE = enum.auto()
     WRITING = enum.auto()
     COMPLETED = enum.auto()
@@ -54,6 +55,7 @@ class Phase(enum.Enum):
 _WORDS = {
     Phase.THINKING: "Thinking…",
     Phase.QUEUED: "Queued: I will answer when the reply before this one is finished.",
+    Phase.WAITING: "In line: I have much to answer at the moment. Your answer comes here.",
     Phase.OFFLINE: (
         "I cannot reach my server at the moment. Your message is kept, and I will answer here as"
         " soon as the server is back."

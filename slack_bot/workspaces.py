@@ -27,12 +27,28 @@ MakeColloquy = Callable[[str | None], AsyncConversationClient]
 """Makes a client of the server with a key; None: the one of the environment."""
 
 
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who the bot is in a workspace: all that it takes to store what happens there."""
+
+    team_id: str
+    bot_user_id: str
+
+
 class Workspaces(ABC):
     """Who is served."""
 
     @abstractmethod
     async def team_ids(self) -> Iterable[str]:
         """Return all workspaces that have the app."""
+
+    @abstractmethod
+    async def identify(self, team_id: str | None) -> Identity | None:
+        """Return whom an event is for, without a network; None when the app is not there."""
+
+    @abstractmethod
+    def wake(self, team_id: str) -> None:
+        """Have what came in for a workspace seen at once, where it is served by this process."""
 
     @abstractmethod
     async def get(self, team_id: str | None) -> Workspace | None:
@@ -52,6 +68,14 @@ class OneWorkspace(Workspaces):
     async def team_ids(self) -> Iterable[str]:
         """Return the one."""
         return (self._workspace.team_id,)
+
+    async def identify(self, team_id: str | None) -> Identity:
+        """Return the one's."""
+        return Identity(self._workspace.team_id, self._workspace.bot_user_id)
+
+    def wake(self, team_id: str) -> None:
+        """Wake the one."""
+        self._workspace.wake.set()
 
     async def get(self, team_id: str | None) -> Workspace:
         """Return the one: in Slack Connect an event may name another company's workspace."""
@@ -84,6 +108,17 @@ class InstalledWorkspaces(Workspaces):
     async def team_ids(self) -> Iterable[str]:
         """Return all that are stored."""
         return await self._installations.team_ids()
+
+    async def identify(self, team_id: str | None) -> Identity | None:
+        """Return whom an event is for, as the installation says."""
+        bot = await self._installations.find_locked(team_id) if team_id else None
+        return Identity(str(team_id), bot.bot_user_id) if bot else None
+
+    def wake(self, team_id: str) -> None:
+        """Wake a workspace that is connected; one that is not has nobody to wake."""
+        connected = self._connected.get(team_id)
+        if connected is not None:
+            connected.workspace.wake.set()
 
     async def get(self, team_id: str | None) -> Workspace | None:
         """Return a workspace as it is installed now: a new token makes it another object.

@@ -19,7 +19,7 @@ from slack_bot.pacing import Pace
 from slack_bot.settings import SettingsError
 from slack_bot.slack_api import SlackApi
 from slack_bot.workspace import Tools, Workspace
-from slack_bot.workspaces import Connect, InstalledWorkspaces, Workspaces
+from slack_bot.workspaces import Connect, Identity, InstalledWorkspaces, Workspaces
 
 
 class Server:
@@ -52,6 +52,12 @@ class Some(Workspaces):
 
     async def team_ids(self) -> Iterable[str]:
         return list(self.ways)
+
+    async def identify(self, team_id: str | None) -> Identity | None:
+        return Identity(team_id, "UBOT") if team_id else None
+
+    def wake(self, team_id: str) -> None:
+        pass
 
     async def get(self, team_id: str | None) -> Workspace | None:
         way = self.ways[team_id or ""]

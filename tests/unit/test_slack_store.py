@@ -69,13 +69,29 @@ async def test_words_are_forgotten_and_deliveries_still_known(db: Database) -> N
     await db.run(inbox.store, asked("1.0", text="old"))
     await db.run(inbox.store, asked("2.0", text="live"))
     first, _ = await db.run(inbox.unfinished, "T1", (), 10)
-    await db.run(inbox.change, first.id, state=State.DONE, content="old")
-    await db.run(inbox.forget_before, 2.0)
+    await db.run(inbox.change, first.id, state=State.DONE, content="old", reply_id="r")
+    await db.run(inbox.forget_before, 2.0, 0.0)
     kept = await db.run(inbox.get, "T1", first.id)
     assert kept is not None
     assert (kept.text, kept.content) == ("", "")
     assert [row.text for row in await db.run(inbox.unfinished, "T1", (), 10)] == ["live"]
     assert await db.run(inbox.store, asked("1.0", text="old")) is None
+    await db.close()
+
+
+async def test_words_that_a_button_still_needs_are_kept_longer(db: Database) -> None:
+    offered = await db.run(inbox.store, asked("1.0/2.0", text="edited", state=State.OFFERED))
+    refused = await db.run(inbox.store, asked("2.0", text="refused", state=State.DONE))
+    await db.run(inbox.forget_before, 2.0, 0.5)
+    for row_id, words in ((offered, "edited"), (refused, "refused")):
+        kept = await db.run(inbox.get, "T1", row_id or 0)
+        assert kept is not None
+        assert kept.text == words
+    await db.run(inbox.forget_before, 2.0, 2.0)
+    for row_id in (offered, refused):
+        kept = await db.run(inbox.get, "T1", row_id or 0)
+        assert kept is not None
+        assert kept.text == ""
     await db.close()
 
 
