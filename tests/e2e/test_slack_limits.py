@@ -120,7 +120,8 @@ async def test_a_message_that_may_not_be_edited_any_more_is_posted_anew(stage: S
     await stage.slack.wait_for(lambda: stage.slack.bot_messages(stage.general, asked.ts))
     stage.slack.workspace.edit_window = 0.1
     await stage.answered(stage.general, asked.ts)
-    last = stage.slack.bot_messages(stage.general, asked.ts)[-1]
+    await stage.slack.wait_for(lambda: stage.slack.calls("chat.delete"))
+    (last,) = stage.slack.bot_messages(stage.general, asked.ts)
     _, reply = await stage.stored(stage.thread(asked.ts))
     assert text_of([last]) == reply.content
 
