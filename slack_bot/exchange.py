@@ -198,7 +198,9 @@ class Exchange:
             if user != self._workspace.bot_user_id
         }
         content = mentions.plain(request.text, people, self._workspace.bot_user_id)
-        fetched = await fetch_files(self._workspace, request.files) if request.files else Fetched()
+        fetched = Fetched()
+        if request.files:
+            fetched = await fetch_files(self._tools, self._workspace, request.files)
         named = await self._workspace.person(request.user_id, now)
         if not content:
             content = _without_words(named.name, fetched)

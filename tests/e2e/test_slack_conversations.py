@@ -196,7 +196,7 @@ async def test_a_stop_is_not_lost_while_the_server_is_away(
 ) -> None:
     tried, cancel = [], AsyncConversationClient.cancel_reply
 
-    async def fail_twice(client: AsyncConversationClient, **which: str) -> resources.Message:
+    async def fail_twice(client: AsyncConversationClient, **which: str) -> resources.Message | None:
         tried.append(which)
         if len(tried) <= 2:
             raise Unavailable("the server is away")
