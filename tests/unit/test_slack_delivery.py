@@ -85,7 +85,7 @@ class Stage:
         self.tools = Tools(db, clock=self.clock, now=self.clock, sleep=self.clock.sleep)
 
     async def begin(self, *, is_native: bool = False) -> Delivery:
-        """A delivery of a request that just came."""
+        """A delivery of a request that just came, or of one that a process before left."""
         asked = Asked(
             team_id="T1",
             channel_id="C1",
@@ -95,9 +95,10 @@ class Stage:
             user_id="U1",
             received_at=self.clock.now,
         )
-        row_id = await self.tools.db.run(inbox.store, asked)
-        request = await self.tools.db.run(inbox.get, "T1", row_id or 0)
+        await self.tools.db.run(inbox.store, asked)
+        request = await self.tools.db.run(inbox.by_ts, "T1", "C1", "1.0")
         assert request is not None
+        posts = await self.tools.db.run(outbox.posts, request.id)
         self.request = request
         workspace = Workspace(
             team_id="T1",
@@ -113,7 +114,7 @@ class Stage:
         async def stop() -> None:
             raise AssertionError("nobody stopped it")
 
-        return Delivery(self.tools, workspace, request, lambda: True, stop, [])
+        return Delivery(self.tools, workspace, request, lambda: True, stop, posts)
 
     async def deliver(self, *views: View, after: str = "chat.postMessage", **how: bool) -> None:
         """Shows the views one after the other, the next one when the method was called."""
@@ -177,6 +178,23 @@ async def test_a_reply_whose_edits_are_refused_is_posted_anew_once(
     assert len(stage.shown) == (2 if delete else 1)
     (post,) = await stage.tools.db.run(outbox.posts, stage.request.id)
     assert post.number == 0
+
+
+async def test_a_message_whose_place_was_taken_is_deleted_by_the_next_process(
+    stage: Stage,
+) -> None:
+    await stage.begin()
+    row_id, db = stage.request.id, stage.tools.db
+    for number in (0, 1):
+        await db.run(outbox.intend, row_id, number)
+        await db.run(outbox.record, row_id, number, ts=f"{number}.5")
+        stage.slack.messages[f"{number}.5"] = {"blocks": []}
+        assert await db.run(outbox.replace, row_id, number) == -2 - number
+    # It died here, with nothing posted anew.
+    await stage.deliver(WHOLE)
+    (message,) = stage.shown
+    assert WHOLE.text in message
+    assert [post.number for post in await db.run(outbox.posts, row_id)] == [0]
 
 
 async def test_a_reply_is_given_up_only_when_it_may_not_be_posted(stage: Stage) -> None:
