@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -49,6 +50,8 @@ class Some(Workspaces):
 
     def __init__(self, **ways: Any) -> None:
         self.ways = ways
+        self.asked = asyncio.Event()
+        """Set when the last one was asked for: all leases were seen to before that."""
 
     async def team_ids(self) -> Iterable[str]:
         return list(self.ways)
@@ -61,6 +64,8 @@ class Some(Workspaces):
 
     async def get(self, team_id: str | None) -> Workspace | None:
         way = self.ways[team_id or ""]
+        if team_id == max(self.ways):
+            self.asked.set()
         if isinstance(way, asyncio.Event):
             await way.wait()
         if isinstance(way, Exception):
@@ -123,13 +128,19 @@ async def test_a_workspace_that_does_not_connect_does_not_keep_others_from_being
 ) -> None:
     good = workspace("T3")
     some = Some(T1=asyncio.Event(), T2=SettingsError("another key"), T3=good)
-    keeper = Keeper(tools, some, ttl=0.3)
+    now = [1_000.0]
+    tools = replace(tools, now=lambda: now[0])
+    keeper = Keeper(tools, some, ttl=60.0)
     keeping = asyncio.create_task(keeper.run())
     await stand.until(good)
-    # Longer than a lease: all of them are renewed although one hangs and one fails.
-    await asyncio.sleep(0.5)
+    # All leases are renewed although one hangs and one fails.
+    for _ in range(3):
+        now[0] += 50.0
+        some.asked.clear()
+        keeper.look()
+        await asyncio.wait_for(some.asked.wait(), 2)
     for team_id in ("T1", "T2", "T3"):
-        assert not await tools.db.run(leases.take, team_id, "another", tools.now(), 1.0)
+        assert not await tools.db.run(leases.take, team_id, "another", now[0] + 1.0, 1.0)
     assert not keeping.done()
     await stand.until(good)
     await ended(keeping, keeper)
@@ -149,8 +160,9 @@ async def test_a_workspace_that_was_connected_anew_is_served_anew(
     await stand.until(after)
     # One that cannot be connected for now is served on what it has.
     some.ways["T1"] = None
+    some.asked.clear()
     keeper.look()
-    await asyncio.sleep(0.05)
+    await asyncio.wait_for(some.asked.wait(), 2)
     await stand.until(after)
     await ended(keeping, keeper)
 
