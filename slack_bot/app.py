@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 from urllib.parse import urljoin
 
 import aiohttp
@@ -21,6 +22,7 @@ from slack_bolt.adapter.aiohttp import to_aiohttp_response, to_bolt_request
 from slack_bolt.adapter.socket_mode.aiohttp import AsyncSocketModeHandler
 from slack_bolt.app.async_app import AsyncApp
 from slack_bolt.authorization import AuthorizeResult
+from slack_bolt.authorization.async_authorize import AsyncAuthorize
 from slack_bolt.oauth.async_callback_options import (
     AsyncCallbackOptions,
     AsyncFailureArgs,
@@ -37,6 +39,7 @@ from slack_bot.installs import Accounts, Installations
 from slack_bot.intake import Intake
 from slack_bot.keeper import Keeper
 from slack_bot.listeners import Listeners
+from slack_bot.logs import names
 from slack_bot.settings import Settings
 from slack_bot.slack_api import TIMEOUT
 from slack_bot.steps import Reached, nothing
@@ -55,7 +58,12 @@ SCOPES = (
 
 _STATE_SECONDS = 600
 _PATIENCE = 2.0
-"""Seconds that the server may be away before people are told."""
+_TIMEOUT = 5.0
+"""Seconds that the server may be away, or may hang, before people are told."""
+
+
+class BotBroke(Exception):
+    """The bot cannot go on: a part of it ended that never should."""
 
 
 class Bot:
@@ -94,9 +102,9 @@ class Bot:
         self.workspaces, app = await self._workspaces_and_app(tools, connect)
         self._closing.append(self.workspaces.close)
         self._keeper = Keeper(tools, self.workspaces, settings.slack_lease_ttl)
-        keeping = asyncio.create_task(self._keeper.run())
-        self._closing.append(lambda: _end(keeping, self._keeper))
-        intake = Intake(tools)
+        self._keeping = asyncio.create_task(self._keeper.run())
+        self._closing.append(lambda: _end(self._keeping, self._keeper))
+        intake = Intake(tools, self.workspaces)
         self._closing.append(intake.close)
         Listeners(tools, self.workspaces, intake).add_to(app)
 
@@ -106,6 +114,11 @@ class Bot:
             handler = AsyncSocketModeHandler(app, settings.slack_app_token)
             self._closing.append(handler.close_async)
             await handler.client.connect()  # type: ignore[no-untyped-call]
+
+    async def broke(self) -> BotBroke:
+        """Wait until the bot cannot go on, and return why: without its keeper nothing is served."""
+        (outcome,) = await asyncio.gather(asyncio.shield(self._keeping), return_exceptions=True)
+        return BotBroke(names(outcome) if outcome else "the keeper ended")
 
     async def stop(self) -> None:
         """Take nothing more in, and leave what is open to the next process."""
@@ -150,7 +163,19 @@ class Bot:
 
         store = Installations(settings.slack_client_id or "", tools.db, vault, forget)
         workspaces = InstalledWorkspaces(store, accounts, connect)
-        oauth = AsyncOAuthSettings(
+        app = AsyncApp(
+            client=self._web_client(None),
+            signing_secret=settings.slack_signing_secret or "",
+            process_before_response=True,
+            authorize=AsIdentified(workspaces),  # type: ignore[arg-type]  # an AsyncAuthorize may be
+            oauth_settings=self._oauth_settings(store, tools.db),
+        )
+        app.enable_token_revocation_listeners()
+        return workspaces, app
+
+    def _oauth_settings(self, store: Installations, db: Database) -> AsyncOAuthSettings:
+        settings = self._settings
+        return AsyncOAuthSettings(
             client_id=settings.slack_client_id,
             client_secret=settings.slack_client_secret,
             scopes=SCOPES,
@@ -158,36 +183,16 @@ class Bot:
             installation_store=store,
             installation_store_bot_only=True,
             state_store=AsyncSQLAlchemyOAuthStateStore(
-                _STATE_SECONDS, tools.db.async_engine, table_name="slack_oauth_states"
+                _STATE_SECONDS, db.async_engine, table_name="slack_oauth_states"
             ),
             state_expiration_seconds=_STATE_SECONDS,
-            callback_options=self._after_installing(workspaces),
+            callback_options=AsyncCallbackOptions(success=self._installed, failure=_not_installed),
         )
-        app = AsyncApp(
-            client=self._web_client(None),
-            signing_secret=settings.slack_signing_secret or "",
-            process_before_response=True,
-            oauth_settings=oauth,
-        )
-        # Without this every event would ask Slack for auth.test. A token that is gone is noticed:
-        # the installation is looked up for each event.
-        oauth.authorize.cache_enabled = True  # type: ignore[attr-defined]
-        app.enable_token_revocation_listeners()
-        return workspaces, app
 
-    def _after_installing(self, workspaces: Workspaces) -> AsyncCallbackOptions:
-        """Make a workspace's account as soon as it installed the app."""
-
-        async def succeeded(told: AsyncSuccessArgs) -> BoltResponse:
-            await workspaces.get(told.installation.team_id)
-            self._keeper.look()
-            return await told.default.success(told)
-
-        async def failed(told: AsyncFailureArgs) -> BoltResponse:
-            log.warning("not installed", why=told.reason)
-            return await told.default.failure(told)
-
-        return AsyncCallbackOptions(success=succeeded, failure=failed)
+    async def _installed(self, told: AsyncSuccessArgs) -> BoltResponse:
+        """Connect the workspace at once, and make its account."""
+        self._keeper.look()
+        return await told.default.success(told)
 
     async def _serve_http(self, app: AsyncApp) -> None:
         async def take(request: web.Request) -> web.Response:
@@ -226,7 +231,34 @@ class Bot:
         )
 
     def _colloquy(self, key: str | None) -> AsyncConversationClient:
-        return AsyncConversationClient(self._settings.conversation_address, key, patience=_PATIENCE)
+        return AsyncConversationClient(
+            self._settings.conversation_address, key, patience=_PATIENCE, timeout=_TIMEOUT
+        )
+
+
+class AsIdentified(AsyncAuthorize):
+    """Tells Bolt whom an event is for, from what is stored.
+
+    Bolt's own asks Slack for auth.test: an event would wait for it, and be lost with it. Nobody
+    needs a token before the event is stored.
+    """
+
+    def __init__(self, workspaces: Workspaces) -> None:
+        self._workspaces = workspaces
+
+    async def __call__(self, *, team_id: str | None, **_more: Any) -> AuthorizeResult | None:
+        """Return who the bot is, None in a workspace that does not have the app."""
+        identity = await self._workspaces.identify(team_id)
+        if identity is None:
+            return None
+        return AuthorizeResult(
+            enterprise_id=None, team_id=identity.team_id, bot_user_id=identity.bot_user_id
+        )
+
+
+async def _not_installed(told: AsyncFailureArgs) -> BoltResponse:
+    log.warning("not installed", why=told.reason)
+    return await told.default.failure(told)
 
 
 async def _end(keeping: asyncio.Task[None], keeper: Keeper) -> None:

@@ -18,9 +18,10 @@ from slack_bot import outbox
 from slack_bot.attach import attach_text
 from slack_bot.models import Post, Request
 from slack_bot.native import NativeStream
+from slack_bot.posting import delete, edit, post, stop_stream
 from slack_bot.search import find_post
 from slack_bot.slack_api import InDoubt, RateLimited, Refused
-from slack_bot.view import MOST, Look, Phase, Shown, View, messages, metadata, needs_file
+from slack_bot.view import MOST, Form, Phase, Shown, View, messages, metadata, needs_file
 from slack_bot.workspace import Tools, Workspace
 
 log = structlog.get_logger()
@@ -31,13 +32,14 @@ FIRST_PAINT_AFTER = 0.5
 """The first message is posted when there are so many characters; or any, after so many seconds; or
 none, after so many."""
 
-# Slack says these of content that it cannot show. What to try next is in `Look`.
+# Slack says these of content that it cannot show. What to try next is in `Form`.
 _UNSHOWABLE = {
     *("invalid_blocks", "invalid_blocks_format", "msg_too_long", "msg_blocks_too_long"),
     *("msg_blocks_too_many", "markdown_text_conflict", "no_text", "invalid_arguments"),
 }
-# And these when a message cannot be edited although it is there: it is posted anew.
-_UNEDITABLE = {"edit_window_closed", "cant_update_message", "block_mismatch"}
+
+_SHORTEST_WAIT = 0.5
+"""Seconds to wait after a 429 that asks for none."""
 
 
 class GaveUp(Exception):
@@ -56,6 +58,8 @@ class _Posted:
     # A digest: what looks the same is not sent again.
     shown: str = ""
     is_gone: bool = False
+    # Slack refuses edits of it: what it should show in the end is posted anew.
+    is_frozen: bool = False
 
 
 class Delivery:
@@ -79,9 +83,11 @@ class Delivery:
         self._changed = asyncio.Event()
         self._final = asyncio.Event()
         self._posted = {post.number: _Posted(post.ts) for post in posts if post.number >= 0}
+        # Messages that others took the place of, by their numbers in the outbox: to be deleted.
+        self._replaced = {post.number: post.ts for post in posts if post.number < outbox.FILE}
         # Slack does not take the whole text as a file: it is all posted instead.
         self._has_no_file = False
-        self._look = Look.MARKDOWN
+        self._form = Form()
         # What was posted before is finished with edits, also if it was a stream.
         is_native = workspace.is_native and request.thread_ts and not self._posted
         self._native = NativeStream(workspace, request) if is_native else None
@@ -178,7 +184,7 @@ class Delivery:
         return False
 
     async def _bring(self, number: int, posted: _Posted, shown: Shown) -> bool:
-        if posted.is_gone or posted.shown == shown.digest:
+        if posted.is_gone or posted.is_frozen or posted.shown == shown.digest:
             return True
         if self._native is not None and self._native.ts == posted.ts:
             if await self._native.grow(self._view.text):
@@ -204,6 +210,7 @@ class Delivery:
                     return
             except RateLimited as limited:
                 self._workspace.pace.refused(limited.retry_after)
+                await self._tools.sleep(max(limited.retry_after, _SHORTEST_WAIT))
             except InDoubt as problem:
                 log.info("last edit in doubt", problem=str(problem))
                 await self._tools.sleep(1.0)
@@ -219,14 +226,21 @@ class Delivery:
                 await self._post(number, one)
                 posted = self._posted[number]
             while posted.shown != one.digest and not posted.is_gone:
+                if posted.is_frozen:
+                    await self._replace(number)
+                    return False
                 wait = self._workspace.pace.claim_final()
                 if wait > 0:
                     await self._tools.sleep(wait)
                 elif not await self._edit(number, posted, one):
                     return False
         for number in [number for number in self._posted if number >= len(shown)]:
-            await self._remove(number)
-        if needs_file(view, self._look) and not self._has_no_file:
+            await self._remove(number, self._posted[number].ts)
+            del self._posted[number]
+        for number, ts in list(self._replaced.items()):
+            await self._remove(number, ts)
+            del self._replaced[number]
+        if needs_file(view, self._form) and not self._has_no_file:
             return await self._attach(view)
         return True
 
@@ -240,25 +254,28 @@ class Delivery:
             return len(self._messages(view)) == len(self._posted)
         return True
 
-    async def _remove(self, number: int) -> None:
-        """Delete a message that a shorter attempt at the reply does not need."""
+    async def _remove(self, number: int, ts: str) -> None:
+        """Delete a message that shows nothing of the reply any more."""
         self._guard()
-        posted = self._posted[number]
-        if posted.ts:
-            try:
-                await self._workspace.slack.call(
-                    "chat.delete", channel=self._request.channel_id, ts=posted.ts
-                )
-            except Refused as refused:
-                log.info("message not deleted", error=refused.error)
-        del self._posted[number]
+        if ts:
+            await delete(self._workspace, self._request, ts)
         await self._tools.db.run(outbox.forget, self._request.id, number)
+
+    async def _replace(self, number: int) -> None:
+        """Have a message that cannot be edited posted anew, and those after it, to stay in order.
+
+        The old ones go when the new ones are there.
+        """
+        after = [one for one, posted in self._posted.items() if one >= number and posted.ts]
+        for one in after:
+            replaced = await self._tools.db.run(outbox.replace, self._request.id, one)
+            self._replaced[replaced] = self._posted.pop(one).ts
 
     # One message.
 
     def _messages(self, view: View) -> list[Shown]:
         most = None if self._has_no_file else MOST
-        return messages(view, str(self._request.id), self._look, most)
+        return messages(view, str(self._request.id), self._form, most)
 
     def _metadata(self, number: int, shown: Shown) -> dict[str, object]:
         return metadata(request_name(self._request), self.reply_id, number, shown.part)
@@ -284,7 +301,10 @@ class Delivery:
             except RateLimited as limited:
                 await self._tools.sleep(limited.retry_after)
             except Refused as refused:
-                shown = self._otherwise(refused, number)
+                if not self._takes_another_form(refused, shown):
+                    raise GaveUp(refused.error) from None
+                parts = self._messages(self._view)
+                shown = parts[min(number, len(parts) - 1)]
         self._tools.reached("posted")
         posted = self._posted[number]
         posted.ts = ts
@@ -295,71 +315,44 @@ class Delivery:
         self._tools.reached("post recorded")
 
     async def _put(self, number: int, shown: Shown) -> str:
-        request = self._request
         if self._native is not None and number == 0:
-            ts = await self._native.start(self._view.text)
+            # Only text is streamed: that a reply is queued, say, is an ordinary message.
+            ts = await self._native.start(self._view.text) if self._view.text else ""
             if ts:
                 return ts
             self._native = None
-        answer = await self._workspace.slack.call(
-            "chat.postMessage",
-            channel=request.channel_id,
-            thread_ts=request.thread_ts or None,
-            text=shown.text,
-            blocks=list(shown.blocks),
-            metadata=self._metadata(number, shown),
-            unfurl_links=False,
-            unfurl_media=False,
-        )
-        return str(answer["ts"])
+        return await post(self._workspace, self._request, shown, self._metadata(number, shown))
 
     async def _edit(self, number: int, posted: _Posted, shown: Shown) -> bool:
         """Edit a message. Returns False when the reply has to be looked at anew."""
         self._guard()
+        told = self._metadata(number, shown)
         try:
-            await self._workspace.slack.call(
-                "chat.update",
-                channel=self._request.channel_id,
-                ts=posted.ts,
-                text=shown.text,
-                blocks=list(shown.blocks),
-                metadata=self._metadata(number, shown),
-            )
+            await edit(self._workspace, self._request, posted.ts, shown, told)
         except Refused as refused:
             if refused.error == "message_not_found":
                 # Somebody deleted it. It is not for the bot to bring it back.
                 posted.is_gone = True
                 return True
             if refused.error == "streaming_state_conflict":
-                await self._stop_stream(posted.ts)
-                return False
-            if refused.error in _UNEDITABLE:
-                del self._posted[number]
-                await self._tools.db.run(outbox.forget, self._request.id, number)
-                return False
-            self._otherwise(refused, number)
+                # A process before this one left the stream open.
+                await stop_stream(self._workspace, self._request, posted.ts)
+            elif not self._takes_another_form(refused, shown):
+                log.info("message posted anew at the end", error=refused.error)
+                posted.is_frozen = True
             return False
         posted.shown = shown.digest
         self._tools.reached("edited")
         return True
 
-    def _otherwise(self, refused: Refused, number: int) -> Shown:
-        """Return the message in a form that Slack may take rather. Raises GaveUp."""
-        if refused.error not in _UNSHOWABLE or self._look is Look.FILE_ONLY:
-            raise GaveUp(refused.error)
+    def _takes_another_form(self, refused: Refused, shown: Shown) -> bool:
+        """Go on with a form that Slack may take rather. Returns False when that would not help."""
+        form = self._form.after(shown) if refused.error in _UNSHOWABLE else None
+        if form is None:
+            return False
         log.warning("Slack refuses the form of a message", error=refused.error)
-        self._look = Look(self._look + 1)
-        shown = self._messages(self._view)
-        return shown[min(number, len(shown) - 1)]
-
-    async def _stop_stream(self, ts: str) -> None:
-        """End a stream that a process before this one left open."""
-        try:
-            await self._workspace.slack.call(
-                "chat.stopStream", channel=self._request.channel_id, ts=ts
-            )
-        except Refused as refused:
-            log.info("stream not stopped", error=refused.error)
+        self._form = form
+        return True
 
     def _guard(self) -> None:
         if not self._may_write():

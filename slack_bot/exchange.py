@@ -15,12 +15,13 @@ from conversation.v1.conversation_service_pb2 import ConversationEvent
 from conversation.v1.resources_pb2 import Message, User
 
 from clients import AsyncReply, ColloquyError, ReplyText, is_final
-from clients.errors import InvalidArgument, ResourceExhausted
+from clients.errors import DeadlineExceeded, InvalidArgument
 from slack_bot import choices, inbox, mentions
 from slack_bot.delivery import Delivery, GaveUp, LeaseLost
 from slack_bot.files import Fetched, fetch_files
 from slack_bot.mapping import author, request_id
 from slack_bot.models import Kind, Post, Request, State
+from slack_bot.patience import Patience, phase_while
 from slack_bot.slack_api import Refused, SlackProblem
 from slack_bot.titles import name_thread
 from slack_bot.view import Phase, View
@@ -28,9 +29,8 @@ from slack_bot.workspace import Tools, Workspace
 
 log = structlog.get_logger()
 
-_FIRST_WAIT = 0.5
-_LONGEST_WAIT = 10.0
-"""Seconds between two tries to reach the server."""
+ANSWER_WITHIN = 5.0
+"""Seconds that the server may take to accept a message; one that hangs is asked again."""
 
 _STATES = {
     Message.STATE_COMPLETED: Phase.COMPLETED,
@@ -59,13 +59,23 @@ class Exchange:
         self._name = request_id(request.team_id, request.channel_id, request.ts)
         self._delivery = Delivery(tools, workspace, request, may_write, self._stop, posts)
         self._held: ReplyText | None = None
+        # Set when a reply that the server has is to be stopped.
+        self._to_cancel = asyncio.Event()
+
+    def stop(self) -> None:
+        """Stop the reply, now or as soon as the server has it. The inbox knows of it already."""
+        self._request.is_stopped = True
+        if self._held is not None:
+            self._to_cancel.set()
 
     async def run(self) -> None:
         """Bring the request to its end, or leave it to whoever holds the lease now."""
         is_ours = True
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._follow())
+                cancelling = group.create_task(self._cancel_when_stopped())
+                following = group.create_task(self._follow())
+                following.add_done_callback(lambda _: cancelling.cancel())
                 group.create_task(self._delivery.run())
                 group.create_task(self._say_thinking())
         except* LeaseLost:
@@ -82,24 +92,23 @@ class Exchange:
     # What is said to the server, and what comes back.
 
     async def _follow(self) -> None:
-        failures = 0
+        patience = Patience()
         async with AsyncExitStack() as turn:
             await turn.enter_async_context(self._turn)
             while True:
                 try:
                     await self._say(turn.aclose)
                 except ColloquyError as error:
-                    if not _may_pass(error):
+                    wait = patience.wait_after(error)
+                    if wait is None:
                         self._show_refusal(error)
                         return
-                    wait = max(error.retry_after or 0, _FIRST_WAIT * 2.0 ** min(failures, 10))
                     log.info("server not reached", request=self._name, problem=repr(error))
+                    if self._held is None:
+                        self._delivery.show(View(phase_while(error)))
                 else:
                     return
-                if self._held is None:
-                    self._delivery.show(View(Phase.OFFLINE))
-                failures += 1
-                await self._tools.sleep(min(wait, _LONGEST_WAIT))
+                await self._tools.sleep(wait)
 
     async def _say(self, give_turn: Callable[[], Awaitable[None]]) -> None:
         """Say it to the server and follow the reply to its end."""
@@ -109,12 +118,16 @@ class Exchange:
             await self._open_conversation()
         if self._request.is_stopped:
             await self._cancel()
-        async with self._call() as reply:
-            async for event in reply:
-                if event.HasField("accepted"):
-                    await self._accepted(event.accepted)
-                    await give_turn()
-                self._take(event)
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN) as deadline, self._call() as reply:
+                async for event in reply:
+                    if event.HasField("accepted"):
+                        deadline.reschedule(None)
+                        await self._accepted(event.accepted)
+                        await give_turn()
+                    self._take(event)
+        except TimeoutError:
+            raise DeadlineExceeded(f"not accepted within {ANSWER_WITHIN:.0f} s") from None
 
     def _call(self) -> AsyncReply:
         request, colloquy = self._request, self._workspace.colloquy
@@ -138,7 +151,7 @@ class Exchange:
         )
         self._tools.reached("reply accepted")
         if self._request.is_stopped:
-            await self._workspace.colloquy.cancel_reply(accepted.reply.id)
+            self._to_cancel.set()
 
     def _take(self, event: ConversationEvent) -> None:
         """Take an event by the two rules: a message replaces, a delta is appended."""
@@ -185,7 +198,9 @@ class Exchange:
             if user != self._workspace.bot_user_id
         }
         content = mentions.plain(request.text, people, self._workspace.bot_user_id)
-        fetched = await fetch_files(self._workspace, request.files) if request.files else Fetched()
+        fetched = Fetched()
+        if request.files:
+            fetched = await fetch_files(self._tools, self._workspace, request.files)
         named = await self._workspace.person(request.user_id, now)
         if not content:
             content = _without_words(named.name, fetched)
@@ -231,8 +246,22 @@ class Exchange:
 
     async def _stop(self) -> None:
         await self._tools.db.run(inbox.stop, self._request.team_id, self._request.id)
-        if self._request.conversation_id:
-            await self._cancel()
+        self.stop()
+
+    async def _cancel_when_stopped(self) -> None:
+        """Cancel the reply once it is to be stopped, however long the server is away."""
+        await self._to_cancel.wait()
+        patience = Patience()
+        while True:
+            try:
+                await self._cancel()
+                return
+            except ColloquyError as error:
+                wait = patience.wait_after(error)
+                log.info("not cancelled", request=self._name, problem=repr(error))
+            if wait is None:
+                return
+            await self._tools.sleep(wait)
 
     async def _cancel(self) -> None:
         await self._workspace.colloquy.cancel_reply(
@@ -256,13 +285,6 @@ class Exchange:
             self._workspace.has_status = refused.error not in _NO_STATUS
         except SlackProblem:
             pass
-
-
-def _may_pass(error: ColloquyError) -> bool:
-    """Whether trying again may help; what the request itself is guilty of does not pass."""
-    if isinstance(error, ResourceExhausted):
-        return error.retry_after is not None
-    return error.transient
 
 
 def _without_words(name: str, fetched: Fetched) -> str:

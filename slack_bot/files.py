@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,9 +12,9 @@ import aiohttp
 import structlog
 
 from clients import ColloquyError
-from clients.errors import Unavailable
+from slack_bot.patience import passes
 from slack_bot.slack_api import SlackProblem
-from slack_bot.workspace import Workspace
+from slack_bot.workspace import Tools, Workspace
 
 log = structlog.get_logger()
 
@@ -25,11 +24,27 @@ MOST = 10
 LARGEST = 100 << 20
 """Bytes of a file that are downloaded at most: the server has its own, smaller limits."""
 
-_TRIES = 3
+_TRIES = 4
+_LONGEST_WAIT = 10.0
+"""How often a download is tried, and the most seconds between two tries that Slack may ask for."""
+
+_SILENCE = 30.0
+"""Seconds without a byte after which a download is broken off. As a whole it may take longer."""
+
+# Slack's file host is busy, or stumbles: that passes.
+_PASSING = {408, 429, 500, 502, 503, 504}
 
 
 class NotFetched(Exception):
     """A file could not be had; the message says why, for people."""
+
+
+class _Stumbled(Exception):
+    """Slack did not send a file this time; `wait` is how many seconds it asks for."""
+
+    def __init__(self, status: int, wait: float) -> None:
+        super().__init__(f"status {status}")
+        self.wait = wait
 
 
 @dataclass
@@ -40,10 +55,12 @@ class Fetched:
     notes: list[str] = field(default_factory=list)
 
 
-async def fetch_files(workspace: Workspace, files: Sequence[dict[str, Any]]) -> Fetched:
+async def fetch_files(
+    tools: Tools, workspace: Workspace, files: Sequence[dict[str, Any]]
+) -> Fetched:
     """Take files from Slack to the server. What cannot be taken is noted.
 
-    Raises Unavailable when the server cannot be reached: all of it may be done again.
+    Raises ColloquyError when the server's trouble is a passing one: all of it may be done again.
     """
     fetched = Fetched()
     for number, file in enumerate(files):
@@ -52,13 +69,13 @@ async def fetch_files(workspace: Workspace, files: Sequence[dict[str, Any]]) -> 
             fetched.notes.append(f"Left out: {name} (a message takes {MOST} files).")
             continue
         try:
-            fetched.attachment_ids.append(await _fetch(workspace, file))
+            fetched.attachment_ids.append(await _fetch(tools, workspace, file))
         except NotFetched as problem:
             fetched.notes.append(f"I could not read {name}: {problem}")
     return fetched
 
 
-async def _fetch(workspace: Workspace, file: dict[str, Any]) -> str:
+async def _fetch(tools: Tools, workspace: Workspace, file: dict[str, Any]) -> str:
     if file.get("file_access") == "check_file_info" or not _url(file):
         # In Slack Connect an event tells a file's id only.
         file = await _info(workspace, str(file.get("id") or ""))
@@ -67,7 +84,7 @@ async def _fetch(workspace: Workspace, file: dict[str, Any]) -> str:
     if int(file.get("size") or 0) > LARGEST:
         raise NotFetched("it is too large.")
     with tempfile.SpooledTemporaryFile(max_size=4 << 20) as target:
-        await _download(workspace, file, target)
+        await _download(tools, workspace, file, target)
         target.seek(0)
         try:
             attachment = await workspace.colloquy.upload(
@@ -75,9 +92,9 @@ async def _fetch(workspace: Workspace, file: dict[str, Any]) -> str:
                 filename=str(file.get("name") or "file")[:255],
                 content_type=str(file.get("mimetype") or ""),
             )
-        except Unavailable:
-            raise
         except ColloquyError as error:
+            if passes(error):
+                raise
             raise NotFetched(error.message) from None
     return attachment.id
 
@@ -95,16 +112,24 @@ def _url(file: dict[str, Any]) -> str:
     return str(file.get("url_private_download") or file.get("url_private") or "")
 
 
-async def _download(workspace: Workspace, file: dict[str, Any], target: BinaryIO | Any) -> None:
-    for number in range(_TRIES):
+async def _download(
+    tools: Tools, workspace: Workspace, file: dict[str, Any], target: BinaryIO | Any
+) -> None:
+    for number in range(1, _TRIES + 1):
+        wait = float(number)
         try:
             await _download_once(workspace, file, target)
             return
+        except _Stumbled as problem:
+            log.info("file not downloaded", problem=str(problem))
+            wait = max(wait, problem.wait)
         except (TimeoutError, aiohttp.ClientError) as error:
             log.info("file not downloaded", problem=type(error).__name__)
-            await asyncio.sleep(number)
-            target.seek(0)
-            target.truncate()
+        target.seek(0)
+        target.truncate()
+        if wait > _LONGEST_WAIT or number == _TRIES:
+            break
+        await tools.sleep(wait)
     raise NotFetched("Slack did not send it.")
 
 
@@ -114,7 +139,12 @@ async def _download_once(workspace: Workspace, file: dict[str, Any], target: Any
     if not _is_slacks(url, client.base_url):
         raise NotFetched("it is kept outside Slack.")
     headers = {"Authorization": f"Bearer {client.token}"}
-    async with client.session.get(url, headers=headers, allow_redirects=False) as response:
+    patience = aiohttp.ClientTimeout(total=None, sock_connect=_SILENCE, sock_read=_SILENCE)
+    async with client.session.get(
+        url, headers=headers, allow_redirects=False, timeout=patience
+    ) as response:
+        if response.status in _PASSING:
+            raise _Stumbled(response.status, _seconds(response.headers.get("Retry-After")))
         if response.status != 200:
             raise NotFetched(f"Slack answered {response.status}.")
         wanted = str(file.get("mimetype") or "")
@@ -129,6 +159,10 @@ async def _download_once(workspace: Workspace, file: dict[str, Any], target: Any
             target.write(chunk)
     if wanted == "text/html" and _is_login_page(target):
         raise NotFetched("Slack asks me to log in; the app needs the scope files:read.")
+
+
+def _seconds(retry_after: str | None) -> float:
+    return float(retry_after) if retry_after and retry_after.isdecimal() else 0.0
 
 
 def _is_slacks(url: str, api_url: str) -> bool:

@@ -5,11 +5,11 @@ Functions of a Session.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import and_, delete, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -55,17 +55,20 @@ def store(s: Session, asked: Asked) -> int | None:
     return s.scalars(statement.returning(Request.id)).first()
 
 
-def store_stop(s: Session, asked: Asked) -> list[Request] | None:
-    """Store a message that stops what is being answered where it was said.
+def store_stop(s: Session, asked: Asked, thread_ts: str | None) -> bool:
+    """Store a message that stops what is being answered in a thread; None: in the whole channel.
 
-    Returns what it stops; None when it was stored before, or there is nothing to stop.
+    Returns whether it stops anything, or did so when it was stored before.
     """
-    running = unfinished_in(s, asked.team_id, asked.channel_id, asked.thread_ts)
+    stored = by_ts(s, asked.team_id, asked.channel_id, asked.ts)
+    if stored is not None:
+        return stored.state == State.DONE
+    running = unfinished_in(s, asked.team_id, asked.channel_id, thread_ts)
     if not running or store(s, replace(asked, state=State.DONE)) is None:
-        return None
+        return False
     for request in running:
         request.is_stopped = True
-    return running
+    return True
 
 
 def is_engaged(s: Session, team_id: str, external_id: str) -> bool:
@@ -87,14 +90,25 @@ def unfinished(s: Session, team_id: str, but: Iterable[int], limit: int) -> list
     ]
 
 
-def unfinished_in(s: Session, team_id: str, channel_id: str, thread_ts: str) -> list[Request]:
-    """Return requests of a place that are not done, oldest first."""
+def stopped_of(s: Session, rows: Collection[int]) -> set[int]:
+    """Return which of these requests somebody wants stopped."""
+    if not rows:
+        return set()
+    found = select(Request.id).where(Request.id.in_(rows), Request.is_stopped)
+    return set(s.scalars(found))
+
+
+def unfinished_in(
+    s: Session, team_id: str, channel_id: str, thread_ts: str | None
+) -> list[Request]:
+    """Return requests that are not done in a thread, or in a whole channel, oldest first."""
     found = select(Request).where(
         Request.team_id == team_id,
         Request.channel_id == channel_id,
-        Request.thread_ts == thread_ts,
         Request.state.in_(_LIVE),
     )
+    if thread_ts is not None:
+        found = found.where(Request.thread_ts == thread_ts)
     return list(s.scalars(found.order_by(Request.id)))
 
 
@@ -159,16 +173,22 @@ def forget_workspace(s: Session, team_id: str) -> None:
     s.execute(delete(Request).where(Request.team_id == team_id))
 
 
-def forget_before(s: Session, moment: float) -> None:
-    """Delete the words of requests that came before and need them no more.
+def forget_before(s: Session, answered: float, unanswered: float) -> None:
+    """Delete the words of requests that came before, and that were answered or were not.
 
-    Who asked and where stays, so that a late delivery is still known.
+    Unanswered ones have a button that still needs the words: an offer to answer an edited message,
+    a message that the server refused. Who asked and where stays, so that a late delivery is still
+    known.
     """
+    is_answered = and_(Request.state == State.DONE, Request.reply_id != "")
     s.execute(
         update(Request)
         .where(
             Request.state.not_in(_LIVE),
-            Request.received_at < moment,
+            or_(
+                Request.received_at < unanswered,
+                and_(is_answered, Request.received_at < answered),
+            ),
             or_(Request.text != "", Request.content != ""),
         )
         .values(text="", content="", files=[], author={})

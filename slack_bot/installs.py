@@ -7,7 +7,10 @@ from typing import Any
 
 import structlog
 from slack_sdk.oauth.installation_store import Bot, Installation
-from slack_sdk.oauth.installation_store.sqlalchemy import AsyncSQLAlchemyInstallationStore
+from slack_sdk.oauth.installation_store.sqlalchemy import (
+    AsyncSQLAlchemyInstallationStore,
+    SQLAlchemyInstallationStore,
+)
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
@@ -51,12 +54,30 @@ class Installations(AsyncSQLAlchemyInstallationStore):
             self._change(bot, self._vault.lock)
         await super().async_save_bot(bot)
 
-    async def async_find_bot(self, **which: Any) -> Bot | None:
-        """Return a workspace's bot with its token."""
-        bot = await super().async_find_bot(**which)
+    async def async_find_bot(
+        self,
+        *,
+        enterprise_id: str | None,
+        team_id: str | None,
+        is_enterprise_install: bool | None = False,
+    ) -> Bot | None:
+        """Return a workspace's bot with its token. Raises SettingsError when it cannot be read."""
+        bot = await self.find_locked(team_id)
         if bot is not None:
             self._change(bot, self._vault.unlock)
         return bot
+
+    async def find_locked(self, team_id: str | None) -> Bot | None:
+        """Return a workspace's newest bot, its token still encrypted.
+
+        The workspace alone says which: an event may name the enterprise that it belongs to, or
+        not, and a workspace may come to belong to one later.
+        """
+        ours = (self.bots.c.client_id == self.client_id, self.bots.c.team_id == team_id)
+        newest = self.bots.select().where(*ours).order_by(self.bots.c.installed_at.desc()).limit(1)
+        async with self.engine.connect() as connection:
+            row = (await connection.execute(newest)).mappings().first()
+        return None if row is None else SQLAlchemyInstallationStore.build_bot_entity(row)
 
     async def async_find_installation(self, **which: Any) -> Installation | None:
         """Return an installation with its tokens."""
@@ -67,10 +88,13 @@ class Installations(AsyncSQLAlchemyInstallationStore):
 
     async def async_delete_bot(self, *, enterprise_id: str | None, team_id: str | None) -> None:
         """Delete a workspace's bot, and with it all that is kept of the workspace."""
-        await super().async_delete_bot(enterprise_id=enterprise_id, team_id=team_id)
-        await super().async_delete_installation(enterprise_id=enterprise_id, team_id=team_id)
-        if team_id:
-            await self._forget(team_id)
+        if not team_id:
+            return
+        async with self.engine.begin() as connection:
+            for table in (self.bots, self.installations):
+                ours = (table.c.client_id == self.client_id, table.c.team_id == team_id)
+                await connection.execute(delete(table).where(*ours))
+        await self._forget(team_id)
 
     async def team_ids(self) -> list[str]:
         """Return the workspaces that have the app."""

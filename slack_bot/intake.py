@@ -1,14 +1,15 @@
 """Takes in what happens in Slack: stored before it is acknowledged, acted upon after that.
 
-What is stored is safe: whichever process holds the workspace's lease sees to it. What follows the
-storing (a call to the server, an offer to a person) happens in the background, since Slack waits
-three seconds for its acknowledgement.
+What is stored is safe: whichever process holds the workspace's lease sees to it, also to what is
+to be stopped. Storing needs neither Slack nor the server. What follows it (an offer to a person)
+happens in the background, since Slack waits three seconds for its acknowledgement.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -17,74 +18,74 @@ from sqlalchemy.orm import Session
 from clients import ColloquyError
 from slack_bot import choices, inbox, outbox
 from slack_bot.inbox import Asked
-from slack_bot.mapping import Place, channel_conversation, request_id, thread_conversation
-from slack_bot.models import Kind, Request, State
+from slack_bot.mapping import Place, channel_conversation, thread_conversation
+from slack_bot.models import Kind, State
 from slack_bot.routing import Deleted, Edited, Said, read
 from slack_bot.slack_api import SlackProblem
-from slack_bot.workspace import Tools, Workspace
+from slack_bot.workspace import Tools
+from slack_bot.workspaces import Identity, Workspaces
 
 log = structlog.get_logger()
 
 _LOOKS, _LOOK_EVERY = 10, 0.2
 ANSWER_EDIT = "colloquy_answer_edit"
 
+_CHANGED = "You changed your message. Shall I answer it as it now reads?"
+_NOTHING_TO_STOP = "I am not writing anything here at the moment."
+
 
 class Intake:
     """The way in, the same in every process."""
 
-    def __init__(self, tools: Tools) -> None:
-        self._tools = tools
+    def __init__(self, tools: Tools, workspaces: Workspaces) -> None:
+        self._tools, self._workspaces = tools, workspaces
         self._background: set[asyncio.Task[None]] = set()
 
-    async def message(self, workspace: Workspace, event: dict[str, Any]) -> None:
+    async def message(self, identity: Identity, event: dict[str, Any]) -> None:
         """Take a `message` or `app_mention` event."""
-        incoming = read(event, workspace.bot_user_id)
+        incoming = read(event, identity.bot_user_id)
         if isinstance(incoming, Said):
             self._tools.reached("event received")
-            await self._said(workspace, incoming)
+            await self._said(identity.team_id, incoming)
         elif isinstance(incoming, Edited):
-            await self._edited(workspace, incoming)
+            await self._edited(identity.team_id, incoming)
         elif isinstance(incoming, Deleted):
-            await self.stop_at(workspace, incoming.channel_id, incoming.ts)
+            await self.stop_at(identity.team_id, incoming.channel_id, incoming.ts)
 
-    async def stop_row(self, workspace: Workspace, row_id: int) -> None:
+    async def stop_row(self, team_id: str, row_id: int) -> None:
         """Stop a request."""
-        row = await self._tools.db.run(inbox.stop, workspace.team_id, row_id)
-        if row is not None:
-            self._cancel(workspace, [row])
+        await self._tools.db.run(inbox.stop, team_id, row_id)
+        self._workspaces.wake(team_id)
 
-    async def stop_at(self, workspace: Workspace, channel_id: str, ts: str) -> None:
+    async def stop_at(self, team_id: str, channel_id: str, ts: str) -> None:
         """Stop the request that a message made, or the one whose reply it is."""
-        db, team_id = self._tools.db, workspace.team_id
+        db = self._tools.db
         row = await db.run(inbox.by_ts, team_id, channel_id, ts) or await db.run(
             outbox.request_of, team_id, channel_id, ts
         )
         if row is not None:
-            await self.stop_row(workspace, row.id)
+            await self.stop_row(team_id, row.id)
 
-    async def stop_thread(self, workspace: Workspace, channel_id: str, thread_ts: str) -> None:
+    async def stop_thread(self, team_id: str, channel_id: str, thread_ts: str) -> None:
         """Stop all that is being answered in a thread."""
-        rows = await self._tools.db.run(
-            inbox.unfinished_in, workspace.team_id, channel_id, thread_ts
-        )
-        for row in rows:
-            await self.stop_row(workspace, row.id)
+        for row in await self._tools.db.run(inbox.unfinished_in, team_id, channel_id, thread_ts):
+            await self.stop_row(team_id, row.id)
 
-    async def repeat(self, workspace: Workspace, row_id: int, user_id: str, action_ts: str) -> None:
+    async def repeat(self, team_id: str, row_id: int, user_id: str, action_ts: str) -> None:
         """Have a reply made again, or a message that was refused sent again."""
         for _ in range(_LOOKS):
             if await self._tools.db.run(
-                _repeat, workspace.team_id, row_id, user_id, action_ts, self._tools.now()
+                _repeat, team_id, row_id, user_id, action_ts, self._tools.now()
             ):
                 break
             # The button shows a moment before the request is done.
             await self._tools.sleep(_LOOK_EVERY)
-        workspace.wake.set()
+        self._workspaces.wake(team_id)
 
-    async def answer_edit(self, workspace: Workspace, row_id: int, user_id: str) -> bool:
+    async def answer_edit(self, team_id: str, row_id: int, user_id: str) -> bool:
         """Answer an edited message, as its author wishes. Returns whether that is done."""
-        accepted = await self._tools.db.run(inbox.accept_offer, workspace.team_id, row_id, user_id)
-        workspace.wake.set()
+        accepted = await self._tools.db.run(inbox.accept_offer, team_id, row_id, user_id)
+        self._workspaces.wake(team_id)
         return accepted
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
@@ -99,19 +100,23 @@ class Intake:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
 
-    async def _said(self, workspace: Workspace, said: Said) -> None:
-        stopped = await self._tools.db.run(_take_in, workspace.team_id, said, self._tools.now())
+    async def _said(self, team_id: str, said: Said) -> None:
+        idle = await self._tools.db.run(_take_in, team_id, said, self._tools.now())
         self._tools.reached("event stored")
-        self._cancel(workspace, stopped)
-        workspace.wake.set()
+        self._workspaces.wake(team_id)
+        if idle is not None:
+            self.start(self._tell(idle, _NOTHING_TO_STOP))
 
-    async def _edited(self, workspace: Workspace, edited: Edited) -> None:
+    async def _edited(self, team_id: str, edited: Edited) -> None:
         """Offer to answer an edited message again; one that now calls the bot is a message."""
         db, said = self._tools.db, edited.said
-        before = await db.run(inbox.by_ts, workspace.team_id, said.channel_id, said.ts)
+        before = await db.run(inbox.by_ts, team_id, said.channel_id, said.ts)
         if before is None:
             if said.is_mention:
-                await self._said(workspace, said)
+                await self._said(team_id, said)
+            return
+        if said.text == before.text:
+            # Slack tells of more than changed words: a preview came, another edit was taken back.
             return
         asked = Asked(
             team_id=before.team_id,
@@ -128,25 +133,41 @@ class Intake:
         )
         row_id = await db.run(inbox.store, asked)
         if row_id is not None:
-            self.start(_offer(workspace, asked, row_id))
+            self.start(self._tell(asked, _CHANGED, _offer(row_id)))
 
-    def _cancel(self, workspace: Workspace, rows: Iterable[Request]) -> None:
-        """Tell the server, if it knows of it; if not, the note in the inbox tells it later."""
-        for row in rows:
-            if row.conversation_id:
-                self.start(_cancel(workspace, row))
-        workspace.wake.set()
+    async def _tell(self, asked: Asked, words: str, *more: dict[str, Any]) -> None:
+        """Tell something to who wrote, and to nobody else."""
+        workspace = await self._workspaces.get(asked.team_id)
+        if workspace is None:
+            return
+        section = {"type": "section", "text": {"type": "mrkdwn", "text": words}}
+        await workspace.slack.call(
+            "chat.postEphemeral",
+            channel=asked.channel_id,
+            thread_ts=asked.thread_ts or None,
+            user=asked.user_id,
+            text=words,
+            blocks=[section, *more],
+        )
 
 
-def _take_in(s: Session, team_id: str, said: Said, now: float) -> list[Request]:
-    """Store a message if it is for the bot. Returns the requests that it stops."""
+def _take_in(s: Session, team_id: str, said: Said, now: float) -> Asked | None:
+    """Store a message if it is for the bot. Returns one that would stop, but nothing is written."""
     asked = _asked(s, team_id, said, now)
     if asked is None:
-        return []
-    stopped = inbox.store_stop(s, asked) if said.is_stop else None
-    if stopped is None:
+        return None
+    if not said.is_stop:
         inbox.store(s, asked)
-    return stopped or []
+        return None
+    # Directly, each message begins a thread: one that is in none means all that is being written.
+    thread_ts = None if said.is_direct and not said.thread_ts else asked.thread_ts
+    if inbox.store_stop(s, asked, thread_ts):
+        return None
+    if said.is_direct:
+        is_new = inbox.store(s, replace(asked, state=State.DONE)) is not None
+        return asked if is_new else None
+    inbox.store(s, asked)
+    return None
 
 
 def _asked(s: Session, team_id: str, said: Said, now: float) -> Asked | None:
@@ -205,32 +226,14 @@ def _repeat(
     return True
 
 
-async def _cancel(workspace: Workspace, row: Request) -> None:
-    await workspace.colloquy.cancel_reply(
-        conversation_id=row.conversation_id,
-        request_id=request_id(row.team_id, row.channel_id, row.ts),
-    )
-
-
-async def _offer(workspace: Workspace, asked: Asked, row_id: int) -> None:
-    words = "You changed your message. Shall I answer it as it now reads?"
+def _offer(row_id: int) -> dict[str, Any]:
     button = {
         "type": "button",
         "action_id": ANSWER_EDIT,
         "text": {"type": "plain_text", "text": "Answer again"},
         "value": str(row_id),
     }
-    await workspace.slack.call(
-        "chat.postEphemeral",
-        channel=asked.channel_id,
-        thread_ts=asked.thread_ts or None,
-        user=asked.user_id,
-        text=words,
-        blocks=[
-            {"type": "section", "text": {"type": "mrkdwn", "text": words}},
-            {"type": "actions", "elements": [button]},
-        ],
-    )
+    return {"type": "actions", "elements": [button]}
 
 
 async def _harmless(work: Coroutine[Any, Any, None]) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from dataclasses import dataclass
 from uuid import uuid4
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from slack_bot import inbox, leases
+from slack_bot.logs import names
 from slack_bot.worker import Worker
 from slack_bot.workspace import Tools, Workspace
 from slack_bot.workspaces import Workspaces
@@ -18,9 +20,18 @@ from slack_bot.workspaces import Workspaces
 log = structlog.get_logger()
 
 _WORDS_KEPT = 86_400.0
+_UNANSWERED_KEPT = 7 * 86_400.0
 _FORGET_EVERY = 3_600.0
-"""Seconds that the words of a request are kept here once it is done (the server has them), and
-how often that is seen to."""
+"""Seconds that the words of a request are kept here once it was answered (the server has them) and
+when it was not (a button may still ask for that), and how often that is seen to."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Serving:
+    """A workspace that is served, on the connection that it had when that began."""
+
+    workspace: Workspace
+    task: asyncio.Task[None]
 
 
 class Keeper:
@@ -32,7 +43,9 @@ class Keeper:
         self._owner = f"{socket.gethostname()[:20]}:{os.getpid()}:{uuid4().hex[:16]}"
         # By workspace: until when the lease is ours for sure, on the clock that never goes back.
         self._held_until: dict[str, float] = {}
-        self._workers: dict[str, asyncio.Task[None]] = {}
+        self._served: dict[str, _Serving] = {}
+        # By workspace: a connection may take long, and the leases of the others do not wait.
+        self._connecting: dict[str, asyncio.Task[None]] = {}
         self._look = asyncio.Event()
         self._forget_at = 0.0
 
@@ -53,41 +66,53 @@ class Keeper:
 
     async def stop(self) -> None:
         """Stop all workers and give the leases back."""
-        for team_id in list(self._workers):
-            await self._stop_worker(team_id)
+        for team_id in self._served.keys() | self._connecting.keys():
+            await self._leave(team_id)
         for team_id in self._held_until:
             await self._tools.db.run(leases.give_back, team_id, self._owner)
 
     async def _forget_words(self) -> None:
         if self._tools.clock() >= self._forget_at:
             self._forget_at = self._tools.clock() + _FORGET_EVERY
-            await self._tools.db.run(inbox.forget_before, self._tools.now() - _WORDS_KEPT)
+            now = self._tools.now()
+            await self._tools.db.run(inbox.forget_before, now - _WORDS_KEPT, now - _UNANSWERED_KEPT)
 
     async def _see_to_all(self) -> None:
         team_ids = set(await self._workspaces.team_ids())
-        for team_id in team_ids:
-            began = self._tools.clock()
-            is_held = await self._tools.db.run(
-                leases.take, team_id, self._owner, self._tools.now(), self._ttl
-            )
-            if is_held:
-                self._held_until[team_id] = began + self._ttl
-                await self._ensure_worker(team_id)
-            else:
-                await self._stop_worker(team_id)
-        for team_id in set(self._workers) - team_ids:
-            await self._stop_worker(team_id)
+        held = {team_id for team_id in team_ids if await self._take(team_id)}
+        for team_id in [one for one, task in self._connecting.items() if task.done()]:
+            del self._connecting[team_id]
+        for team_id in (self._served.keys() | self._connecting.keys()) - held:
+            await self._leave(team_id)
+        for team_id in held - self._connecting.keys():
+            self._connecting[team_id] = asyncio.create_task(self._see_to(team_id))
 
-    async def _ensure_worker(self, team_id: str) -> None:
-        task = self._workers.get(team_id)
-        if task is not None and not task.done():
+    async def _take(self, team_id: str) -> bool:
+        """Take or renew a lease. Returns whether it is ours."""
+        began = self._tools.clock()
+        is_held = await self._tools.db.run(
+            leases.take, team_id, self._owner, self._tools.now(), self._ttl
+        )
+        if is_held:
+            self._held_until[team_id] = began + self._ttl
+        return is_held
+
+    async def _see_to(self, team_id: str) -> None:
+        """Have a workspace served on its present connection. Never fails: others are served too."""
+        try:
+            workspace = await self._workspaces.get(team_id)
+        except Exception as error:
+            log.error("workspace not connected", team=team_id, problem=names(error))
             return
-        if task is not None and not task.cancelled() and task.exception():
-            log.error("worker broke", team=team_id, problem=type(task.exception()).__name__)
-        workspace = await self._workspaces.get(team_id)
-        if workspace is not None:
-            self._workers[team_id] = asyncio.create_task(self._worker(workspace).run())
-            log.info("serving workspace", team=team_id)
+        serving = self._served.get(team_id)
+        if workspace is None or (
+            serving is not None and serving.workspace is workspace and not serving.task.done()
+        ):
+            return
+        await self._stop_worker(team_id)
+        task = asyncio.create_task(self._worker(workspace).run())
+        self._served[team_id] = _Serving(workspace, task)
+        log.info("serving workspace", team=team_id)
 
     def _worker(self, workspace: Workspace) -> Worker:
         def may_write() -> bool:
@@ -95,9 +120,20 @@ class Keeper:
 
         return Worker(self._tools, workspace, may_write)
 
+    async def _leave(self, team_id: str) -> None:
+        """Stop serving a workspace, and whatever was begun in order to."""
+        connecting = self._connecting.pop(team_id, None)
+        if connecting is not None:
+            connecting.cancel()
+            await asyncio.gather(connecting, return_exceptions=True)
+        await self._stop_worker(team_id)
+
     async def _stop_worker(self, team_id: str) -> None:
-        task = self._workers.pop(team_id, None)
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            log.info("no longer serving workspace", team=team_id)
+        serving = self._served.pop(team_id, None)
+        if serving is None:
+            return
+        serving.task.cancel()
+        (outcome,) = await asyncio.gather(serving.task, return_exceptions=True)
+        if isinstance(outcome, Exception):
+            log.error("worker broke", team=team_id, problem=names(outcome))
+        log.info("no longer serving workspace", team=team_id)

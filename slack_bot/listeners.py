@@ -14,7 +14,7 @@ from slack_bot.mapping import author
 from slack_bot.routing import STOP_REACTIONS
 from slack_bot.view import FEEDBACK, REGENERATE, STOP, TRY_AGAIN
 from slack_bot.workspace import Tools, Workspace
-from slack_bot.workspaces import Workspaces
+from slack_bot.workspaces import Identity, Workspaces
 
 _RATINGS = {"good": RATING_GOOD, "bad": RATING_BAD}
 _ANY = re.compile("")
@@ -53,20 +53,20 @@ class Listeners:
 
     async def on_message(self, event: dict[str, Any], context: AsyncBoltContext) -> None:
         """Somebody wrote, edited or deleted a message."""
-        await self._intake.message(await self._workspace(context), event)
+        await self._intake.message(await self._identity(context), event)
 
     async def on_reaction(self, event: dict[str, Any], context: AsyncBoltContext) -> None:
         """Somebody reacted: 🛑 stops the reply that it is put on, or that of the message."""
         item = event.get("item") or {}
         if event.get("reaction") in STOP_REACTIONS and item.get("type") == "message":
-            workspace = await self._workspace(context)
-            await self._intake.stop_at(workspace, str(item["channel"]), str(item["ts"]))
+            team_id = (await self._identity(context)).team_id
+            await self._intake.stop_at(team_id, str(item["channel"]), str(item["ts"]))
 
     async def on_session_stopped(self, event: dict[str, Any], context: AsyncBoltContext) -> None:
         """Somebody pressed Slack's own stop button."""
-        workspace = await self._workspace(context)
+        team_id = (await self._identity(context)).team_id
         channel_id, thread_ts = str(event.get("channel")), str(event.get("thread_ts"))
-        await self._intake.stop_thread(workspace, channel_id, thread_ts)
+        await self._intake.stop_thread(team_id, channel_id, thread_ts)
 
     async def on_home_opened(self, event: dict[str, Any], context: AsyncBoltContext) -> None:
         """Somebody opened the app: its Home, or its messages."""
@@ -93,8 +93,8 @@ class Listeners:
         self, ack: AsyncAck, action: dict[str, Any], context: AsyncBoltContext
     ) -> None:
         """Stop."""
-        workspace = await self._workspace(context)
-        await self._intake.stop_row(workspace, _row(action.get("value")))
+        team_id = (await self._identity(context)).team_id
+        await self._intake.stop_row(team_id, _row(action.get("value")))
         await ack()
 
     async def on_repeat(
@@ -106,7 +106,7 @@ class Listeners:
     ) -> None:
         """Regenerate, or Try again."""
         await self._intake.repeat(
-            await self._workspace(context),
+            (await self._identity(context)).team_id,
             _row(action.get("value")),
             str(body["user"]["id"]),
             str(action["action_ts"]),
@@ -145,9 +145,9 @@ class Listeners:
         respond: AsyncRespond,
     ) -> None:
         """Answer an edited message again."""
-        workspace = await self._workspace(context)
+        team_id = (await self._identity(context)).team_id
         row_id, user_id = _row(action.get("value")), str(body["user"]["id"])
-        await self._intake.answer_edit(workspace, row_id, user_id)
+        await self._intake.answer_edit(team_id, row_id, user_id)
         await ack()
         self._intake.start(_remove_offer(respond))
 
@@ -178,6 +178,12 @@ class Listeners:
             str(command["user_id"]),
         )
         await ack(text=said, response_type="ephemeral")
+
+    async def _identity(self, context: AsyncBoltContext) -> Identity:
+        identity = await self._workspaces.identify(context.team_id)
+        if identity is None:
+            raise NotServed
+        return identity
 
     async def _workspace(self, context: AsyncBoltContext) -> Workspace:
         workspace = await self._workspaces.get(context.team_id)

@@ -19,6 +19,17 @@ def hide(text: str) -> str:
     return _SECRETS.sub(_HIDDEN, text)
 
 
+def names(error: BaseException) -> str:
+    """Return what broke and where, without words that may hold what people wrote, or secrets."""
+    if isinstance(error, BaseExceptionGroup):
+        return ", ".join(names(one) for one in error.exceptions)
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f" in {trace.tb_frame.f_code.co_qualname}:{trace.tb_lineno}" if trace else ""
+    return f"{type(error).__name__}{place}"
+
+
 def configure(log_format: Literal["console", "json"] | None) -> None:
     """Set logging up for the process; without a format, `console` on a terminal, else `json`."""
     is_console = log_format == "console" or (log_format is None and sys.stderr.isatty())

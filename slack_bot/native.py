@@ -11,7 +11,8 @@ import structlog
 
 from slack_bot.mentions import neutralise
 from slack_bot.models import Request
-from slack_bot.slack_api import InDoubt, Refused
+from slack_bot.posting import stop_stream
+from slack_bot.slack_api import InDoubt, RateLimited, Refused
 from slack_bot.workspace import Workspace
 
 log = structlog.get_logger()
@@ -33,7 +34,7 @@ class NativeStream:
     async def start(self, text: str) -> str:
         """Begin with a text. Returns the message's ts, empty when edits have to do.
 
-        Raises InDoubt and RateLimited.
+        Raises InDoubt.
         """
         if not self._workspace.pace.claim_stream():
             return ""
@@ -47,6 +48,9 @@ class NativeStream:
                 recipient_team_id=self._request.team_id,
                 recipient_user_id=self._request.user_id,
             )
+        except RateLimited:
+            # A message has a budget of its own.
+            return ""
         except Refused as refused:
             self._latch(refused)
             return ""
@@ -83,13 +87,7 @@ class NativeStream:
         """End the stream, so that the message can be edited. Raises InDoubt and RateLimited."""
         if not self.ts:
             return
-        try:
-            await self._workspace.slack.call(
-                "chat.stopStream", channel=self._request.channel_id, ts=self.ts
-            )
-        except Refused as refused:
-            # It ended already, by itself or by the person.
-            log.info("stream ended before", error=refused.error)
+        await stop_stream(self._workspace, self._request, self.ts)
 
     def _latch(self, refused: Refused) -> None:
         if refused.error in _NOT_THERE:

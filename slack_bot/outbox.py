@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from slack_bot.models import Post, Request
 
 FILE = -1
-"""The number of the whole text as a file."""
+"""The number of the whole text as a file. Below it are messages that others took the place of, and
+that are not deleted yet."""
 
 
 def posts(s: Session, request_row: int) -> list[Post]:
@@ -34,6 +35,15 @@ def record(s: Session, /, request_row: int, number: int, **values: Any) -> None:
     """Store what is known of a message: its ts, or its file."""
     here = (Post.request_row == request_row, Post.number == number)
     s.execute(update(Post).where(*here).values(**values))
+
+
+def replace(s: Session, request_row: int, number: int) -> int:
+    """Make room for another message in the place of one. Returns the number that it has now."""
+    lowest = s.scalars(select(func.min(Post.number)).where(Post.request_row == request_row)).one()
+    replaced = min(lowest, FILE) - 1
+    here = (Post.request_row == request_row, Post.number == number)
+    s.execute(update(Post).where(*here).values(number=replaced))
+    return replaced
 
 
 def forget(s: Session, request_row: int, number: int) -> None:

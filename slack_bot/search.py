@@ -21,6 +21,7 @@ async def find_post(tools: Tools, workspace: Workspace, request: Request, number
     no reply is known to own.
     """
     wanted = request_id(request.team_id, request.channel_id, request.ts)
+    named: list[str] = []
     streams: list[str] = []
     cursor = ""
     while True:
@@ -28,16 +29,18 @@ async def find_post(tools: Tools, workspace: Workspace, request: Request, number
         for message in page.get("messages") or []:
             payload = _payload(message)
             if payload.get("request") == wanted and payload.get("part") == number:
-                return str(message["ts"])
+                named.append(str(message["ts"]))
             if not payload and message.get("bot_id") == workspace.bot_id:
                 streams.append(str(message["ts"]))
         cursor = str((page.get("response_metadata") or {}).get("next_cursor") or "")
         if not cursor:
             break
-    if not workspace.is_native or number or not streams:
-        return ""
-    known = await tools.db.run(outbox.known_ts, request.team_id, request.channel_id, streams)
-    return next((ts for ts in streams if ts not in known), "")
+    if not workspace.is_native or number:
+        streams = []
+    # What is known is another message, also one whose place this one takes.
+    found = [*named, *streams]
+    known = await tools.db.run(outbox.known_ts, request.team_id, request.channel_id, found)
+    return next((ts for ts in found if ts not in known), "")
 
 
 async def _page(workspace: Workspace, request: Request, cursor: str) -> dict[str, Any]:

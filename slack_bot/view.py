@@ -25,6 +25,7 @@ STOP = "colloquy_stop"
 REGENERATE = "colloquy_regenerate"
 TRY_AGAIN = "colloquy_try_again"
 FEEDBACK = "colloquy_feedback"
+_FEEDBACK_BLOCK = "context_actions"
 
 _NOTIFICATION = 150
 """Characters of the text that a notification shows."""
@@ -43,6 +44,7 @@ class Phase(enum.Enum):
 
     THINKING = enum.auto()
     QUEUED = enum.auto()
+    WAITING = enum.auto()
     OFFLINE = enum.auto()
     WRITING = enum.auto()
     COMPLETED = enum.auto()
@@ -54,6 +56,7 @@ class Phase(enum.Enum):
 _WORDS = {
     Phase.THINKING: "Thinking…",
     Phase.QUEUED: "Queued: I will answer when the reply before this one is finished.",
+    Phase.WAITING: "In line: I have much to answer at the moment. Your answer comes here.",
     Phase.OFFLINE: (
         "I cannot reach my server at the moment. Your message is kept, and I will answer here as"
         " soon as the server is back."
@@ -71,6 +74,20 @@ class Look(enum.IntEnum):
     MARKDOWN = 0
     MRKDWN = 1
     FILE_ONLY = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How messages are sent: Slack may refuse the look of a text, or the block with the thumbs."""
+
+    look: Look = Look.MARKDOWN
+    has_feedback: bool = True
+
+    def after(self, refused: Shown) -> Form | None:
+        """Return the form to try after Slack refused a message, None when there is none."""
+        if any(block["type"] == _FEEDBACK_BLOCK for block in refused.blocks):
+            return Form(self.look, has_feedback=False)
+        return None if self.look is Look.FILE_ONLY else Form(Look(self.look + 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +123,7 @@ class Shown:
         return hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def messages(
-    view: View, value: str, look: Look = Look.MARKDOWN, most: int | None = MOST
-) -> list[Shown]:
+def messages(view: View, value: str, form: Form = Form(), most: int | None = MOST) -> list[Shown]:
     """Return the messages that show a view, at least one and `most` at most.
 
     `value` is what the buttons carry.
@@ -118,18 +133,18 @@ def messages(
     last = len(parts[:most]) - 1
     shown = []
     for number, part in enumerate(parts[:most]):
-        blocks = _body(part.of(view.text), look)
+        blocks = _body(part.of(view.text), form.look)
         notification = escape(view.text[part.start : part.start + _NOTIFICATION].strip())
         if number == last:
-            blocks = [*(blocks or _words(view)), *_ending(view, value, is_cut)]
+            blocks = [*(blocks or _words(view)), *_ending(view, value, is_cut, form.has_feedback)]
             notification = notification or _WORDS.get(view.phase) or _brief(view.error)
         shown.append(Shown(notification or " ", blocks or [_context("(blank)")], part))
     return shown
 
 
-def needs_file(view: View, look: Look) -> bool:
+def needs_file(view: View, form: Form) -> bool:
     """Whether the whole text is attached as a file."""
-    return view.is_final and (look is Look.FILE_ONLY or len(split(view.text)) > MANY)
+    return view.is_final and (form.look is Look.FILE_ONLY or len(split(view.text)) > MANY)
 
 
 def metadata(request_id: str, reply_id: str, number: int, part: Part | None) -> dict[str, Any]:
@@ -155,7 +170,7 @@ def _words(view: View) -> list[Block]:
     return [_section(f"_{words}_")] if words else []
 
 
-def _ending(view: View, value: str, is_cut: bool) -> list[Block]:
+def _ending(view: View, value: str, is_cut: bool, has_feedback: bool) -> list[Block]:
     blocks: list[Block] = []
     if view.phase is Phase.FAILED:
         blocks.append(_section(f":warning: {_brief(view.error)}"))
@@ -168,7 +183,7 @@ def _ending(view: View, value: str, is_cut: bool) -> list[Block]:
             footer.append("stopped")
         if footer:
             blocks.append(_context(" · ".join(footer)))
-    if view.phase is Phase.COMPLETED:
+    if view.phase is Phase.COMPLETED and has_feedback:
         blocks.append(_feedback(value))
     return [*blocks, *_buttons(view, value)]
 
@@ -192,7 +207,7 @@ def _feedback(value: str) -> Block:
         }
 
     return {
-        "type": "context_actions",
+        "type": _FEEDBACK_BLOCK,
         "elements": [
             {
                 "type": "feedback_buttons",

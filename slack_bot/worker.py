@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from slack_bot import inbox, outbox
 from slack_bot.exchange import Exchange
+from slack_bot.logs import names
 from slack_bot.models import Post, Request
 from slack_bot.workspace import Tools, Workspace
 
@@ -31,7 +32,7 @@ class Worker:
 
     def __init__(self, tools: Tools, workspace: Workspace, may_write: Callable[[], bool]) -> None:
         self._tools, self._workspace, self._may_write = tools, workspace, may_write
-        self._running: set[int] = set()
+        self._running: dict[int, Exchange] = {}
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def run(self) -> None:
@@ -39,45 +40,37 @@ class Worker:
         async with asyncio.TaskGroup() as group:
             while True:
                 self._workspace.wake.clear()
-                for request, posts in await self._waiting():
-                    self._running.add(request.id)
-                    group.create_task(self._answer(request, posts))
+                waiting, stopped = await self._look()
+                for request, posts in waiting:
+                    exchange = self._exchange(request, posts)
+                    self._running[request.id] = exchange
+                    group.create_task(self._answer(request, exchange))
+                for row_id in stopped & self._running.keys():
+                    self._running[row_id].stop()
                 await self._tools.wait(self._workspace.wake, POLL)
 
-    async def _waiting(self) -> list[tuple[Request, list[Post]]]:
-        room = MOST - len(self._running)
-        if room <= 0:
-            return []
-        team_id = self._workspace.team_id
-        return await self._tools.db.run(_unfinished, team_id, tuple(self._running), room)
+    async def _look(self) -> tuple[list[tuple[Request, list[Post]]], set[int]]:
+        """Return the requests that wait, and those running ones that somebody wants stopped."""
+        running, team_id = tuple(self._running), self._workspace.team_id
+        return await self._tools.db.run(_work, team_id, running, MOST - len(running))
 
-    async def _answer(self, request: Request, posts: list[Post]) -> None:
+    def _exchange(self, request: Request, posts: list[Post]) -> Exchange:
         turn = self._turns.setdefault(request.external_id, asyncio.Lock())
+        return Exchange(self._tools, self._workspace, request, turn, self._may_write, posts)
+
+    async def _answer(self, request: Request, exchange: Exchange) -> None:
         try:
-            await Exchange(
-                self._tools, self._workspace, request, turn, self._may_write, posts
-            ).run()
+            await exchange.run()
         except Exception as error:
-            log.error("exchange broke", request=request.id, problem=_names(error))
+            log.error("exchange broke", request=request.id, problem=names(error))
             await self._tools.sleep(_PAUSE)
         finally:
-            self._running.discard(request.id)
+            del self._running[request.id]
 
 
-def _unfinished(
-    s: Session, team_id: str, but: Sequence[int], limit: int
-) -> list[tuple[Request, list[Post]]]:
-    """Return requests that are not done, each with what was posted for it."""
-    rows = inbox.unfinished(s, team_id, but, limit)
-    return [(row, outbox.posts(s, row.id)) for row in rows]
-
-
-def _names(error: BaseException) -> str:
-    """Return what broke, without words that may hold what people wrote."""
-    if isinstance(error, BaseExceptionGroup):
-        return ", ".join(_names(one) for one in error.exceptions)
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    place = f" in {trace.tb_frame.f_code.co_qualname}:{trace.tb_lineno}" if trace else ""
-    return f"{type(error).__name__}{place}"
+def _work(
+    s: Session, team_id: str, running: Sequence[int], room: int
+) -> tuple[list[tuple[Request, list[Post]]], set[int]]:
+    """Return requests that are not done, each with what was posted for it, and those to stop."""
+    rows = inbox.unfinished(s, team_id, running, room) if room > 0 else []
+    return [(row, outbox.posts(s, row.id)) for row in rows], inbox.stopped_of(s, running)

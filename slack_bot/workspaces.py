@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 import structlog
+from slack_sdk.oauth.installation_store import Bot
 from slack_sdk.web.async_client import AsyncWebClient
 
 from clients import AsyncConversationClient, ColloquyError
@@ -23,12 +27,28 @@ MakeColloquy = Callable[[str | None], AsyncConversationClient]
 """Makes a client of the server with a key; None: the one of the environment."""
 
 
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who the bot is in a workspace: all that it takes to store what happens there."""
+
+    team_id: str
+    bot_user_id: str
+
+
 class Workspaces(ABC):
     """Who is served."""
 
     @abstractmethod
     async def team_ids(self) -> Iterable[str]:
         """Return all workspaces that have the app."""
+
+    @abstractmethod
+    async def identify(self, team_id: str | None) -> Identity | None:
+        """Return whom an event is for, without a network; None when the app is not there."""
+
+    @abstractmethod
+    def wake(self, team_id: str) -> None:
+        """Have what came in for a workspace seen at once, where it is served by this process."""
 
     @abstractmethod
     async def get(self, team_id: str | None) -> Workspace | None:
@@ -49,6 +69,14 @@ class OneWorkspace(Workspaces):
         """Return the one."""
         return (self._workspace.team_id,)
 
+    async def identify(self, team_id: str | None) -> Identity:
+        """Return the one's."""
+        return Identity(self._workspace.team_id, self._workspace.bot_user_id)
+
+    def wake(self, team_id: str) -> None:
+        """Wake the one."""
+        self._workspace.wake.set()
+
     async def get(self, team_id: str | None) -> Workspace:
         """Return the one: in Slack Connect an event may name another company's workspace."""
         return self._workspace
@@ -58,44 +86,79 @@ class OneWorkspace(Workspaces):
         await self._workspace.colloquy.close()
 
 
+@dataclass(frozen=True, slots=True)
+class _Connected:
+    """A workspace, and what it was connected with."""
+
+    token: str
+    key: str
+    workspace: Workspace
+
+
 class InstalledWorkspaces(Workspaces):
     """The workspaces that installed the app with OAuth."""
 
     def __init__(self, installations: Installations, accounts: Accounts, connect: Connect) -> None:
         self._installations, self._accounts = installations, accounts
         self._connect = connect
-        # By workspace: with which token it was connected.
-        self._connected: dict[str, tuple[str, Workspace]] = {}
+        self._connected: dict[str, _Connected] = {}
+        # Held while a workspace is connected: who comes meanwhile gets the same connection.
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def team_ids(self) -> Iterable[str]:
         """Return all that are stored."""
         return await self._installations.team_ids()
 
+    async def identify(self, team_id: str | None) -> Identity | None:
+        """Return whom an event is for, as the installation says."""
+        bot = await self._installations.find_locked(team_id) if team_id else None
+        return Identity(str(team_id), bot.bot_user_id) if bot else None
+
+    def wake(self, team_id: str) -> None:
+        """Wake a workspace that is connected; one that is not has nobody to wake."""
+        connected = self._connected.get(team_id)
+        if connected is not None:
+            connected.workspace.wake.set()
+
     async def get(self, team_id: str | None) -> Workspace | None:
-        """Return a workspace as it is installed now: a new token makes a new connection."""
-        bot = await self._installations.async_find_bot(enterprise_id=None, team_id=team_id)
-        connected = self._connected.get(team_id or "")
-        if bot is None or not team_id:
-            if connected is not None:
-                await self.drop(team_id or "")
+        """Return a workspace as it is installed now: a new token makes it another object.
+
+        None also when it cannot be connected at the moment. Raises SettingsError when its token
+        cannot be read.
+        """
+        if not team_id:
             return None
-        if connected is not None and connected[0] == bot.bot_token:
-            return connected[1]
-        try:
-            key = await self._accounts.key(team_id, bot.team_name or "")
-            workspace = await self._connect.workspace(bot.bot_token, key)
-        except (ColloquyError, SlackProblem) as problem:
-            log.warning("workspace not connected", team=team_id, problem=repr(problem))
-            return None
-        await self.drop(team_id)
-        self._connected[team_id] = (bot.bot_token, workspace)
+        turn = self._turns.setdefault(team_id, asyncio.Lock())
+        async with turn:
+            bot = await self._installations.async_find_bot(enterprise_id=None, team_id=team_id)
+            connected = self._connected.get(team_id)
+            if bot is None:
+                await self.drop(team_id)
+                return None
+            if connected is not None and connected.token == bot.bot_token:
+                return connected.workspace
+            try:
+                return await self._connect_anew(team_id, bot)
+            except (ColloquyError, SlackProblem) as problem:
+                log.warning("workspace not connected", team=team_id, problem=repr(problem))
+                return None
+
+    async def _connect_anew(self, team_id: str, bot: Bot) -> Workspace:
+        key = await self._accounts.key(team_id, bot.team_name or "")
+        before = self._connected.get(team_id)
+        # The connection to the server outlives Slack's token: replies are being followed on it.
+        colloquy = before.workspace.colloquy if before and before.key == key else None
+        workspace = await self._connect.workspace(bot.bot_token, key, colloquy)
+        if colloquy is None:
+            await self.drop(team_id)
+        self._connected[team_id] = _Connected(bot.bot_token, key, workspace)
         return workspace
 
     async def drop(self, team_id: str) -> None:
         """End a workspace's connection."""
         connected = self._connected.pop(team_id, None)
         if connected is not None:
-            await connected[1].colloquy.close()
+            await connected.workspace.colloquy.close()
 
     async def close(self) -> None:
         """End all connections to the server."""
@@ -112,8 +175,11 @@ class Connect:
         self._tools, self._client, self._colloquy = tools, client, colloquy
         self._is_native = is_native
 
-    async def workspace(self, token: str, key: str | None) -> Workspace:
-        """Return the workspace of a token. Raises SlackProblem and ConfigurationError."""
+    async def workspace(
+        self, token: str, key: str | None, colloquy: AsyncConversationClient | None = None
+    ) -> Workspace:
+        """Return the workspace of a token, on a connection to the server that is there or a new
+        one. Raises SlackProblem and ConfigurationError."""
         slack = SlackApi(self._client(token), self._tools.sleep)
         told = await slack.read_patiently("auth.test")
         if not told.get("bot_id"):
@@ -124,7 +190,7 @@ class Connect:
             bot_id=str(told["bot_id"]),
             url=str(told.get("url") or "https://slack.com/"),
             slack=slack,
-            colloquy=self._colloquy(key),
+            colloquy=colloquy or self._colloquy(key),
             pace=Pace(self._tools.clock),
             is_native=self._is_native,
         )

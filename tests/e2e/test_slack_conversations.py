@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 from conversation.v1 import resources_pb2 as resources
 
+from clients import AsyncConversationClient
+from clients.errors import Unavailable
+from slack_bot import inbox
+from slack_bot.database import Database
 from tests.fakes.provider import Answer
 from tests.harness import TITLE, Colloquy
 from tests.slack_harness import SlackStage, text_of, words_of
@@ -148,6 +152,66 @@ async def test_a_reply_is_stopped(stage: SlackStage, way: str) -> None:
     assert text_of([message]) == history[1].content
 
 
+async def test_stop_in_a_direct_message_stops_what_is_being_written_there(
+    stage: SlackStage,
+) -> None:
+    stage.colloquy.provider.script(Answer(tokens=50, stall_after=10))
+    asked, direct = stage.alice.dm("Tell me everything"), stage.alice.direct
+    await stage.slack.wait_for(lambda: "r0w9" in stage.slack.thread(direct, asked.ts))
+    await stage.alice.dm("stop").settled()
+    (message,) = await stage.answered(direct)
+    assert "stopped" in words_of(message)
+    assert len(stage.colloquy.provider.reply_requests) == 1
+
+
+async def test_stop_with_nothing_to_stop_is_not_a_question(stage: SlackStage) -> None:
+    said = stage.alice.dm("Stop!")
+    await said.settled()
+    for delivery in said.deliveries:
+        stage.slack.courier.again(delivery, times=1)
+    (told,) = await stage.slack.wait_for(lambda: stage.alice.sees(stage.alice.direct))
+    assert "not writing" in words_of(told)
+    asked = stage.alice.dm("Hello")
+    await stage.answered(stage.alice.direct, asked.ts)
+    assert len(stage.colloquy.provider.reply_requests) == 1
+    assert len(stage.alice.sees(stage.alice.direct)) == 1
+
+
+async def test_a_stop_that_another_process_took_in_stops_the_reply(stage: SlackStage) -> None:
+    stage.colloquy.provider.script(Answer(tokens=50, stall_after=10))
+    asked = stage.alice.post(stage.general, "Tell me everything", mention=True)
+    await stage.slack.wait_for(lambda: "r0w9" in stage.slack.thread(stage.general, asked.ts))
+    elsewhere = Database(stage.settings().slack_database_url)
+    team_id = stage.slack.workspace.id
+    row = await elsewhere.run(inbox.by_ts, team_id, stage.general.id, asked.ts)
+    assert row is not None
+    await elsewhere.run(inbox.stop, team_id, row.id)
+    await elsewhere.close()
+    (message,) = await stage.answered(stage.general, asked.ts)
+    assert "stopped" in words_of(message)
+
+
+async def test_a_stop_is_not_lost_while_the_server_is_away(
+    stage: SlackStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried, cancel = [], AsyncConversationClient.cancel_reply
+
+    async def fail_twice(client: AsyncConversationClient, **which: str) -> resources.Message | None:
+        tried.append(which)
+        if len(tried) <= 2:
+            raise Unavailable("the server is away")
+        return await cancel(client, **which)
+
+    monkeypatch.setattr(AsyncConversationClient, "cancel_reply", fail_twice)
+    stage.colloquy.provider.script(Answer(tokens=50, stall_after=10))
+    asked = stage.alice.post(stage.general, "Tell me everything", mention=True)
+    await stage.slack.wait_for(lambda: "r0w9" in stage.slack.thread(stage.general, asked.ts))
+    (message,) = stage.slack.bot_messages(stage.general, asked.ts)
+    await stage.bob.click(message, "Stop").settled()
+    (message,) = await stage.answered(stage.general, asked.ts)
+    assert "stopped" in words_of(message)
+
+
 async def test_a_reply_is_made_again(stage: SlackStage) -> None:
     asked = stage.alice.post(stage.general, "Hello", mention=True)
     (message,) = await stage.answered(stage.general, asked.ts)
@@ -191,6 +255,22 @@ async def test_an_edited_prompt_is_answered_when_its_author_says_so(stage: Slack
     await stage.answered(stage.general, asked.ts, count=2)
     history = await stage.stored(stage.thread(asked.ts))
     assert history[2].content == "What is a monad?"
+
+
+async def test_an_edit_that_changes_nothing_in_the_end_offers_nothing(stage: SlackStage) -> None:
+    asked = stage.alice.post(stage.general, "What is a monad?", mention=True)
+    await stage.answered(stage.general, asked.ts)
+    wire = asked.message.text
+    stage.alice.edit(asked, "What is a monda?")
+    await stage.slack.wait_for(lambda: stage.alice.sees(stage.general))
+    for delivery in stage.alice.edit(
+        asked, wire.replace(f"<@{stage.slack.workspace.bot.id}>", f"@{stage.slack.app.name}")
+    ):
+        await delivery.settled()
+    assert asked.message.text == wire
+    second = stage.alice.post(stage.general, "Next", mention=True)
+    await stage.answered(stage.general, second.ts)
+    assert len(stage.alice.sees(stage.general)) == 1
 
 
 async def test_mass_mentions_of_a_model_notify_nobody(stage: SlackStage) -> None:

@@ -5,9 +5,14 @@ from __future__ import annotations
 import base64
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import pytest
+from conversation.v1.resources_pb2 import Attachment
 
+from clients import AsyncConversationClient, ColloquyError
+from clients.errors import DeadlineExceeded, ResourceExhausted
 from tests.fakes.slack import Upload
 from tests.harness import Colloquy
 from tests.slack_harness import SlackStage, words_of
@@ -76,3 +81,68 @@ async def test_slacks_login_page_is_not_taken_for_the_file(stage: SlackStage) ->
     assert "files:read" in words_of(message)
     prompt, _ = await stage.stored(stage.thread(asked.ts))
     assert not prompt.attachments
+
+
+@pytest.mark.parametrize("trouble", [(429, {"Retry-After": "1"}), (503, {})])
+async def test_a_file_that_slack_does_not_send_at_once_is_asked_for_again(
+    stage: SlackStage, trouble: tuple[int, dict[str, str]]
+) -> None:
+    stage.slack.download_troubles = [trouble]
+    asked = stage.alice.post(
+        stage.general, "What is it?", mention=True, files=[Upload("dot.png", PNG)]
+    )
+    (message,) = await stage.answered(stage.general, asked.ts)
+    assert "could not read" not in words_of(message)
+    prompt, _ = await stage.stored(stage.thread(asked.ts))
+    assert [file.filename for file in prompt.attachments] == ["dot.png"]
+
+
+async def test_a_file_that_slack_never_sends_is_said(stage: SlackStage) -> None:
+    stage.slack.download_troubles = [(429, {"Retry-After": "3600"})]
+    asked = stage.alice.post(
+        stage.general, "What is it?", mention=True, files=[Upload("dot.png", PNG)]
+    )
+    (message,) = await stage.answered(stage.general, asked.ts)
+    assert "could not read dot.png" in words_of(message)
+
+
+async def test_a_large_file_may_take_longer_than_a_call(
+    stage: SlackStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = stage.bot._session
+    given: list[aiohttp.ClientTimeout] = []
+    get = session.get
+
+    def watched(url: str, **how: Any) -> Any:
+        given.append(how.get("timeout", session.timeout))
+        return get(url, **how)
+
+    monkeypatch.setattr(session, "get", watched)
+    asked = stage.alice.post(
+        stage.general, "What is it?", mention=True, files=[Upload("dot.png", PNG)]
+    )
+    await stage.answered(stage.general, asked.ts)
+    assert [(one.total, one.sock_read) for one in given] == [(None, 30.0)]
+
+
+@pytest.mark.parametrize(
+    "error", [DeadlineExceeded("it hangs"), ResourceExhausted("too many", retry_after=0.1)]
+)
+async def test_a_passing_trouble_of_the_server_does_not_drop_a_file(
+    stage: SlackStage, monkeypatch: pytest.MonkeyPatch, error: ColloquyError
+) -> None:
+    upload, tried = AsyncConversationClient.upload, []
+
+    async def fail_first(client: AsyncConversationClient, *what: Any, **how: Any) -> Attachment:
+        tried.append(how)
+        if len(tried) == 1:
+            raise error
+        return await upload(client, *what, **how)
+
+    monkeypatch.setattr(AsyncConversationClient, "upload", fail_first)
+    asked = stage.alice.post(
+        stage.general, "What is it?", mention=True, files=[Upload("dot.png", PNG)]
+    )
+    await stage.answered(stage.general, asked.ts)
+    prompt, _ = await stage.stored(stage.thread(asked.ts))
+    assert [file.filename for file in prompt.attachments] == ["dot.png"]

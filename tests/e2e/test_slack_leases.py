@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from slack_bot.app import Bot
+from slack_bot.__main__ import serve
+from slack_bot.app import Bot, BotBroke
+from slack_bot.keeper import Keeper
 from tests.fakes.provider import Answer
 from tests.harness import Colloquy
 from tests.slack_harness import BotProcess, SlackStage, text_of
@@ -57,3 +60,15 @@ async def test_a_process_that_dies_is_replaced_by_the_one_beside_it(stage: Slack
     assert text_of(messages) == reply.content
     assert len(stage.slack.bot_messages(stage.general, asked.ts)) == 1
     assert len(stage.colloquy.provider.reply_requests) == 1
+
+
+async def test_a_bot_that_can_serve_nobody_any_more_ends(
+    stage: SlackStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(_keeper: Keeper) -> None:
+        raise ZeroDivisionError("with a secret in it")
+
+    monkeypatch.setattr(Keeper, "_see_to_all", fail)
+    with pytest.raises(BotBroke, match="ZeroDivisionError") as caught:
+        await asyncio.wait_for(serve(stage.settings()), 10)
+    assert "secret" not in str(caught.value)

@@ -6,11 +6,14 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from conversation.v1 import resources_pb2 as resources
+from conversation.v1.conversation_service_pb2 import ConversationEvent
 
+from clients import AsyncConversationClient, ColloquyError
+from clients.errors import DeadlineExceeded, ResourceExhausted, ServerError
 from tests.fakes.provider import Answer
 from tests.fakes.slack import ScaledClock
 from tests.harness import Colloquy
@@ -117,7 +120,8 @@ async def test_a_message_that_may_not_be_edited_any_more_is_posted_anew(stage: S
     await stage.slack.wait_for(lambda: stage.slack.bot_messages(stage.general, asked.ts))
     stage.slack.workspace.edit_window = 0.1
     await stage.answered(stage.general, asked.ts)
-    last = stage.slack.bot_messages(stage.general, asked.ts)[-1]
+    await stage.slack.wait_for(lambda: stage.slack.calls("chat.delete"))
+    (last,) = stage.slack.bot_messages(stage.general, asked.ts)
     _, reply = await stage.stored(stage.thread(asked.ts))
     assert text_of([last]) == reply.content
 
@@ -212,6 +216,68 @@ async def test_a_server_that_is_down_is_told_and_answers_later(stage: SlackStage
     prompt, reply = await stage.stored(stage.thread(asked.ts))
     assert prompt.content == "Are you there?"
     assert text_of(messages) == reply.content
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (DeadlineExceeded("no answer"), "cannot reach my server"),
+        (ServerError("a bug that comes and goes"), None),
+        (ResourceExhausted("too many", retry_after=0.5), "In line"),
+    ],
+    ids=lambda given: type(given).__name__ if isinstance(given, Exception) else "",
+)
+async def test_a_passing_trouble_of_the_server_does_not_end_a_message(
+    stage: SlackStage, monkeypatch: pytest.MonkeyPatch, error: ColloquyError, told: str | None
+) -> None:
+    create, tried = AsyncConversationClient.create_conversation, []
+
+    async def fail_first(client: AsyncConversationClient, **how: str) -> resources.Conversation:
+        tried.append(how)
+        if len(tried) <= 2:
+            raise error
+        return await create(client, **how)
+
+    monkeypatch.setattr(AsyncConversationClient, "create_conversation", fail_first)
+    asked = stage.alice.post(stage.general, "Are you there?", mention=True)
+    if told:
+        await stage.slack.wait_for(lambda: told in stage.slack.thread(stage.general, asked.ts))
+    await all_exact(stage, {asked.ts: stage.general.id})
+    (message,) = stage.slack.bot_messages(stage.general, asked.ts)
+    if told is None:
+        states = [version.shown for version in message.versions]
+        assert not any("cannot reach" in state for state in states)
+
+
+async def test_an_error_of_the_server_that_stays_is_told(
+    stage: SlackStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(_client: AsyncConversationClient, **_how: str) -> None:
+        raise ServerError("a bug")
+
+    monkeypatch.setattr(AsyncConversationClient, "create_conversation", fail)
+    monkeypatch.setattr("slack_bot.patience._FIRST_WAIT", 0.01)
+    asked = stage.alice.post(stage.general, "Are you there?", mention=True)
+    (message,) = await stage.answered(stage.general, asked.ts)
+    assert "a bug" in words_of(message)
+
+
+async def test_a_server_that_takes_a_message_and_says_nothing_is_asked_again(
+    stage: SlackStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events, opened = AsyncConversationClient._events, []
+
+    async def hang_first(client: Any, *how: Any) -> AsyncIterator[ConversationEvent]:
+        opened.append(how)
+        if len(opened) == 1:
+            await asyncio.Event().wait()
+        async for event in events(client, *how):
+            yield event
+
+    monkeypatch.setattr(AsyncConversationClient, "_events", hang_first)
+    monkeypatch.setattr("slack_bot.exchange.ANSWER_WITHIN", 0.3)
+    asked = stage.alice.post(stage.general, "Are you there?", mention=True)
+    await all_exact(stage, {asked.ts: stage.general.id})
 
 
 async def test_a_server_that_restarts_does_not_show(stage: SlackStage) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 
 from clients import AsyncConversationClient
 from clients.errors import NotFound, Unauthenticated
+from slack_bot.installs import Accounts
 from tests.harness import Colloquy
 from tests.slack_harness import OAuthStage, text_of
 
@@ -85,6 +89,31 @@ async def test_an_installation_survives_a_restart(stage: OAuthStage) -> None:
     await stage.restart()
     assert await keys(stage) == before
     asked = stage.alice.post(stage.general, "Hello", mention=True)
+    assert text_of(await stage.answered(stage.general, asked.ts))
+
+
+@pytest.mark.parametrize("who", ["Slack", "server"])
+async def test_what_is_said_while_a_workspace_cannot_be_connected_is_kept(
+    stage: OAuthStage, monkeypatch: pytest.MonkeyPatch, who: str
+) -> None:
+    stuck = asyncio.Event()
+    if who == "Slack":
+        # The first one is Bolt's, on the way back from installing.
+        calls = itertools.count()
+        gate = stage.slack.hold("auth.test", when=lambda _: next(calls) > 0)
+    else:
+        key = Accounts.key
+
+        async def wait(*given: Any) -> str:
+            await stuck.wait()
+            return await key(*given)
+
+        monkeypatch.setattr(Accounts, "key", wait)
+    assert "Thank you" in await asyncio.wait_for(stage.install(stage.slack.workspace), 2)
+    asked = stage.alice.post(stage.general, "Hello", mention=True)
+    await asyncio.wait_for(asked.settled(), 2)
+    assert all(delivery.acked for delivery in asked.deliveries)
+    gate.open() if who == "Slack" else stuck.set()
     assert text_of(await stage.answered(stage.general, asked.ts))
 
 

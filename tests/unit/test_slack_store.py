@@ -7,24 +7,33 @@ from pathlib import Path
 
 import pytest
 import yaml
+from cryptography.fernet import Fernet
+from slack_sdk.oauth.installation_store import Installation
 from sqlalchemy import create_engine, inspect
 
 from slack_bot import choices, inbox, leases, outbox
 from slack_bot.app import SCOPES
 from slack_bot.database import Database, migrate
 from slack_bot.inbox import Asked
+from slack_bot.installs import Installations
 from slack_bot.models import Base, State
 from slack_bot.settings import Settings, SettingsError, load
+from slack_bot.vault import Vault
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-async def db(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A new database; the one on Postgres is the server's too."""
     url = f"sqlite:///{tmp_path}/folder/slack.db"
     if request.param == "postgres":
         url = request.getfixturevalue("postgres_url")
     migrate(url)
     migrate(url)
+    return url
+
+
+@pytest.fixture
+async def db(url: str) -> Database:
     return Database(url)
 
 
@@ -60,13 +69,29 @@ async def test_words_are_forgotten_and_deliveries_still_known(db: Database) -> N
     await db.run(inbox.store, asked("1.0", text="old"))
     await db.run(inbox.store, asked("2.0", text="live"))
     first, _ = await db.run(inbox.unfinished, "T1", (), 10)
-    await db.run(inbox.change, first.id, state=State.DONE, content="old")
-    await db.run(inbox.forget_before, 2.0)
+    await db.run(inbox.change, first.id, state=State.DONE, content="old", reply_id="r")
+    await db.run(inbox.forget_before, 2.0, 0.0)
     kept = await db.run(inbox.get, "T1", first.id)
     assert kept is not None
     assert (kept.text, kept.content) == ("", "")
     assert [row.text for row in await db.run(inbox.unfinished, "T1", (), 10)] == ["live"]
     assert await db.run(inbox.store, asked("1.0", text="old")) is None
+    await db.close()
+
+
+async def test_words_that_a_button_still_needs_are_kept_longer(db: Database) -> None:
+    offered = await db.run(inbox.store, asked("1.0/2.0", text="edited", state=State.OFFERED))
+    refused = await db.run(inbox.store, asked("2.0", text="refused", state=State.DONE))
+    await db.run(inbox.forget_before, 2.0, 0.5)
+    for row_id, words in ((offered, "edited"), (refused, "refused")):
+        kept = await db.run(inbox.get, "T1", row_id or 0)
+        assert kept is not None
+        assert kept.text == words
+    await db.run(inbox.forget_before, 2.0, 2.0)
+    for row_id in (offered, refused):
+        kept = await db.run(inbox.get, "T1", row_id or 0)
+        assert kept is not None
+        assert kept.text == ""
     await db.close()
 
 
@@ -112,6 +137,42 @@ async def test_transactions_at_once_do_not_touch_each_other(db: Database) -> Non
     assert sum(isinstance(result, int) for result in results) == 20
     assert sum(isinstance(result, ValueError) for result in results) == 1
     assert len(await db.run(inbox.unfinished, "T1", (), 100)) == 20
+    await db.close()
+
+
+@pytest.mark.parametrize("event_names_it", [False, True])
+async def test_an_installation_within_an_enterprise_is_found_and_deleted(
+    url: str, event_names_it: bool
+) -> None:
+    db = Database(url)
+    forgotten: list[str] = []
+
+    async def forget(team_id: str) -> None:
+        forgotten.append(team_id)
+
+    store = Installations("client", db, Vault(Fernet.generate_key().decode()), forget)
+    # The workspace came to belong to the enterprise after it had installed the app before.
+    for token, enterprise_id in (("xoxb-old", None), ("xoxb-new", "E1")):
+        installed_at = 1.0 if enterprise_id is None else 2.0
+        installation = Installation(
+            app_id="A1",
+            user_id="U1",
+            team_id="T1",
+            enterprise_id=enterprise_id,
+            bot_token=token,
+            bot_id="B1",
+            bot_user_id="UBOT",
+            installed_at=installed_at,
+        )
+        await store.async_save(installation)
+    enterprise_id = "E1" if event_names_it else None
+    bot = await store.async_find_bot(enterprise_id=enterprise_id, team_id="T1")
+    assert bot is not None
+    assert (bot.bot_token, bot.enterprise_id) == ("xoxb-new", "E1")
+    await store.async_delete_bot(enterprise_id=enterprise_id, team_id="T1")
+    assert await store.team_ids() == []
+    assert await store.async_find_bot(enterprise_id=None, team_id="T1") is None
+    assert forgotten == ["T1"]
     await db.close()
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slack_bot.mrkdwn import SECTION, sections
-from slack_bot.view import Look, Phase, View, messages, metadata, needs_file
+from slack_bot.view import Form, Look, Phase, View, messages, metadata, needs_file
 from tests.fakes.slack.blocks import check_blocks, check_text, notifications
 from tests.unit.test_slack_split import TEXTS
 
@@ -19,11 +19,12 @@ VIEWS = st.builds(
     error=st.sampled_from(["", "It <!here> broke & stopped", "x" * 5_000]),
     notes=st.lists(st.sampled_from(["a", "<@U123> b"]), max_size=12).map(tuple),
 )
+FORMS = st.builds(Form, st.sampled_from(Look), st.booleans())
 
 
-@given(VIEWS, st.sampled_from(Look))
-def test_slack_takes_every_message_and_nobody_is_notified(view: View, look: Look) -> None:
-    for number, shown in enumerate(messages(view, "17", look)):
+@given(VIEWS, FORMS)
+def test_slack_takes_every_message_and_nobody_is_notified(view: View, form: Form) -> None:
+    for number, shown in enumerate(messages(view, "17", form)):
         check_text(shown.text)
         check_blocks(list(shown.blocks))
         assert not notifications(shown.text, list(shown.blocks))
@@ -61,10 +62,10 @@ def test_the_buttons_fit_the_phase(view: View, wanted: set[str]) -> None:
 
 
 def test_only_an_answer_of_many_messages_is_attached() -> None:
-    assert not needs_file(View(Phase.COMPLETED, "word " * 7_000), Look.MARKDOWN)
-    assert needs_file(View(Phase.COMPLETED, "word " * 10_000), Look.MARKDOWN)
-    assert not needs_file(View(Phase.WRITING, "word " * 10_000), Look.MARKDOWN)
-    assert needs_file(View(Phase.COMPLETED, "word"), Look.FILE_ONLY)
+    assert not needs_file(View(Phase.COMPLETED, "word " * 7_000), Form())
+    assert needs_file(View(Phase.COMPLETED, "word " * 10_000), Form())
+    assert not needs_file(View(Phase.WRITING, "word " * 10_000), Form())
+    assert needs_file(View(Phase.COMPLETED, "word"), Form(Look.FILE_ONLY))
 
 
 def test_equal_messages_have_equal_digests() -> None:

@@ -108,6 +108,9 @@ async def download(slack: SlackDouble, request: web.Request) -> web.Response:
     team, file_id = request.match_info["team"], request.match_info["file"]
     slack.downloads.append((file_id, request.headers.get("Authorization")))
     slack.recorder.changed()
+    if slack.download_troubles:
+        status, headers = slack.download_troubles.pop(0)
+        return web.Response(status=status, headers=headers)
     workspace = slack.workspaces.get(team)
     allowed = (
         workspace is not None

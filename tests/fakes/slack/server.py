@@ -68,6 +68,8 @@ class SlackDouble(World):
         """Messages that one person alone sees."""
         self.downloads: list[tuple[str, str | None]] = []
         """Each download that was tried: the file's id and the Authorization header."""
+        self.download_troubles: list[tuple[int, dict[str, str]]] = []
+        """What the next downloads get instead of a file: a status and headers."""
         self.response_urls: dict[str, responses.ResponseUrl] = {}
         self.codes: dict[str, oauth.Code] = {}
         self._background: set[asyncio.Task[Any]] = set()

@@ -1,0 +1,61 @@
+"""What is done to one message of a reply in Slack. All raise SlackProblem."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+
+from slack_bot.models import Request
+from slack_bot.slack_api import Refused
+from slack_bot.view import Shown
+from slack_bot.workspace import Workspace
+
+log = structlog.get_logger()
+
+
+async def post(
+    workspace: Workspace, request: Request, shown: Shown, metadata: dict[str, Any]
+) -> str:
+    """Post a message where its reply belongs. Returns its ts."""
+    answer = await workspace.slack.call(
+        "chat.postMessage",
+        channel=request.channel_id,
+        thread_ts=request.thread_ts or None,
+        text=shown.text,
+        blocks=list(shown.blocks),
+        metadata=metadata,
+        unfurl_links=False,
+        unfurl_media=False,
+    )
+    return str(answer["ts"])
+
+
+async def edit(
+    workspace: Workspace, request: Request, ts: str, shown: Shown, metadata: dict[str, Any]
+) -> None:
+    """Have a message show something else."""
+    await workspace.slack.call(
+        "chat.update",
+        channel=request.channel_id,
+        ts=ts,
+        text=shown.text,
+        blocks=list(shown.blocks),
+        metadata=metadata,
+    )
+
+
+async def delete(workspace: Workspace, request: Request, ts: str) -> None:
+    """Delete a message. One that Slack will not delete stays."""
+    try:
+        await workspace.slack.call("chat.delete", channel=request.channel_id, ts=ts)
+    except Refused as refused:
+        log.info("message not deleted", error=refused.error)
+
+
+async def stop_stream(workspace: Workspace, request: Request, ts: str) -> None:
+    """End a stream, so that its message can be edited. It may have ended already."""
+    try:
+        await workspace.slack.call("chat.stopStream", channel=request.channel_id, ts=ts)
+    except Refused as refused:
+        log.info("stream not stopped", error=refused.error)

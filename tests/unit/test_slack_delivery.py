@@ -1,0 +1,247 @@
+"""One reply on its way into Slack, with Slack's refusals to the call and a clock of the test's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from clients import AsyncConversationClient
+from slack_bot import inbox, outbox
+from slack_bot.database import Database, migrate
+from slack_bot.delivery import Delivery, GaveUp
+from slack_bot.inbox import Asked
+from slack_bot.pacing import Pace
+from slack_bot.slack_api import RateLimited, Refused, SlackApi, SlackProblem
+from slack_bot.view import Phase, View
+from slack_bot.workspace import Tools, Workspace
+
+WRITING = View(Phase.WRITING, "Some words of an answer that is being written, and more to come.")
+WHOLE = View(Phase.COMPLETED, "Some words of an answer that is being written, and it is whole.")
+
+Trouble = Callable[[dict[str, Any]], SlackProblem | None]
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_000.0
+        self.slept: list[float] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+        await asyncio.sleep(0)
+
+
+class Slack:
+    """What is called, what goes wrong, and which messages stand."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.troubles: dict[str, Trouble] = {}
+        self.messages: dict[str, dict[str, Any]] = {}
+        self.called = asyncio.Event()
+
+    async def call(self, method: str, /, **given: Any) -> dict[str, Any]:
+        self.calls.append(method)
+        self.called.set()
+        trouble = self.troubles.get(method)
+        problem = trouble(given) if trouble else None
+        if problem is not None:
+            raise problem
+        ts = str(given.get("ts") or f"{len(self.calls)}.0")
+        if method == "chat.delete":
+            del self.messages[ts]
+        elif method != "chat.stopStream":
+            self.messages[ts] = given
+        return {"ts": ts}
+
+    async def until(self, method: str) -> None:
+        """Waits until a method was called."""
+        async with asyncio.timeout(2):
+            while method not in self.calls:
+                self.called.clear()
+                await self.called.wait()
+
+
+def always(problem: SlackProblem) -> Trouble:
+    return lambda _: problem
+
+
+def times(number: int, problem: SlackProblem) -> Trouble:
+    left = [problem] * number
+    return lambda _: left.pop() if left else None
+
+
+class Stage:
+    def __init__(self, db: Database) -> None:
+        self.clock, self.slack = Clock(), Slack()
+        self.tools = Tools(db, clock=self.clock, now=self.clock, sleep=self.clock.sleep)
+
+    async def begin(self, *, is_native: bool = False) -> Delivery:
+        """A delivery of a request that just came, or of one that a process before left."""
+        asked = Asked(
+            team_id="T1",
+            channel_id="C1",
+            ts="1.0",
+            thread_ts="1.0",
+            external_id="slack:T1:C1:1.0",
+            user_id="U1",
+            received_at=self.clock.now,
+        )
+        await self.tools.db.run(inbox.store, asked)
+        request = await self.tools.db.run(inbox.by_ts, "T1", "C1", "1.0")
+        assert request is not None
+        posts = await self.tools.db.run(outbox.posts, request.id)
+        self.request = request
+        workspace = Workspace(
+            team_id="T1",
+            bot_user_id="UBOT",
+            bot_id="B1",
+            url="https://example.slack.com/",
+            slack=cast(SlackApi, self.slack),
+            colloquy=cast(AsyncConversationClient, None),
+            pace=Pace(self.clock),
+            is_native=is_native,
+        )
+
+        async def stop() -> None:
+            raise AssertionError("nobody stopped it")
+
+        return Delivery(self.tools, workspace, request, lambda: True, stop, posts)
+
+    async def deliver(self, *views: View, after: str = "chat.postMessage", **how: bool) -> None:
+        """Shows the views one after the other, the next one when the method was called."""
+        delivery = await self.begin(**how)
+        delivery.show(views[0])
+        running = asyncio.create_task(delivery.run())
+        for view in views[1:]:
+            await self.slack.until(after)
+            delivery.show(view)
+        async with asyncio.timeout(2):
+            await running
+
+    @property
+    def shown(self) -> list[str]:
+        """The kinds of the blocks of each message, and its text."""
+        return [
+            " ".join(str(block.get("text") or block["type"]) for block in message["blocks"])
+            for message in self.slack.messages.values()
+        ]
+
+
+@pytest.fixture
+async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    migrate(f"sqlite:///{tmp_path}/slack.db")
+    db = Database(f"sqlite:///{tmp_path}/slack.db")
+    yield Stage(db)
+    await db.close()
+
+
+def has_thumbs(given: dict[str, Any]) -> bool:
+    return any(block["type"] == "context_actions" for block in given.get("blocks", []))
+
+
+@pytest.mark.parametrize("views", [(WHOLE,), (WRITING, WHOLE)], ids=["posted", "edited"])
+async def test_where_thumbs_are_refused_the_look_of_the_text_stays(
+    stage: Stage, views: tuple[View, ...]
+) -> None:
+    for method in ("chat.postMessage", "chat.update"):
+        stage.slack.troubles[method] = lambda given: (
+            Refused("invalid_blocks") if has_thumbs(given) else None
+        )
+    await stage.deliver(*views)
+    (message,) = stage.slack.messages.values()
+    assert message["blocks"][0] == {"type": "markdown", "text": WHOLE.text}
+    assert message["blocks"][-1]["type"] == "actions"
+
+
+@pytest.mark.parametrize("error", ["edit_window_closed", "an_error_of_tomorrow"])
+@pytest.mark.parametrize("delete", [None, "cant_delete_message"])
+async def test_a_reply_whose_edits_are_refused_is_posted_anew_once(
+    stage: Stage, error: str, delete: str | None
+) -> None:
+    stage.slack.troubles["chat.update"] = always(Refused(error))
+    if delete:
+        stage.slack.troubles["chat.delete"] = always(Refused(delete))
+    await stage.deliver(WRITING, WHOLE)
+    assert stage.slack.calls.count("chat.postMessage") == 2
+    assert WHOLE.text in stage.shown[-1]
+    # The old one, with its Stop button, does not stay.
+    assert stage.slack.calls[-1] == "chat.delete"
+    assert len(stage.shown) == (2 if delete else 1)
+    (post,) = await stage.tools.db.run(outbox.posts, stage.request.id)
+    assert post.number == 0
+
+
+async def test_a_message_whose_place_was_taken_is_deleted_by_the_next_process(
+    stage: Stage,
+) -> None:
+    await stage.begin()
+    row_id, db = stage.request.id, stage.tools.db
+    for number in (0, 1):
+        await db.run(outbox.intend, row_id, number)
+        await db.run(outbox.record, row_id, number, ts=f"{number}.5")
+        stage.slack.messages[f"{number}.5"] = {"blocks": []}
+        assert await db.run(outbox.replace, row_id, number) == -2 - number
+    # It died here, with nothing posted anew.
+    await stage.deliver(WHOLE)
+    (message,) = stage.shown
+    assert WHOLE.text in message
+    assert [post.number for post in await db.run(outbox.posts, row_id)] == [0]
+
+
+async def test_a_reply_is_given_up_only_when_it_may_not_be_posted(stage: Stage) -> None:
+    stage.slack.troubles["chat.update"] = always(Refused("an_error_of_tomorrow"))
+    stage.slack.troubles["chat.postMessage"] = lambda given: (
+        Refused("is_archived") if WHOLE.text in str(given) else None
+    )
+    with pytest.raises(GaveUp, match="is_archived"):
+        await stage.deliver(WRITING, WHOLE)
+    # What was there stays.
+    assert WRITING.text in stage.shown[0]
+
+
+@pytest.mark.parametrize("method", ["chat.delete", "chat.stopStream"])
+async def test_a_last_call_that_is_refused_for_its_rate_waits(stage: Stage, method: str) -> None:
+    stage.slack.troubles[method] = times(2, RateLimited(30.0))
+    if method == "chat.delete":
+        stage.slack.troubles["chat.update"] = always(Refused("edit_window_closed"))
+        await stage.deliver(WRITING, WHOLE)
+    else:
+        await stage.deliver(WRITING, WHOLE, after="chat.startStream", is_native=True)
+    assert stage.slack.calls.count(method) == 3
+    assert stage.clock.slept.count(30.0) >= 2
+    assert WHOLE.text in stage.shown[0]
+
+
+async def test_a_stream_that_is_refused_for_its_rate_is_an_ordinary_message(stage: Stage) -> None:
+    stage.slack.troubles["chat.startStream"] = always(RateLimited(30.0))
+    await stage.deliver(WRITING, WHOLE, is_native=True)
+    assert stage.slack.calls[:2] == ["chat.startStream", "chat.postMessage"]
+    assert 30.0 not in stage.clock.slept
+
+
+@pytest.mark.parametrize(
+    ("phase", "words"),
+    [(Phase.QUEUED, "Queued"), (Phase.OFFLINE, "cannot reach"), (Phase.WAITING, "In line")],
+)
+async def test_a_stream_begins_with_text_and_not_before(
+    stage: Stage, phase: Phase, words: str
+) -> None:
+    delivery = await stage.begin(is_native=True)
+    delivery.show(View(phase))
+    running = asyncio.create_task(delivery.run())
+    await stage.slack.until("chat.postMessage")
+    await asyncio.sleep(0)
+    assert words in stage.shown[0]
+    delivery.show(WHOLE)
+    await running
+    assert "chat.startStream" not in stage.slack.calls
+    assert WHOLE.text in stage.shown[0]

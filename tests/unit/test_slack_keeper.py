@@ -1,0 +1,226 @@
+"""Who is served: each workspace by one worker, on its present connection, whatever others do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from clients import AsyncConversationClient
+from slack_bot import leases
+from slack_bot.database import Database, migrate
+from slack_bot.installs import Accounts, Installations
+from slack_bot.keeper import Keeper
+from slack_bot.pacing import Pace
+from slack_bot.settings import SettingsError
+from slack_bot.slack_api import SlackApi
+from slack_bot.workspace import Tools, Workspace
+from slack_bot.workspaces import Connect, Identity, InstalledWorkspaces, Workspaces
+
+
+class Server:
+    """A connection to the server that only knows whether it was closed."""
+
+    def __init__(self) -> None:
+        self.is_closed = False
+
+    async def close(self) -> None:
+        self.is_closed = True
+
+
+def workspace(team_id: str, server: Server | None = None) -> Workspace:
+    return Workspace(
+        team_id=team_id,
+        bot_user_id="UBOT",
+        bot_id="B1",
+        url="https://example.slack.com/",
+        slack=cast(SlackApi, None),
+        colloquy=cast(AsyncConversationClient, server or Server()),
+        pace=Pace(lambda: 0.0),
+    )
+
+
+class Some(Workspaces):
+    """Workspaces as a test says: `ways` is what getting one does."""
+
+    def __init__(self, **ways: Any) -> None:
+        self.ways = ways
+        self.asked = asyncio.Event()
+        """Set when the last one was asked for: all leases were seen to before that."""
+
+    async def team_ids(self) -> Iterable[str]:
+        return list(self.ways)
+
+    async def identify(self, team_id: str | None) -> Identity | None:
+        return Identity(team_id, "UBOT") if team_id else None
+
+    def wake(self, team_id: str) -> None:
+        pass
+
+    async def get(self, team_id: str | None) -> Workspace | None:
+        way = self.ways[team_id or ""]
+        if team_id == max(self.ways):
+            self.asked.set()
+        if isinstance(way, asyncio.Event):
+            await way.wait()
+        if isinstance(way, Exception):
+            raise way
+        return cast("Workspace | None", way)
+
+    async def close(self) -> None:
+        pass
+
+
+class Stand:
+    """Workers that only tell on whose behalf they run."""
+
+    def __init__(self) -> None:
+        self.running: list[Workspace] = []
+        self.changed = asyncio.Event()
+
+    def of(self, _tools: Tools, workspace: Workspace, _may_write: object) -> Any:
+        return SimpleNamespace(run=lambda: self._run(workspace))
+
+    async def _run(self, workspace: Workspace) -> None:
+        self.running.append(workspace)
+        self.changed.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.running.remove(workspace)
+
+    async def until(self, *workspaces: Workspace) -> None:
+        """Waits until these and no others are served."""
+        async with asyncio.timeout(2):
+            while [id(one) for one in self.running] != [id(one) for one in workspaces]:
+                self.changed.clear()
+                await self.changed.wait()
+
+
+@pytest.fixture
+async def tools(tmp_path: Path) -> AsyncIterator[Tools]:
+    migrate(f"sqlite:///{tmp_path}/slack.db")
+    db = Database(f"sqlite:///{tmp_path}/slack.db")
+    yield Tools(db)
+    await db.close()
+
+
+@pytest.fixture
+def stand(monkeypatch: pytest.MonkeyPatch) -> Stand:
+    stand = Stand()
+    monkeypatch.setattr("slack_bot.keeper.Worker", stand.of)
+    return stand
+
+
+async def ended(task: asyncio.Task[None], keeper: Keeper) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await keeper.stop()
+
+
+async def test_a_workspace_that_does_not_connect_does_not_keep_others_from_being_served(
+    tools: Tools, stand: Stand
+) -> None:
+    good = workspace("T3")
+    some = Some(T1=asyncio.Event(), T2=SettingsError("another key"), T3=good)
+    now = [1_000.0]
+    tools = replace(tools, now=lambda: now[0])
+    keeper = Keeper(tools, some, ttl=60.0)
+    keeping = asyncio.create_task(keeper.run())
+    await stand.until(good)
+    # All leases are renewed although one hangs and one fails.
+    for _ in range(3):
+        now[0] += 50.0
+        some.asked.clear()
+        keeper.look()
+        await asyncio.wait_for(some.asked.wait(), 2)
+    for team_id in ("T1", "T2", "T3"):
+        assert not await tools.db.run(leases.take, team_id, "another", now[0] + 1.0, 1.0)
+    assert not keeping.done()
+    await stand.until(good)
+    await ended(keeping, keeper)
+    assert not stand.running
+
+
+async def test_a_workspace_that_was_connected_anew_is_served_anew(
+    tools: Tools, stand: Stand
+) -> None:
+    before, after = workspace("T1"), workspace("T1")
+    some = Some(T1=before)
+    keeper = Keeper(tools, some, ttl=60.0)
+    keeping = asyncio.create_task(keeper.run())
+    await stand.until(before)
+    some.ways["T1"] = after
+    keeper.look()
+    await stand.until(after)
+    # One that cannot be connected for now is served on what it has.
+    some.ways["T1"] = None
+    some.asked.clear()
+    keeper.look()
+    await asyncio.wait_for(some.asked.wait(), 2)
+    await stand.until(after)
+    await ended(keeping, keeper)
+
+
+class Installed:
+    """A stored installation, and how it is connected."""
+
+    def __init__(self) -> None:
+        self.token, self.key_now = "xoxb-1", "key-1"
+        self.made: list[Workspace] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def async_find_bot(self, **_which: object) -> Any:
+        return SimpleNamespace(bot_token=self.token, team_name="Acme")
+
+    async def key(self, *_who: str) -> str:
+        return self.key_now
+
+    async def workspace(self, _token: str, _key: str, server: Any = None) -> Workspace:
+        await self.gate.wait()
+        self.made.append(workspace("T1", server))
+        return self.made[-1]
+
+    @property
+    def workspaces(self) -> InstalledWorkspaces:
+        return InstalledWorkspaces(
+            cast(Installations, self), cast(Accounts, self), cast(Connect, self)
+        )
+
+
+def is_closed(one: Workspace) -> bool:
+    return cast(Server, one.colloquy).is_closed
+
+
+async def test_a_workspace_that_two_ask_for_at_once_is_connected_once() -> None:
+    installed = Installed()
+    installed.gate.clear()
+    workspaces = installed.workspaces
+    asking = [asyncio.create_task(workspaces.get("T1")) for _ in range(2)]
+    await asyncio.sleep(0)
+    installed.gate.set()
+    first, second = await asyncio.gather(*asking)
+    assert first is second
+    assert first is not None
+    assert not is_closed(first)
+
+
+async def test_a_new_token_leaves_the_connection_to_the_server_open() -> None:
+    installed = Installed()
+    workspaces = installed.workspaces
+    before = await workspaces.get("T1")
+    installed.token = "xoxb-2"
+    after = await workspaces.get("T1")
+    assert after is not before
+    assert before is not None
+    assert not is_closed(before)
+    # With another key it is another account's or a revoked one's.
+    installed.token, installed.key_now = "xoxb-3", "key-2"
+    assert await workspaces.get("T1") is not after
+    assert is_closed(before)
