@@ -316,8 +316,6 @@ class ConversationService:
                 silent_at = clock() + self._heartbeat_interval
             if watcher.done:
                 return
-            if watched.broken is not None:
-                raise watched.broken
             if watcher.is_behind:
                 events = await watcher.catch_up()
                 continue
@@ -325,6 +323,8 @@ class ConversationService:
             # From here to the wait nothing else runs, so no change can be missed. What woke it may
             # be for others: that is no reason to stay silent for longer.
             if not events:
+                if watched.broken is not None:  # all that was to be told is told
+                    raise watched.broken
                 await watched.changed(silent_at - clock())
                 if clock() >= silent_at:
                     events = watcher.take() or [watcher.heartbeat()]

@@ -13,6 +13,8 @@ from conversation.v1 import resources_pb2 as resources
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from server.errors import Unavailable
+from server.repository.changes import Change
 from tests.e2e.talk import HALF, half, hold, text_of
 from tests.fakes.provider import Answer
 from tests.fleets import ALONE, ANY
@@ -87,6 +89,29 @@ async def test_sigterm_lets_live_replies_finish_and_refuses_new_calls(
     assert await process.end(signal.SIGCONT) == 0
     await colloquy.start()
     assert await alice.at(colloquy).message(held.id) == reply
+
+
+@ANY
+async def test_streams_that_end_with_the_server_tell_first_what_there_is_to_tell(
+    colloquy: Colloquy, alice: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feeds = colloquy.app.feeds
+    conversation = await alice.create(title="Stop")
+    held = await hold(colloquy, alice, conversation.id)
+    watch = alice.watch(conversation.id)
+    await text_of(watch, held.id, HALF)
+    apply = feeds.apply
+
+    def apply_and_end(change: Change) -> None:
+        apply(change)
+        feeds.end_streams(Unavailable())
+
+    monkeypatch.setattr(feeds, "apply", apply_and_end)
+    held.gate.set()
+    reply = await held.stream.reply()
+    assert reply.state == COMPLETED
+    await breaks(watch)
+    assert watch.transcript.messages[held.id] == reply
 
 
 @ANY

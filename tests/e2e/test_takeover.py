@@ -12,7 +12,7 @@ import pytest
 from conversation.v1 import resources_pb2 as resources
 
 from tests.fakes.provider import Answer, DoubleRequest
-from tests.harness import Caller, Colloquy, ServerProcess, Stream
+from tests.harness import Caller, Colloquy, ServerProcess, Stream, within
 
 REPLIES = 10
 LEASE_TTL = 5.0  # the default
@@ -35,19 +35,22 @@ async def test_replies_of_a_killed_server_go_on_within_ten_seconds(fleet: Colloq
     asked = await _asked_again(fleet)
     await _all_are_whole(alice, streams)
     waits = sorted(again.arrived_at - killed for _, again in asked)
-    assert waits[-1] < 10 * _slowness(), waits
+    assert waits[-1] < 10, waits
 
 
 async def test_replies_that_are_handed_back_go_on_within_a_second(fleet: Colloquy) -> None:
-    process = ServerProcess(fleet, SHUTDOWN_GRACE="0")
-    alice, streams = await _live_replies(fleet, process)
-    ending = asyncio.create_task(process.end(signal.SIGTERM))
-    asked = await _asked_again(fleet)
-    assert await ending == 0
-    await _all_are_whole(alice, streams)
-    # A server closes its request to the provider just before it hands the reply back.
-    waits = sorted(again.arrived_at - (first.ended_at or 0) for first, again in asked)
-    assert waits[-1] < 1 * _slowness(), waits
+    async def standing_still() -> float:
+        process = ServerProcess(fleet, SHUTDOWN_GRACE="0")
+        fleet.provider.requests.clear()
+        alice, streams = await _live_replies(fleet, process)
+        ending = asyncio.create_task(process.end(signal.SIGTERM))
+        asked = await _asked_again(fleet)
+        assert await ending == 0
+        await _all_are_whole(alice, streams)
+        # A server closes its request to the provider just before it hands the reply back.
+        return max(again.arrived_at - (first.ended_at or 0) for first, again in asked)
+
+    await within(1, standing_still)
 
 
 async def _live_replies(fleet: Colloquy, process: ServerProcess) -> tuple[Caller, list[Stream]]:
@@ -86,11 +89,3 @@ async def _all_are_whole(alice: Caller, streams: list[Stream]) -> None:
         assert len(event.message.content.split()) == Answer().tokens
         assert (await alice.message(event.message.id)).content == event.message.content
         stream.cancel()
-
-
-def _slowness() -> float:
-    """How many times longer things take here than with a processor of one's own, at least 1."""
-    wall, cpu = time.monotonic(), time.process_time()
-    while time.process_time() - cpu < 0.1:
-        pass
-    return max(1.0, (time.monotonic() - wall) / 0.1)
