@@ -280,7 +280,7 @@ class _FileEntry(_Entry):
     transcription_model: list[_TranscriberEntry] = []
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
+class _UniqueKeyLoader(yaml.CSafeLoader):
     """Refuses a mapping that has a key twice, of which YAML silently drops the first."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:

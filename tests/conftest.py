@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -26,6 +27,12 @@ if os.environ.get("TEST_FLEETS") == "all":
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Tests run on the event loop that the server runs on: it differs from asyncio's in details."""
     return {"uvloop": uvloop.new_event_loop}
+
+
+def pytest_configure() -> None:
+    """Lets Ctrl-C reach what tests start, also when a shell runs them in the background."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_xdist_auto_num_workers() -> int:

@@ -140,7 +140,7 @@ def test_weights_of_a_package_that_is_not_there_make_no_model(tmp_path: Path) ->
         (content(title_model=["chat", "chat"]), "title_model"),
         (content(extra=1), "extra"),
         ("models: {a: 1}\nmodels: {b: 2}\n", 'line 2: "models" is there twice'),
-        ("models: [", "line 1"),
+        ("models: [", "line 2"),
         ("just text", "Input should be"),
         ("", "Input should be"),
         ("? [a, b]\n: 1\n", "line 1"),
