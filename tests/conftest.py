@@ -36,9 +36,19 @@ def pytest_configure() -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Three processes of tests a processor: much of their time is spent waiting. Each has its own
+    """Two processes of tests a processor: much of their time is spent waiting. Each has its own
     Postgres, so there is a limit."""
-    return min(3 * (os.cpu_count() or 1), 8)
+    return min(2 * (os.cpu_count() or 1), 8)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begins with the tests that may take longest, so that nobody waits for them at the end."""
+
+    def patience(item: pytest.Item) -> float:
+        marker = item.get_closest_marker("timeout")
+        return marker.args[0] if marker else 0
+
+    items.sort(key=patience, reverse=True)
 
 
 @pytest.fixture(scope="session")

@@ -182,6 +182,7 @@ async def test_a_planned_stop_hands_its_replies_to_a_peer_within_a_second(
     await within(1, handing_over)
 
 
+@pytest.mark.timeout(120)
 async def test_a_thousand_queued_replies_of_one_account_do_not_delay_another(
     tmp_path: Path,
 ) -> None:

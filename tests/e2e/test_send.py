@@ -8,6 +8,7 @@ import signal
 from conversation.v1 import resources_pb2 as resources
 
 from tests.fakes.provider import Answer
+from tests.fleets import ANY
 from tests.harness import Caller, Colloquy, ServerProcess
 
 
@@ -62,6 +63,7 @@ async def test_a_reply_whose_client_is_killed_is_finished_and_stored_whole(
     watch.cancel()
 
 
+@ANY  # test_takeover has Postgres
 async def test_a_reply_of_a_server_that_was_killed_goes_on_within_ten_seconds(
     colloquy: Colloquy, alice: Caller
 ) -> None:

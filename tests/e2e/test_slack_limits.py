@@ -158,6 +158,7 @@ def manuscript(length: int) -> str:
     return text[:length]
 
 
+@pytest.mark.timeout(120)
 async def test_sixty_thousand_characters_arrive_complete(stage: SlackStage) -> None:
     text = manuscript(60_000)
     pieces = [text[start : start + 500] for start in range(0, len(text), 500)]

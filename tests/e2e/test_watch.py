@@ -15,7 +15,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from tests.e2e.talk import HALF, hold, text_of
 from tests.fakes.provider import Answer
-from tests.fleets import ALONE
+from tests.fleets import ALONE, ANY
 from tests.harness import TITLE, Caller, Colloquy, ServerProcess, Stream, Transcript
 from tests.statuses import refused
 
@@ -280,7 +280,7 @@ async def test_watchers_are_told_what_people_change(colloquy: Colloquy, alice: C
     watch.cancel()
 
 
-@ALONE
+@ANY
 async def test_a_token_beyond_what_was_saved_waits_for_the_new_attempt(
     colloquy: Colloquy, alice: Caller
 ) -> None:

@@ -59,6 +59,7 @@ async def ask(providers: Providers, model: Model, max_output_tokens: int = 8) ->
     return text
 
 
+@pytest.mark.timeout(120)
 async def test_it_answers_starts_once_when_needed_and_again_if_it_died(
     providers: Providers, local: LocalModel, model: Model
 ) -> None:
