@@ -129,12 +129,13 @@ async def test_a_message_that_may_not_be_edited_any_more_is_posted_anew(stage: S
 async def test_markdown_that_slack_refuses_is_sent_as_mrkdwn(stage: SlackStage) -> None:
     text = "# Title\n\n**bold** <!channel>\n\n| a | b |\n|---|---|\n| 1 | 2 |\n"
     stage.colloquy.provider.script(Answer(pieces=[text]))
-    stage.slack.fail(
-        "chat.postMessage",
-        "invalid_blocks",
-        times=None,
-        when=lambda call: '"type": "markdown"' in str(call.args).replace("'", '"'),
-    )
+    for method in ("chat.postMessage", "chat.update"):
+        stage.slack.fail(
+            method,
+            "invalid_blocks",
+            times=None,
+            when=lambda call: '"type": "markdown"' in str(call.args).replace("'", '"'),
+        )
     asked = stage.alice.post(stage.general, "Hello", mention=True)
     (message,) = await stage.answered(stage.general, asked.ts)
     assert "*bold*" in words_of(message)
