@@ -6,8 +6,9 @@
                         └ Watcher ── Feeds ────┘
 
 A message's way: `service.SendMessage` → `replies.send` stores it and launches the reply →
-`writing.Writer` asks the provider → its text goes to `live.Feeds` → every `Watcher` takes it from
-there → `service` writes it to its stream. `upkeep` saves, renews and takes over in the background.
+`writing.Writer` asks the provider → `publishing.Publisher` shows its text to `live.Feeds` → every
+`Watcher` takes it from there → `service` writes it to its stream. `upkeep` saves, renews and takes
+over in the background.
 """
 
 from __future__ import annotations

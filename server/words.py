@@ -87,9 +87,7 @@ def snippet(text: str, wanted: list[list[str]]) -> str:
         by_first.setdefault(phrase[0], []).append(phrase)
     known: list[Word] = []
     more = findable(text)
-    first = _first_hit(known, more, by_first)
-    if first is None:
-        first = 0
+    first = _first_hit(known, more, by_first) or 0
     known += islice(more, _AROUND + _MAX_PHRASE)
     shown = range(max(0, first - _AROUND), min(len(known), first + _AROUND + 1))
     if not shown:
