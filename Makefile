@@ -30,10 +30,10 @@ slack: $(VENV)/runtime.stamp ## Runs the Slack bot against the server of `make r
 	@$(PYTHON) -m slack_bot $(ARGS)
 
 test: $(VENV)/dev.stamp ## Runs the tests: make test ARGS="-k cancel".
-	$(PYTHON) -m pytest -n auto --dist worksteal $(ARGS)
+	$(PYTHON) -m tests $(ARGS)
 
 test-all: $(VENV)/dev.stamp ## The same on every kind of fleet: SQLite and Postgres, one server and two.
-	TEST_FLEETS=all $(PYTHON) -m pytest -n auto --dist worksteal $(ARGS)
+	TEST_FLEETS=all $(PYTHON) -m tests $(ARGS)
 
 chaos: $(VENV)/dev.stamp ## Kills servers while people talk to them: make chaos ARGS="--seconds 60 --seed 1".
 	$(PYTHON) -m tests.chaos $(ARGS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+import pytest
 from conversation.v1 import conversation_service_pb2 as api
 from conversation.v1 import resources_pb2 as resources
 
@@ -113,6 +114,7 @@ async def test_a_reply_without_a_word_yet_is_cancelled(colloquy: Colloquy, alice
     assert await stream.reply() == cancelled
 
 
+@pytest.mark.timed
 async def test_a_reply_that_waits_for_its_next_attempt_is_cancelled(
     colloquy: Colloquy, alice: Caller
 ) -> None:

@@ -88,6 +88,7 @@ async def test_a_zip_bomb_is_refused_with_what_is_wrong_with_it(alice: Caller) -
     assert "unpacks to 512 MiB" in refusal.message
 
 
+@pytest.mark.timed
 async def test_a_file_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
     path = tmp_path / "deep.html"
     path.write_bytes(b"<html>" + b"<div>" * 500_000)
@@ -144,6 +145,7 @@ async def test_25_mb_up_and_down_take_no_more_memory(colloquy: Colloquy, alice: 
     await process.end(signal.SIGTERM)
 
 
+@pytest.mark.timed
 @pytest.mark.timeout(120)
 @fleets.ANY
 async def test_other_streams_do_not_stall_while_hostile_files_come(

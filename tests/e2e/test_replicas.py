@@ -28,6 +28,7 @@ async def fleet(tmp_path: Path, postgres_url: str) -> AsyncIterator[Colloquy]:
         yield running
 
 
+@pytest.mark.timed
 async def test_late_joiners_on_another_replica_see_the_exact_text_and_its_beginning_at_once(
     fleet: Colloquy,
 ) -> None:
@@ -66,12 +67,12 @@ async def test_late_joiners_on_another_replica_see_the_exact_text_and_its_beginn
         told = await asyncio.gather(*(join(number) for number in range(40)))
         reply = await reading
         assert {final.content for _, final in told} == {reply.content}
-        # One or two of the forty may be late on a machine that does something else as well.
-        return sorted(waited for waited, _ in told)[37]
+        return max(waited for waited, _ in told)
 
     await within(0.1, slowest)
 
 
+@pytest.mark.timed
 async def test_a_cancel_ends_a_reply_whose_server_is_stopped_and_that_server_sends_no_more(
     fleet: Colloquy,
 ) -> None:
@@ -110,6 +111,7 @@ async def test_a_cancel_ends_a_reply_whose_server_is_stopped_and_that_server_sen
     await process.end(signal.SIGTERM)
 
 
+@pytest.mark.timed
 async def test_a_cancel_ends_a_reply_whose_server_is_dead(fleet: Colloquy) -> None:
     alice = await fleet.account()
 
@@ -155,6 +157,7 @@ async def test_a_server_that_slept_past_its_lease_writes_and_sends_nothing_more(
     await process.end(signal.SIGTERM)
 
 
+@pytest.mark.timed
 async def test_a_planned_stop_hands_its_replies_to_a_peer_within_a_second(
     fleet: Colloquy,
 ) -> None:
@@ -182,6 +185,7 @@ async def test_a_planned_stop_hands_its_replies_to_a_peer_within_a_second(
     await within(1, handing_over)
 
 
+@pytest.mark.timed
 @pytest.mark.timeout(120)
 async def test_a_thousand_queued_replies_of_one_account_do_not_delay_another(
     tmp_path: Path,

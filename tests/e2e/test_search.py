@@ -69,6 +69,7 @@ async def test_whatever_is_said_can_be_stored_and_found_by_its_beginning(
     assert await contents(alice, text.split()[0]) == [text]
 
 
+@pytest.mark.timed
 async def test_a_search_that_takes_long_stops_nobody(colloquy: Colloquy, alice: Caller) -> None:
     """A text and a query that are made to be slow to compare."""
     colloquy.provider.default = Answer(tokens=1)

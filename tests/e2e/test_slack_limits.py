@@ -43,6 +43,7 @@ def first_paints(stage: SlackStage, asked: dict[str, str]) -> list[float]:
     )
 
 
+@pytest.mark.timed
 @pytest.mark.timeout(120)
 async def test_twenty_replies_at_once_in_twenty_channels(stage: SlackStage) -> None:
     stage.colloquy.provider.default = Answer(tokens=120, rate=30)

@@ -17,7 +17,7 @@ from tests.harness import Caller, Colloquy, ServerProcess, Stream, within
 REPLIES = 10
 LEASE_TTL = 5.0  # the default
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.timeout(180), pytest.mark.timed]
 
 
 @pytest.fixture
