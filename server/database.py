@@ -15,7 +15,7 @@ import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
@@ -58,7 +58,9 @@ _BUSY_TIMEOUT = 10.0
 _CONNECT_TIMEOUT = 5
 _POOL_TIMEOUT = 10.0
 _IDLE_IN_TRANSACTION = 3.0
-"""Seconds to wait for Postgres, for a free connection to it, and that a transaction may pause."""
+_CLOSE_PATIENCE = 5.0
+"""Seconds to wait for Postgres, for a free connection to it, that a transaction may pause, and for
+those that still run at the end."""
 
 _SNAPSHOT: Final = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
@@ -242,6 +244,9 @@ class PostgresDatabase(Database):
             pool_timeout=_POOL_TIMEOUT,
             connect_args=_postgres_options(),
         )
+        self._running = 0
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
 
     async def read(
         self,
@@ -277,6 +282,16 @@ class PostgresDatabase(Database):
         return await unbroken(self._run(run, {}))
 
     async def _run(self, run: Callable[[Connection], T], options: Mapping[str, Any]) -> T:
+        self._running += 1
+        self._is_idle.clear()
+        try:
+            return await self._try(run, options)
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._is_idle.set()
+
+    async def _try(self, run: Callable[[Connection], T], options: Mapping[str, Any]) -> T:
         for is_last in (False, False, True):
             with _translated():
                 try:
@@ -289,7 +304,10 @@ class PostgresDatabase(Database):
         raise AssertionError
 
     async def close(self) -> None:
-        """Closes all connections."""
+        """Lets running transactions end, for a few seconds, then closes all connections."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_PATIENCE):
+                await self._is_idle.wait()
         await self._engine.dispose()
 
 

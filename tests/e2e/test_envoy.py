@@ -95,6 +95,7 @@ async def test_a_request_of_any_size_reaches_the_server(fleet: Colloquy, tmp_pat
         ]
 
 
+@pytest.mark.timed
 async def test_heartbeats_keep_a_quiet_stream(fleet: Colloquy, tmp_path: Path) -> None:
     def hurry(config: Config) -> None:
         manager(config)["stream_idle_timeout"] = "1s"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 
+import pytest
 from conversation.v1 import resources_pb2 as resources
 
 from tests.fakes.provider import Answer
@@ -63,6 +64,7 @@ async def test_a_reply_whose_client_is_killed_is_finished_and_stored_whole(
     watch.cancel()
 
 
+@pytest.mark.timed
 @ANY  # test_takeover has Postgres
 async def test_a_reply_of_a_server_that_was_killed_goes_on_within_ten_seconds(
     colloquy: Colloquy, alice: Caller

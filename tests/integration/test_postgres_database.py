@@ -38,3 +38,19 @@ async def test_a_read_whose_caller_goes_away_leaves_a_connection_that_can_write(
             await database.write(EVERY_ACCOUNT, write)
     finally:
         await database.close()
+
+
+async def test_what_still_runs_ends_before_the_connections_are_closed(postgres_url: str) -> None:
+    url = make_url(postgres_url).set(drivername="postgresql+psycopg")
+    database = PostgresDatabase(url, pool_size=1)
+    runs = asyncio.Event()
+
+    def write(s: Session) -> int:
+        runs.set()
+        return s.execute(text("SELECT count(*) FROM pg_sleep(0.2)")).scalar_one()
+
+    writing = asyncio.create_task(database.write(EVERY_ACCOUNT, write))
+    await runs.wait()
+    await database.close()
+    assert writing.done()
+    assert await writing == 1
