@@ -224,7 +224,10 @@ class AsyncEvents:
 
 
 class AsyncReply(AsyncEvents):
-    """The events of one reply: `accepted`, then `message` and `delta`, last its final `message`."""
+    """The events of one reply: `accepted`, then `message` and `delta`, last its final `message`.
+
+    The joined deltas of its last attempt are its whole text.
+    """
 
     def __init__(
         self, events: AsyncGenerator[ConversationEvent, None], resumption: ReplyResumption

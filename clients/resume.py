@@ -114,9 +114,6 @@ class ReplyResumption(Resumption):
         if self.reply is None:
             return []
         pieces = [piece for piece in self._joiner.join(event) if self._is_mine(piece)]
-        if event.HasField("accepted") and is_final(self.reply):
-            # A repeated request that attaches to a finished reply: there is nothing to wait for.
-            pieces.append(ConversationEvent(resume_token=event.resume_token, message=self.reply))
         for piece in pieces:
             if piece.HasField("message") and piece.message.id == self.reply.id:
                 self.reply = piece.message

@@ -250,7 +250,10 @@ class Events:
 
 
 class Reply(Events):
-    """The events of one reply: `accepted`, then `message` and `delta`, last its final `message`."""
+    """The events of one reply: `accepted`, then `message` and `delta`, last its final `message`.
+
+    The joined deltas of its last attempt are its whole text.
+    """
 
     def __init__(
         self, events: Generator[ConversationEvent, None, None], resumption: ReplyResumption

@@ -91,13 +91,21 @@ def test_it_ends_with_the_final_message(
 
 def test_a_repeated_request_may_find_the_reply_finished(following: ReplyResumption) -> None:
     finished = reply("all of it", state=Message.STATE_COMPLETED)
-    event = ConversationEvent(
-        resume_token="5", accepted=ConversationEvent.Accepted(message=PROMPT, reply=finished)
-    )
-    first, last = following.receive(event)
-    assert first == event
-    assert last.message == finished
+    first, text, last = following.receive(accepted("5", finished))
+    assert first == accepted("", reply())
+    assert text == more("all of it", 0, token="")
+    assert last == told(finished, "5")
     assert following.done
+
+
+def test_a_repeated_request_is_told_the_text_so_far_as_text(following: ReplyResumption) -> None:
+    """Whoever prints the deltas prints the whole reply, also after a break before `accepted`."""
+    first, text = following.receive(accepted("5", reply("so far", 2)))
+    assert first == accepted("", reply("", 2))
+    assert text == more("so far", 0, 2, token="5")
+    assert following.receive(more(", on", 6, 2, token="6")) == [more(", on", 6, 2, token="6")]
+    assert following.reply == reply("so far", 2)
+    assert not following.done
 
 
 def test_it_ends_when_the_conversation_is_deleted(following: ReplyResumption) -> None:
