@@ -1,4 +1,4 @@
-"""Runs the tests: first those that may run side by side, then, alone, those that measure time.
+"""Runs the tests: first, alone, those that measure time, then the others side by side.
 
 What else the machine does shows in times; a limit that is kept by luck says nothing.
 """
@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-SIDE_BY_SIDE = ("-n", "auto", "--dist", "worksteal", "-m", "not timed")
 ALONE = ("-m", "timed")
+SIDE_BY_SIDE = ("-n", "auto", "--dist", "worksteal", "-m", "not timed")
 
-MEMORY = Path("/dev/shm")  # noqa: S108 - where temporary files are kept, not one of them
+MEMORY = Path("/dev/shm")
 ROOM = 4 << 30
 """Bytes that the tests of all processes never need at once."""
 
@@ -26,7 +26,9 @@ def main(arguments: list[str]) -> int:
     code, or that of finding no test if neither run found one."""
     command = [sys.executable, "-m", "pytest", *arguments]
     environment = {**temporary_folder(), **os.environ}
-    codes = [subprocess.call([*command, *how], env=environment) for how in (SIDE_BY_SIDE, ALONE)]
+    # What the first run compiled every process of the second one would compile again.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    codes = [subprocess.call([*command, *how], env=environment) for how in (ALONE, SIDE_BY_SIDE)]
     found = [code for code in codes if code != pytest.ExitCode.NO_TESTS_COLLECTED]
     return next((code for code in found if code), 0) if found else codes[0]
 
