@@ -198,7 +198,7 @@ class AsyncBase:
             with self._unless_closed():
                 call = open_call()
             try:
-                while (response := await self._read(call, resumption.patience)) is not aio.EOF:
+                while (response := await self._read(call, resumption.patience())) is not aio.EOF:
                     for piece in resumption.receive(response.event):
                         yield piece
                     if resumption.done:

@@ -162,7 +162,7 @@ class SyncBase:
             line.use(call)
             try:
                 with self._unless_closed(), Watchdog(call) as watchdog:
-                    for response in watchdog.guard(lambda: resumption.patience):
+                    for response in watchdog.guard(resumption.patience):
                         yield from resumption.receive(response.event)
                         if resumption.done:
                             return

@@ -171,21 +171,30 @@ def test_any_sign_of_life_is_progress(following: ReplyResumption) -> None:
 
 def test_silence_is_a_break() -> None:
     following = ReplyResumption("r-1", retry(), silence=45)
-    assert following.patience == 45
+    assert following.patience() == 45
     assert isinstance(following.silent(), Unavailable)
 
 
 def test_a_timeout_bounds_how_long_an_event_is_waited_for() -> None:
     clock = Clock()
     following = ReplyResumption("r-1", retry(clock, timeout=60), silence=45)
-    assert following.patience == 45
+    assert following.patience() == 45
     clock.now = 50
-    assert following.patience == 10
-    clock.now = 61
-    assert following.patience == 0
+    assert following.patience() == 10
+    clock.now = 59.9  # no two clocks agree
     assert isinstance(following.silent(), DeadlineExceeded)
-    with pytest.raises(DeadlineExceeded):
+    clock.now = 61
+    assert following.patience() == 0
+    with pytest.raises(DeadlineExceeded, match="did not finish in time"):
         following.wait_after(following.silent())
+
+
+def test_silence_just_before_the_timeout_is_silence_still() -> None:
+    clock = Clock()
+    following = ReplyResumption("r-1", retry(clock, timeout=46), silence=45)
+    assert following.patience() == 45
+    clock.now = 46
+    assert isinstance(following.silent(), Unavailable)
 
 
 def test_a_watcher_goes_on_from_the_token_that_it_was_given() -> None:
