@@ -408,6 +408,23 @@ async def test_files_go_up_and_come_down(
     assert names == {"up.bin", "down.bin"}
 
 
+async def test_what_the_callers_own_progress_raises_is_raised(
+    client: AsyncConversationClient, server: Serving
+) -> None:
+    def progress(done: int, total: int) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await client.upload(io.BytesIO(b"words"), progress=progress)
+
+    def upload() -> None:
+        with ConversationClient(server.address, KEY) as sync_client:
+            sync_client.upload(io.BytesIO(b"words"), progress=progress)
+
+    with pytest.raises(ZeroDivisionError):
+        await asyncio.to_thread(upload)
+
+
 @pytest.mark.parametrize("answer", BREAKS, ids=lambda answer: grpc_name(answer))
 def test_the_sync_client_resumes_over_real_breaks(answer: status_pb2.Status) -> None:
     with ThreadedServing() as server:

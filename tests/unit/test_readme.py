@@ -10,7 +10,7 @@ from tests.readme import block
 
 def test_the_file_of_models_loads(tmp_path: Path) -> None:
     (tmp_path / "models.yml").write_text(block("yaml"))
-    without_keys = Catalog.load(tmp_path / "models.yml", {}.get)
+    without_keys = Catalog.load(tmp_path / "models.yml", dict[str, str]().get)
     assert without_keys.available_ids() == ["llama3.2"]
     assert (model := without_keys.default()) is not None
     assert model.id == "llama3.2"
