@@ -154,7 +154,7 @@ class AsyncConversationClient(AsyncBase):
     def search(
         self, query: str, *, conversation_id: str = ""
     ) -> AsyncIterator[pb.SearchMessagesResponse.Hit]:
-        """Iterate over all messages that hold the words, best first."""
+        """Iterate over all messages that hold the words, newest first."""
         return self._pages(
             lambda token: calls.search_messages(
                 query, conversation_id=conversation_id, page_token=token
@@ -172,8 +172,8 @@ class AsyncConversationClient(AsyncBase):
     ) -> Attachment:
         """Upload a file, given by its path or open for reading in binary.
 
-        `progress` is told how far it is, perhaps in another thread. Raises OSError when the file
-        cannot be read.
+        `progress` is told how far it is, perhaps in another thread; what it raises ends the upload
+        and is raised. Raises OSError when the file cannot be read.
         """
         retry = self._retry(None)
         with await asyncio.to_thread(Upload, source, filename, content_type, progress) as upload:
