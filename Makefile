@@ -69,7 +69,7 @@ release-image: $(VENV)/dev.stamp ## Makes the protos as they stand the ones that
 migrate: $(VENV)/runtime.stamp ## Brings the database of DATABASE_URL up to date.
 	@$(PYTHON) -m server migrate $(ARGS)
 
-pictures: $(VENV)/dev.stamp ## Makes the pictures of the README again (needs tmux).
+pictures: $(VENV)/dev.stamp ## Makes the pictures of the README again (needs tmux and chromium).
 	$(PYTHON) scripts/make_pictures.py
 
 bench: $(VENV)/dev.stamp ## Measures CPU per token and time to the first token, beside the floor.

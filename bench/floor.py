@@ -20,7 +20,7 @@ import uvloop
 
 METHOD = "/bench.Floor/Stream"
 
-# As in server.replies: the server widens its window with the replies that are being written.
+# As in server.publishing: the server widens its window with the replies that are being written.
 _WINDOW = 0.025
 _WINDOW_PER_REPLY = 0.00025
 _WINDOW_MAX = 0.1

@@ -25,7 +25,7 @@ from conversation.v1.resources_pb2 import Attachment, Conversation, Message, Use
 from grpc import aio
 
 from clients import calls
-from clients.aio_base import AsyncBase, AsyncEvents, AsyncReply, Open, method, read
+from clients.aio_base import AsyncBase, AsyncEvents, AsyncReply, Open, method
 from clients.errors import from_rpc_error
 from clients.files import Download, Progress, Upload
 from clients.resume import ReplyResumption, WatchResumption, silence
@@ -154,7 +154,7 @@ class AsyncConversationClient(AsyncBase):
     def search(
         self, query: str, *, conversation_id: str = ""
     ) -> AsyncIterator[pb.SearchMessagesResponse.Hit]:
-        """Iterate over all messages that hold the words, best first."""
+        """Iterate over all messages that hold the words, newest first."""
         return self._pages(
             lambda token: calls.search_messages(
                 query, conversation_id=conversation_id, page_token=token
@@ -172,14 +172,15 @@ class AsyncConversationClient(AsyncBase):
     ) -> Attachment:
         """Upload a file, given by its path or open for reading in binary.
 
-        `progress` is told how far it is, perhaps in another thread. Raises OSError when the file
-        cannot be read.
+        `progress` is told how far it is, perhaps in another thread; what it raises ends the upload
+        and is raised. Raises OSError when the file cannot be read.
         """
         retry = self._retry(None)
         with await asyncio.to_thread(Upload, source, filename, content_type, progress) as upload:
             while True:
                 try:
-                    return await self._upload(upload)
+                    with self._unless_closed():
+                        return await self._upload(upload)
                 except grpc.RpcError as error:
                     failure = from_rpc_error(error)
                 if upload.failure is not None:
@@ -187,7 +188,7 @@ class AsyncConversationClient(AsyncBase):
                 wait = retry.wait_after(failure)
                 if not upload.rewind():
                     raise failure
-                await self._sleep(wait)
+                await self._wait(wait)
 
     async def download(
         self,
@@ -204,7 +205,8 @@ class AsyncConversationClient(AsyncBase):
         with Download(target, progress) as download:
             while True:
                 try:
-                    return await self._download(attachment_id, download)
+                    with self._unless_closed():
+                        return await self._download(attachment_id, download)
                 except aio.AioRpcError as error:
                     failure = from_rpc_error(error)
                 except TimeoutError:
@@ -212,7 +214,7 @@ class AsyncConversationClient(AsyncBase):
                 wait = retry.wait_after(failure)
                 if not download.again():
                     raise failure
-                await self._sleep(wait)
+                await self._wait(wait)
 
     @property
     def _attachments(self) -> AttachmentServiceAsyncStub:
@@ -252,7 +254,7 @@ class AsyncConversationClient(AsyncBase):
         request = attachment_pb.DownloadAttachmentRequest(attachment_id=attachment_id)
         call = self._attachments.DownloadAttachment(request, metadata=self._metadata)
         try:
-            while (response := await read(call, self._silence)) is not aio.EOF:
+            while (response := await self._read(call, self._silence)) is not aio.EOF:
                 await asyncio.to_thread(download.take, response)
             return await asyncio.to_thread(download.finish)
         finally:

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+)
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
@@ -19,7 +28,8 @@ from grpc import aio
 from clients import channel as channels
 from clients.calls import Answer, Call, Request, Response, Stubs
 from clients.config import resolve
-from clients.errors import ColloquyError, NotFound, OutOfOrder, from_rpc_error
+from clients.errors import ColloquyError, NotFound, OutOfOrder, closed, from_rpc_error
+from clients.follow import is_final
 from clients.resume import SILENCE, ReplyResumption, Resumption
 from clients.retry import PATIENCE, TIMEOUT, Retry, Timing
 
@@ -50,7 +60,7 @@ class AsyncBase:
         patience: float = PATIENCE,
         silence: float = SILENCE,
         timing: Timing = Timing(),  # noqa: B008 - it is frozen
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        sleep: Callable[[float], Awaitable[None]] | None = None,
     ) -> None:
         """Connects when it is first used.
 
@@ -71,6 +81,7 @@ class AsyncBase:
         self._metadata = channels.metadata(self._endpoint)
         self._timeout, self._patience, self._silence = timeout, patience, silence
         self._timing, self._sleep = timing, sleep
+        self._closed = asyncio.Event()
         self._channel: aio.Channel | None = None
         self._upload_channel: grpc.Channel | None = None
 
@@ -91,7 +102,8 @@ class AsyncBase:
         await self.close()
 
     async def close(self) -> None:
-        """End all calls and the connection."""
+        """End all calls and the connection; who uses them gets ColloquyError."""
+        self._closed.set()
         if self._channel is not None:
             await self._channel.close()
         if self._upload_channel is not None:
@@ -123,20 +135,47 @@ class AsyncBase:
 
     async def _run(self, call: Call[Request, Response, Answer]) -> Answer:
         retry = self._retry(self._timeout)
-        # The stub is an asyncio one, which its type does not say.
-        method = cast("aio.UnaryUnaryMultiCallable[Request, Response]", call.method(self._stubs))
         while True:
             try:
-                response = await method(
-                    call.request, timeout=retry.remaining, metadata=self._metadata
-                )
+                with self._unless_closed():
+                    # The stub is an asyncio one, which its type does not say.
+                    method = cast(
+                        "aio.UnaryUnaryMultiCallable[Request, Response]", call.method(self._stubs)
+                    )
+                    response = await method(
+                        call.request, timeout=retry.remaining, metadata=self._metadata
+                    )
             except aio.AioRpcError as error:
                 failure = from_rpc_error(error)
                 if not call.repeatable:
                     raise failure from None
             else:
                 return call.answer(response)
-            await self._sleep(retry.wait_after(failure))
+            await self._wait(retry.wait_after(failure))
+
+    @contextmanager
+    def _unless_closed(self) -> Iterator[None]:
+        """Make calls in this block. Raises ColloquyError when the client is, or was, closed."""
+        try:
+            if self._closed.is_set():  # what was not used yet would connect
+                raise closed()
+            yield
+        except (asyncio.CancelledError, grpc.RpcError, aio.UsageError, ValueError):
+            # These are what gRPC raises, sync or asyncio, when a channel is closed or was closed.
+            # It is not the task that was cancelled then.
+            task = asyncio.current_task()
+            if self._closed.is_set() and not (task is not None and task.cancelling()):
+                raise closed() from None
+            raise
+
+    async def _wait(self, seconds: float) -> None:
+        """Wait before the next try, but not when the client is closed."""
+        if self._sleep is not None:
+            await self._sleep(seconds)
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._closed.wait()
 
     async def _pages(
         self,
@@ -156,9 +195,10 @@ class AsyncBase:
         self, resumption: Resumption, open_call: Open
     ) -> AsyncGenerator[ConversationEvent, None]:
         while True:
-            call = open_call()
+            with self._unless_closed():
+                call = open_call()
             try:
-                while (response := await read(call, resumption.patience)) is not aio.EOF:
+                while (response := await self._read(call, resumption.patience())) is not aio.EOF:
                     for piece in resumption.receive(response.event):
                         yield piece
                     if resumption.done:
@@ -175,20 +215,13 @@ class AsyncBase:
                 yield piece
             if resumption.done:
                 return
-            await self._sleep(resumption.wait_after(failure))
+            await self._wait(resumption.wait_after(failure))
 
-
-async def read(call: aio.UnaryStreamCall[Any, Any], patience: float) -> Any:
-    """Return the next answer. Raises TimeoutError when none comes within `patience` seconds."""
-    try:
-        async with asyncio.timeout(patience):
-            return await call.read()
-    except asyncio.CancelledError:
-        # grpc.aio raises it also when the channel was closed, and nobody cancelled this task.
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise
-        raise ColloquyError("the client was closed") from None
+    async def _read(self, call: aio.UnaryStreamCall[Any, Any], patience: float) -> Any:
+        """Return the next answer. Raises TimeoutError when none comes in `patience` seconds."""
+        with self._unless_closed():
+            async with asyncio.timeout(patience):
+                return await call.read()
 
 
 class AsyncEvents:
@@ -224,7 +257,10 @@ class AsyncEvents:
 
 
 class AsyncReply(AsyncEvents):
-    """The events of one reply: `accepted`, then `message` and `delta`, last its final `message`."""
+    """The events of one reply: `accepted`, then `message` and `delta`, last its final `message`.
+
+    The joined deltas of its last attempt are its whole text.
+    """
 
     def __init__(
         self, events: AsyncGenerator[ConversationEvent, None], resumption: ReplyResumption
@@ -250,13 +286,16 @@ class AsyncReply(AsyncEvents):
     async def result(self) -> Message:
         """Wait for the end and return the whole reply, whether completed, failed or cancelled.
 
-        Raises NotFound when the conversation is deleted meanwhile.
+        Raises NotFound when the conversation is deleted meanwhile, ColloquyError when the reply is
+        closed before its end.
         """
         async with self:
             async for event in self:
                 if event.HasField("deleted"):
                     raise NotFound("the conversation was deleted", reason="CONVERSATION_NOT_FOUND")
-        return cast(Message, self.reply)
+        if self.reply is None or not is_final(self.reply):
+            raise ColloquyError("the reply was left before its end; it goes on in the server")
+        return self.reply
 
 
 def method(

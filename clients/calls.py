@@ -167,7 +167,7 @@ def rate_reply(
 def search_messages(
     query: str, *, conversation_id: str = "", page_size: int = 0, page_token: str = ""
 ) -> Call[pb.SearchMessagesRequest, pb.SearchMessagesResponse, pb.SearchMessagesResponse]:
-    """Return a page of the messages that hold the words."""
+    """Return a page of the messages that hold the words, newest first."""
     request = pb.SearchMessagesRequest(
         query=query, conversation_id=conversation_id, page_size=page_size, page_token=page_token
     )

@@ -131,6 +131,11 @@ _CLASSES: dict[grpc.StatusCode, type[ColloquyError]] = {
 }
 
 
+def closed() -> ColloquyError:
+    """Return what it means that whoever uses a client closed it meanwhile."""
+    return ColloquyError("the client was closed")
+
+
 def from_rpc_error(error: grpc.RpcError) -> ColloquyError:
     """Return the exception for a call that failed, sync or asyncio."""
     # Both kinds have the methods of grpc.Call; the base class does not say so.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
+import secrets
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -45,7 +45,7 @@ class Upload:
         self._file = open(source, "rb") if isinstance(source, str | Path) else source  # noqa: SIM115
         self._start = self._file.tell() if self._file.seekable() else None
         self._begun = False
-        self.failure: OSError | None = None
+        self.failure: Exception | None = None
         # gRPC's sync API reads ahead in a thread of its own, also of a call that has failed: a
         # thread of an earlier round must not touch the file any more.
         self._lock = threading.Lock()
@@ -84,7 +84,7 @@ class Upload:
     def requests(self) -> Iterator[UploadAttachmentRequest]:
         """Return an iterator of all requests, for gRPC's sync API, which ends at a `rewind`.
 
-        That API tells nobody why reading them failed: `failure` does.
+        That API tells nobody why reading them, or telling of it, failed: `failure` does.
         """
         return self._requests(self._round)
 
@@ -95,7 +95,7 @@ class Upload:
                     return
                 try:
                     request = self._next()
-                except OSError as error:
+                except Exception as error:
                     self.failure = error
                     raise
             if request is None:
@@ -189,9 +189,10 @@ class Download:
     def _open(self) -> BinaryIO:
         if self._file is None:
             assert self._path is not None
-            handle, name = tempfile.mkstemp(prefix=".download-", dir=self._path.parent)
-            self._part = Path(name)
-            self._file = os.fdopen(handle, "wb")
+            # Not by tempfile, whose files only their owner may read, also in their final place.
+            part = self._path.parent / f".download-{secrets.token_hex(8)}"
+            self._file = open(part, "xb")  # noqa: SIM115
+            self._part = part
         return self._file
 
     def _drop_part(self) -> None:

@@ -29,8 +29,8 @@ class Joiner:
     Whoever reads the result sees the deltas of an attempt join without gap or overlap, a larger
     attempt begin with a message without text, and every other message told again only when
     something but its text changed. Where a stream leaves deltas out and tells the whole text
-    instead, the missing delta is made from it. So the joined deltas equal the final text, except
-    when a reply is cancelled in a way that takes its last words back.
+    instead, in a message or in `accepted`, the missing delta is made from it. So the joined deltas
+    equal the final text, except when a reply is cancelled in a way that takes its last words back.
 
     Holds no text: its memory does not grow with the conversation.
     """
@@ -52,15 +52,30 @@ class Joiner:
         elif kind == "delta":
             pieces = self._delta(event)
         elif kind == "accepted":
-            self._hold(event.accepted.message)
-            self._hold(event.accepted.reply)
-            pieces = [event]
+            pieces = self._accepted(event)
         elif kind == "conversation" and event.conversation != self._conversation:
             self._conversation = event.conversation
             pieces = [event]
         elif kind == "deleted":
             pieces = [event]
         self.token = event.resume_token or self.token
+        return pieces
+
+    def _accepted(self, event: ConversationEvent) -> list[ConversationEvent]:
+        prompt, reply = event.accepted.message, event.accepted.reply
+        self._hold(prompt)
+        self._hold(reply)
+        pieces = [event]
+        if reply.content:
+            # A repeated request is told the text so far, whose deltas this reader was not told.
+            begun = ConversationEvent.Accepted(message=prompt, reply=_beginning(reply))
+            pieces = [
+                self._made(accepted=begun),
+                self._made(delta=_delta(reply, 0, reply.content)),
+            ]
+        if is_final(reply):
+            pieces.append(self._made(message=reply))
+        pieces[-1].resume_token = event.resume_token
         return pieces
 
     def _message(self, event: ConversationEvent) -> list[ConversationEvent]:
@@ -121,11 +136,14 @@ class Joiner:
     def _made(
         self,
         *,
+        accepted: ConversationEvent.Accepted | None = None,
         message: Message | None = None,
         delta: ConversationEvent.Delta | None = None,
     ) -> ConversationEvent:
         # Not the event's own token: whoever resumes from here must be told the rest of the event.
-        return ConversationEvent(resume_token=self.token, message=message, delta=delta)
+        return ConversationEvent(
+            resume_token=self.token, accepted=accepted, message=message, delta=delta
+        )
 
     def _hold(self, message: Message) -> None:
         self._held[message.id] = _Held(_shell(message), len(message.content))

@@ -40,6 +40,8 @@ class Resumption(ABC):
         self._joiner = joiner
         self._retry = retry
         self._silence = silence
+        # Whether the caller's timeout ends before silence would be a break.
+        self._is_last_wait = False
 
     @property
     @abstractmethod
@@ -53,15 +55,15 @@ class Resumption(ABC):
         Raises OutOfOrder when text before it is missing: the call is then as good as broken.
         """
 
-    @property
     def patience(self) -> float:
-        """How many seconds to wait for the next event."""
+        """Return how many seconds to wait for the next event, from now on."""
         remaining = self._retry.remaining
+        self._is_last_wait = remaining is not None and remaining < self._silence
         return self._silence if remaining is None else min(self._silence, remaining)
 
     def silent(self) -> ColloquyError:
-        """Return what it means that no event came for `patience`."""
-        if self._retry.remaining == 0.0:
+        """Return what it means that no event came for as long as `patience` said last."""
+        if self._is_last_wait:
             return DeadlineExceeded("the reply did not finish in time; it goes on in the server")
         return silence(self._silence)
 
@@ -114,9 +116,6 @@ class ReplyResumption(Resumption):
         if self.reply is None:
             return []
         pieces = [piece for piece in self._joiner.join(event) if self._is_mine(piece)]
-        if event.HasField("accepted") and is_final(self.reply):
-            # A repeated request that attaches to a finished reply: there is nothing to wait for.
-            pieces.append(ConversationEvent(resume_token=event.resume_token, message=self.reply))
         for piece in pieces:
             if piece.HasField("message") and piece.message.id == self.reply.id:
                 self.reply = piece.message

@@ -20,10 +20,11 @@ from conversation.v1.admin_service_pb2 import Account, ApiKey
 from conversation.v1.resources_pb2 import Attachment, Conversation, Message, User
 
 from clients import calls
+from clients.ending import Line, Watchdog
 from clients.errors import from_rpc_error
 from clients.files import Download, Progress, Upload
 from clients.resume import ReplyResumption, WatchResumption, silence
-from clients.sync_base import Events, Open, Reply, SyncBase, Watchdog, method
+from clients.sync_base import Events, Open, Reply, SyncBase, method
 
 
 class ConversationClient(SyncBase):
@@ -113,9 +114,11 @@ class ConversationClient(SyncBase):
         Without a token the conversation and every unfinished message come first.
         """
         resumption = WatchResumption(resume_token, self._retry(None), self._silence)
-        return Events(
-            self._events(resumption, lambda: self._watch(conversation_id, resumption.token))
+        line = Line(self._changed)
+        events = self._events(
+            resumption, lambda: self._watch(conversation_id, resumption.token), line
         )
+        return Events(events, line)
 
     def conversations(self, *, participant_external_id: str = "") -> Iterator[Conversation]:
         """Iterate over all conversations, the one with the latest activity first."""
@@ -136,7 +139,7 @@ class ConversationClient(SyncBase):
     def search(
         self, query: str, *, conversation_id: str = ""
     ) -> Iterator[pb.SearchMessagesResponse.Hit]:
-        """Iterate over all messages that hold the words."""
+        """Iterate over all messages that hold the words, newest first."""
         return self._pages(
             lambda token: calls.search_messages(
                 query, conversation_id=conversation_id, page_token=token
@@ -154,16 +157,17 @@ class ConversationClient(SyncBase):
     ) -> Attachment:
         """Upload a file, given by its path or open for reading in binary.
 
-        `progress` is told how far it is, perhaps in another thread. Raises OSError when the file
-        cannot be read.
+        `progress` is told how far it is, perhaps in another thread; what it raises ends the upload
+        and is raised. Raises OSError when the file cannot be read.
         """
         retry = self._retry(None)
         with Upload(source, filename, content_type, progress) as upload:
             while True:
                 try:
-                    response = self._stubs.attachments.UploadAttachment(
-                        upload.requests(), metadata=self._metadata
-                    )
+                    with self._unless_closed():
+                        response = self._stubs.attachments.UploadAttachment(
+                            upload.requests(), metadata=self._metadata
+                        )
                 except grpc.RpcError as error:
                     failure = from_rpc_error(error)
                 else:
@@ -173,7 +177,7 @@ class ConversationClient(SyncBase):
                 wait = retry.wait_after(failure)
                 if not upload.rewind():
                     raise failure
-                self._sleep(wait)
+                self._wait(wait)
 
     def download(
         self,
@@ -190,7 +194,8 @@ class ConversationClient(SyncBase):
         with Download(target, progress) as download:
             while True:
                 try:
-                    return self._download(attachment_id, download)
+                    with self._unless_closed():
+                        return self._download(attachment_id, download)
                 except grpc.RpcError as error:
                     failure = from_rpc_error(error)
                 except TimeoutError:
@@ -198,7 +203,7 @@ class ConversationClient(SyncBase):
                 wait = retry.wait_after(failure)
                 if not download.again():
                     raise failure
-                self._sleep(wait)
+                self._wait(wait)
 
     def _watch(self, conversation_id: str, token: str) -> Any:
         request = pb.WatchConversationRequest(conversation_id=conversation_id, resume_token=token)
@@ -211,7 +216,8 @@ class ConversationClient(SyncBase):
             token = resumption.token
             return start() if token is None else self._watch(resumption.conversation_id, token)
 
-        return Reply(self._events(resumption, open_call), resumption)
+        line = Line(self._changed)
+        return Reply(self._events(resumption, open_call, line), line, resumption)
 
     def _download(self, attachment_id: str, download: Download) -> Attachment:
         request = attachment_pb.DownloadAttachmentRequest(attachment_id=attachment_id)

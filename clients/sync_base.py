@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import threading
-import time
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import grpc
 from conversation.v1.admin_service_pb2_grpc import AdminServiceStub
@@ -19,7 +19,9 @@ from conversation.v1.resources_pb2 import Message
 from clients import channel as channels
 from clients.calls import Answer, Call, Request, Response, Stubs
 from clients.config import resolve
-from clients.errors import NotFound, OutOfOrder, from_rpc_error
+from clients.ending import Line, Watchdog
+from clients.errors import ColloquyError, NotFound, OutOfOrder, closed, from_rpc_error
+from clients.follow import is_final
 from clients.resume import SILENCE, ReplyResumption, Resumption
 from clients.retry import PATIENCE, TIMEOUT, Retry, Timing
 
@@ -47,7 +49,7 @@ class SyncBase:
         patience: float = PATIENCE,
         silence: float = SILENCE,
         timing: Timing = Timing(),  # noqa: B008 - it is frozen
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] | None = None,
         channel: grpc.Channel | None = None,
     ) -> None:
         """Connects when it is first used, or speaks over a `channel` that is given.
@@ -66,6 +68,9 @@ class SyncBase:
         self._metadata = channels.metadata(self._endpoint)
         self._timeout, self._patience, self._silence = timeout, patience, silence
         self._timing, self._sleep = timing, sleep
+        self._closed = False
+        # Notified when this client, or a stream of it, is closed.
+        self._changed = threading.Condition()
         self._channel = channel or channels.connect(self._endpoint)
         self._stubs = Stubs(
             ConversationServiceStub(self._channel),
@@ -90,7 +95,10 @@ class SyncBase:
         self.close()
 
     def close(self) -> None:
-        """End all calls and the connection."""
+        """End all calls and the connection, from any thread; who uses them gets ColloquyError."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
         self._channel.close()
 
     def _retry(self, timeout: float | None) -> Retry:
@@ -100,16 +108,37 @@ class SyncBase:
         retry = self._retry(self._timeout)
         while True:
             try:
-                response = call.method(self._stubs)(
-                    call.request, timeout=retry.remaining, metadata=self._metadata
-                )
+                with self._unless_closed():
+                    response = call.method(self._stubs)(
+                        call.request, timeout=retry.remaining, metadata=self._metadata
+                    )
             except grpc.RpcError as error:
                 failure = from_rpc_error(error)
                 if not call.repeatable:
                     raise failure from None
             else:
                 return call.answer(response)
-            self._sleep(retry.wait_after(failure))
+            self._wait(retry.wait_after(failure))
+
+    @contextmanager
+    def _unless_closed(self) -> Iterator[None]:
+        """Make calls in this block. Raises ColloquyError when the client is, or was, closed."""
+        try:
+            yield
+        except (grpc.RpcError, ValueError):  # a call that was ended, a channel that is closed
+            if self._closed:
+                raise closed() from None
+            raise
+
+    def _wait(self, seconds: float, line: Line | None = None) -> None:
+        """Wait before the next try, but not when the client, or the line, is closed."""
+        if self._sleep is not None:
+            self._sleep(seconds)
+            return
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._closed or (line is not None and line.is_over), seconds
+            )
 
     def _pages(
         self,
@@ -125,13 +154,15 @@ class SyncBase:
                 return
 
     def _events(
-        self, resumption: Resumption, open_call: Open
+        self, resumption: Resumption, open_call: Open, line: Line
     ) -> Generator[ConversationEvent, None, None]:
-        while True:
-            call = open_call()
+        while not line.is_over:
+            with self._unless_closed():
+                call = open_call()
+            line.use(call)
             try:
-                with Watchdog(call) as watchdog:
-                    for response in watchdog.guard(lambda: resumption.patience):
+                with self._unless_closed(), Watchdog(call) as watchdog:
+                    for response in watchdog.guard(resumption.patience):
                         yield from resumption.receive(response.event)
                         if resumption.done:
                             return
@@ -143,78 +174,12 @@ class SyncBase:
             finally:
                 # Without this the server's handler would go on, also when the caller breaks off.
                 call.cancel()
+            if line.is_over:
+                return
             yield from resumption.lost(failure)
             if resumption.done:
                 return
-            self._sleep(resumption.wait_after(failure))
-
-
-class Watchdog:
-    """Cancels a call that says nothing for too long: the sync API's iterators know no timeout."""
-
-    def __init__(self, call: Any) -> None:
-        self._call = call
-        self._changed = threading.Condition()
-        # On the monotonic clock: when the call has been silent for too long.
-        self._deadline = float("inf")
-        # Whether anybody waits for the call: while its last answer is being used nobody does.
-        self._waited_for = False
-        self._over = False
-        self._bit = False
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._watch, name="colloquy-watchdog", daemon=True).start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        with self._changed:
-            self._over = True
-            self._changed.notify()
-
-    def guard(self, patience: Callable[[], float]) -> Iterator[Any]:
-        """Yield the call's answers. Raises TimeoutError when one takes longer than `patience`."""
-        answers = iter(self._call)
-        while True:
-            self._expect(patience())
-            try:
-                answer = next(answers)
-            except StopIteration:
-                return
-            except grpc.RpcError:
-                if self._bit:
-                    raise TimeoutError from None
-                raise
-            self._waited_for = False
-            yield answer
-
-    def _expect(self, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        with self._changed:
-            # The thread sleeps until the old deadline and then looks again: only a nearer one has
-            # to wake it, which is rare, so that an answer costs no switch of threads.
-            nearer = deadline < self._deadline
-            self._deadline, self._waited_for = deadline, True
-            if nearer:
-                self._changed.notify()
-
-    def _watch(self) -> None:
-        with self._changed:
-            while not self._over:
-                wait = self._deadline - time.monotonic()
-                if wait > 0:
-                    self._changed.wait(min(wait, threading.TIMEOUT_MAX))
-                elif self._waited_for:
-                    self._bit = True
-                    break
-                else:
-                    self._deadline = float("inf")
-        if self._bit:
-            self._call.cancel()
+            self._wait(resumption.wait_after(failure), line)
 
 
 class Events:
@@ -224,8 +189,9 @@ class Events:
     when Python drops the object.
     """
 
-    def __init__(self, events: Generator[ConversationEvent, None, None]) -> None:
+    def __init__(self, events: Generator[ConversationEvent, None, None], line: Line) -> None:
         self._events = events
+        self._line = line
 
     def __iter__(self) -> Self:
         return self
@@ -245,17 +211,27 @@ class Events:
         self.close()
 
     def close(self) -> None:
-        """End the call. The reply goes on in the server."""
-        self._events.close()
+        """End the call, from any thread: iterating ends. The reply goes on in the server."""
+        self._line.end()
+        with suppress(
+            ValueError
+        ):  # another thread is in it, which leaves now that the line is over
+            self._events.close()
 
 
 class Reply(Events):
-    """The events of one reply: `accepted`, then `message` and `delta`, last its final `message`."""
+    """The events of one reply: `accepted`, then `message` and `delta`, last its final `message`.
+
+    The joined deltas of its last attempt are its whole text.
+    """
 
     def __init__(
-        self, events: Generator[ConversationEvent, None, None], resumption: ReplyResumption
+        self,
+        events: Generator[ConversationEvent, None, None],
+        line: Line,
+        resumption: ReplyResumption,
     ) -> None:
-        super().__init__(events)
+        super().__init__(events, line)
         self._resumption = resumption
 
     @property
@@ -276,13 +252,16 @@ class Reply(Events):
     def result(self) -> Message:
         """Wait for the end and return the whole reply, whether completed, failed or cancelled.
 
-        Raises NotFound when the conversation is deleted meanwhile.
+        Raises NotFound when the conversation is deleted meanwhile, ColloquyError when the reply is
+        closed before its end.
         """
         with self:
             for event in self:
                 if event.HasField("deleted"):
                     raise NotFound("the conversation was deleted", reason="CONVERSATION_NOT_FOUND")
-        return cast(Message, self.reply)
+        if self.reply is None or not is_final(self.reply):
+            raise ColloquyError("the reply was left before its end; it goes on in the server")
+        return self.reply
 
 
 def method(

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
+from typer.exceptions import TyperException
 
 from clients.terminal import admin, browse, chat, send
 from clients.terminal.session import Session, note
@@ -23,6 +24,8 @@ class Commands(TyperGroup):
         """Run a command. Exits with 1 for errors, with 130 when it is interrupted."""
         try:
             return super().invoke(ctx)
+        except (typer.Exit, typer.Abort, TyperException):  # usage errors are of the last kind
+            raise
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
         except BrokenPipeError:
@@ -30,8 +33,6 @@ class Commands(TyperGroup):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(1) from None
         except Exception as error:
-            if type(error).__module__.startswith("typer"):
-                raise
             from clients.terminal.complaints import describe
 
             note(f"error: {describe(error, _server(ctx))}")

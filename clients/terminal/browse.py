@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import sys
 from collections.abc import Iterable
@@ -14,7 +15,7 @@ import typer
 from clients.terminal.session import find_conversation, note, screen, session_of
 
 if TYPE_CHECKING:
-    from conversation.v1.conversation_service_pb2 import ConversationEvent
+    from conversation.v1.resources_pb2 import Attachment
     from rich.table import Table
 
 Which = Annotated[
@@ -86,9 +87,10 @@ def watch(context: typer.Context, conversation: Which, json: AsJsonLines = False
 
     With --json each line is a ConversationEvent; its resume_token is valid in WatchConversation.
     """
+    from clients.terminal.telling import Teller
     from clients.terminal.text import to_json
 
-    teller = _Teller()
+    teller = Teller(sys.stdout)
     with session_of(context).client() as client:
         id_ = find_conversation(client, conversation)
         with client.watch(id_) as events:
@@ -143,10 +145,15 @@ def upload(
 ) -> None:
     """Upload a file and print its id, for an attachment of a message."""
     from clients.terminal.text import to_json
-    from clients.terminal.transfers import bar
+    from clients.terminal.transfers import upload as send_up
 
-    with session_of(context).client() as client, bar(file.name) as progress:
-        attachment = client.upload(file, progress=progress)
+    session = session_of(context)
+
+    async def run() -> Attachment:
+        async with session.async_client() as client:
+            return await send_up(client, file)
+
+    attachment = asyncio.run(run())
     _print_lines([to_json(attachment) if json else attachment.id])
 
 
@@ -188,49 +195,6 @@ def export(
         sys.stdout.write(text)
     else:
         output.write_text(text, "utf-8")
-
-
-class _Teller:
-    """Tells events as they come, as text for people."""
-
-    def __init__(self) -> None:
-        self._writing = ""
-        self._title = ""
-
-    def tell(self, event: ConversationEvent) -> None:
-        """Print what is new."""
-        from conversation.v1.resources_pb2 import Message
-
-        from clients.terminal.history import remarks, speaker, title_of
-        from clients.terminal.text import clean
-
-        if event.HasField("delta"):
-            if self._writing != event.delta.message_id:
-                self._begin("model", event.delta.message_id)
-            sys.stdout.write(clean(event.delta.text))
-        elif event.HasField("conversation") and event.conversation.title != self._title:
-            self._title = event.conversation.title
-            self._begin(f"title: {title_of(event.conversation)}")
-        elif event.HasField("deleted"):
-            self._begin("the conversation was deleted")
-        elif event.HasField("message"):
-            message = event.message
-            final = message.state not in (Message.STATE_QUEUED, Message.STATE_GENERATING)
-            if self._writing != message.id or not final:
-                # Its text so far, from its beginning: whatever was printed of it is void.
-                self._begin(speaker(message), message.id)
-                sys.stdout.write(clean(message.content))
-            if final:
-                self._writing = ""
-                end = "".join(f"\n[{remark}]" for remark in remarks(message))
-                sys.stdout.write(f"{end}\n")
-        sys.stdout.flush()
-
-    def _begin(self, heading: str, message_id: str = "") -> None:
-        if self._writing:
-            sys.stdout.write("\n")
-        self._writing = message_id
-        sys.stdout.write(f"--- {heading}\n")
 
 
 def _table(*columns: str) -> Table:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import deque
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -22,6 +23,8 @@ from clients.terminal.session import (
 if TYPE_CHECKING:
     from clients import AsyncConversationClient
     from clients.terminal.chatting import Chat
+
+Item = TypeVar("Item")
 
 # How many messages are shown when a chat goes on; `show` prints them all.
 _SHOWN = 20
@@ -93,5 +96,13 @@ async def _chat(
 async def _enter(client: AsyncConversationClient, chatting: Chat, conversation_id: str) -> None:
     """Show how a conversation stands, and go on with it."""
     found = await client.get_conversation(conversation_id)
-    shown = deque([message async for message in client.messages(conversation_id)], _SHOWN)
-    await chatting.enter(found.conversation, found.resume_token, list(shown))
+    shown = await the_last(client.messages(conversation_id), _SHOWN)
+    await chatting.enter(found.conversation, found.resume_token, shown)
+
+
+async def the_last(items: AsyncIterator[Item], count: int) -> list[Item]:
+    """Return the last items, holding no more than these."""
+    last: deque[Item] = deque(maxlen=count)
+    async for item in items:
+        last.append(item)
+    return list(last)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from conversation.v1.conversation_service_pb2 import ConversationEvent
-from conversation.v1.resources_pb2 import Attachment, Conversation, Message
+from conversation.v1.resources_pb2 import Attachment, Conversation, Message, Model
 
 from clients.errors import ColloquyError
 from clients.follow import is_final
@@ -58,8 +58,13 @@ class Chat:
         self._watching: asyncio.Task[None] | None = None
 
     async def welcome(self) -> None:
-        """Say who will answer. Raises ColloquyError when the server cannot be reached."""
+        """Say who will answer.
+
+        Raises ColloquyError when the server cannot be reached or does not offer the model.
+        """
         answer = await self._client.list_models()
+        if self._model:
+            _check_model(self._model, answer.models)
         model = self._model or answer.default_model
         if not model:
             self._tell("no model is available: the server has no provider's key")
@@ -210,16 +215,9 @@ class Chat:
                 self.conversation.id, model=name
             )
         else:
-            await self._check_model(name)
+            _check_model(name, (await self._client.list_models()).models)
         self._model = name
         self._tell(f"{clean_line(name)} answers from now on")
-
-    async def _check_model(self, name: str) -> None:
-        """Refuse a model that the server does not offer. Raises ColloquyError."""
-        models = (await self._client.list_models()).models
-        available = [model.id for model in models if model.available]
-        if name not in available:
-            raise ColloquyError(f"{name} is not available; these are: {', '.join(available)}")
 
     async def _entitle(self, title: str) -> None:
         if not title:
@@ -288,3 +286,10 @@ class Chat:
 
     def _tell(self, text: str) -> None:
         self._console.print(text, style="dim")
+
+
+def _check_model(name: str, models: Iterable[Model]) -> None:
+    """Refuse a model that the server does not offer. Raises ColloquyError."""
+    available = [model.id for model in models if model.available]
+    if name not in available:
+        raise ColloquyError(f"{name} is not available; these are: {', '.join(available)}")

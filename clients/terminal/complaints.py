@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from clients.errors import (
     ColloquyError,
+    InvalidArgument,
     Unauthenticated,
     Unavailable,
     Unimplemented,
@@ -22,6 +23,10 @@ def describe(error: Exception, address: str) -> str:
 
 
 def _of_server(error: ColloquyError, address: str) -> str:
+    if isinstance(error, Unavailable) and "WRONG_VERSION_NUMBER" in error.message:
+        return f"the server at {address} does not speak TLS: leave --tls, https:// and CAs out"
+    if isinstance(error, Unavailable) and "CERTIFICATE_VERIFY_FAILED" in error.message:
+        return f"the certificate of the server at {address} is not by a CA that is trusted here"
     if isinstance(error, Unavailable):
         # gRPC's own words for "nobody listens" are long and say less.
         known = "Connection refused" in error.message
@@ -40,3 +45,8 @@ def _of_server(error: ColloquyError, address: str) -> str:
     # The message names the first bad field itself.
     others = [f"{name}: {what}" for name, what in error.fields.items() if what not in error.message]
     return "; ".join([error.message, *others])
+
+
+def about_file(name: str, error: InvalidArgument) -> ColloquyError:
+    """Return why a file was refused, with its name instead of the request's fields."""
+    return ColloquyError(f"{name}: {'; '.join(error.fields.values()) or error.message}")

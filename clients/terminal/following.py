@@ -99,7 +99,6 @@ async def _show(reply: AsyncReply, view: View) -> Message | None:
         async for event in reply:
             if event.HasField("accepted"):
                 attempt = event.accepted.reply.attempt
-                view.append(event.accepted.reply.content)
             elif event.HasField("delta"):
                 view.append(event.delta.text)
             elif event.HasField("deleted"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -84,7 +85,7 @@ def send(
 
 
 def _content(text: str | None) -> str:
-    """Return what to say. Exits with 2 when that is nothing."""
+    """Return what to say. Exits with 2 when that is nothing, or no text."""
     if text is None and sys.stdin.isatty():
         usage("say something: `send TEXT`, or `send -` to read standard input")
     if text is None or text == "-":
@@ -94,6 +95,12 @@ def _content(text: str | None) -> str:
             usage("standard input is not UTF-8 text; send other files with --attach")
     if not text:
         usage("there is nothing to say: the text is empty")
+    if "\0" in text:
+        usage("the text has a null character (U+0000), which no message may have")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:  # how Python passes on other bytes
+        usage("the text is not UTF-8")
     return text
 
 
@@ -106,6 +113,7 @@ async def _send(
     json: bool,
     no_stream: bool,
 ) -> Message | None:
+    from clients.errors import ColloquyError, InvalidArgument, ResourceExhausted
     from clients.terminal.following import follow
     from clients.terminal.text import short
     from clients.terminal.transfers import upload
@@ -118,7 +126,14 @@ async def _send(
             conversation_id = (await client.create_conversation(model=model)).id
         view = _view(as_json=json, whole=no_stream)
         reply = client.send(conversation_id, content, attachment_ids=attachments)
-        finished = await follow(client, conversation_id, reply, view)
+        try:
+            finished = await follow(client, conversation_id, reply, view)
+        except (InvalidArgument, ResourceExhausted):
+            # It was refused; an empty conversation is of no use.
+            if not conversation:
+                with suppress(ColloquyError):
+                    await client.delete_conversation(conversation_id)
+            raise
     if sys.stdout.isatty() and not conversation:
         part = short(conversation_id)
         note(f"(go on with `send -c {part}` or `chat {part}`)")

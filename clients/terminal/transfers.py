@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clients.errors import InvalidArgument
+from clients.terminal.complaints import about_file
 from clients.terminal.text import clean_line
 
 if TYPE_CHECKING:
@@ -42,7 +44,10 @@ def bar(name: str) -> Iterator[Progress | None]:
 async def upload(client: AsyncConversationClient, path: Path) -> Attachment:
     """Upload a file. Raises OSError when it cannot be read, and ColloquyError."""
     with bar(path.name) as progress:
-        return await client.upload(path, progress=progress)
+        try:
+            return await client.upload(path, progress=progress)
+        except InvalidArgument as error:
+            raise about_file(path.name, error) from None
 
 
 def save(client: ConversationClient, messages: Iterable[Message], folder: Path) -> dict[str, Path]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import io
 import signal
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from tests.fakes.provider import Answer
 from tests.fakes.wire import Wire
 from tests.fleets import ALONE, ANY
 from tests.harness import Caller, Colloquy, ServerProcess, settle
+from tests.readme import block
 
 # The wire is cut much more often than any network breaks; nobody waits for it.
 HASTY = Timing(random=lambda: 0.0)
@@ -214,6 +217,20 @@ async def test_the_sync_client_over_a_wire_that_is_cut(colloquy: Colloquy, alice
 
         check(await asyncio.to_thread(talk), colloquy.provider.reply_requests[0].text)
         assert wire.cuts
+
+
+@ANY
+async def test_the_readmes_program_prints_the_whole_reply(
+    colloquy: Colloquy,
+    alice: Caller,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CONVERSATION_ADDRESS", address(colloquy))
+    monkeypatch.setenv("CONVERSATION_API_KEY", alice.key)
+    printed = io.StringIO()
+    program = {"print": functools.partial(print, file=printed)}
+    await asyncio.to_thread(exec, block("python"), program)
+    assert printed.getvalue() == colloquy.provider.reply_requests[0].text
 
 
 @ANY

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections import deque
 from collections.abc import Iterable
@@ -26,6 +27,8 @@ class Door:
         self.failures: deque[status_pb2.Status] = deque()
         # For each next stream: after how many answers it breaks, and with which status.
         self.breaks: deque[tuple[int, status_pb2.Status]] = deque()
+        # Where, if anywhere, each call waits.
+        self.gate: asyncio.Event | None = None
 
     async def enter(
         self, request: Any, context: Any, *, key: str = KEY, stream: bool = False
@@ -35,6 +38,8 @@ class Door:
             await refuse(
                 context, grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED", "the key is not known"
             )
+        if self.gate is not None:
+            await self.gate.wait()
         if self.failures and not stream:
             await context.abort_with_status(rpc_status.to_status(self.failures.popleft()))
 

@@ -29,9 +29,9 @@ def reply(
     )
 
 
-def accepted(token: str = "0", content: str = "") -> ConversationEvent:
-    """The first event."""
-    both = ConversationEvent.Accepted(message=PROMPT, reply=reply(content))
+def accepted(token: str = "0", so_far: Message | None = None) -> ConversationEvent:
+    """The first event; a repeated request is told the reply `so_far`."""
+    both = ConversationEvent.Accepted(message=PROMPT, reply=so_far or reply())
     return ConversationEvent(resume_token=token, accepted=both)
 
 
@@ -97,7 +97,8 @@ class Reader:
             self.seen.append(event)
             if event.HasField("accepted"):
                 self.accepted += 1
-                self.text, self.attempt = event.accepted.reply.content, 1
+                assert event.accepted.reply.content == ""
+                self.text, self.attempt = "", event.accepted.reply.attempt
             elif event.HasField("delta"):
                 assert not self.finals, "text after the end"
                 assert (event.delta.attempt, event.delta.offset) == (self.attempt, len(self.text))

@@ -70,8 +70,9 @@ def check(seen: list[ConversationEvent]) -> None:
     finals = [e for e in seen if e.message.state == Message.STATE_COMPLETED]
     assert len(finals) == 1
     assert seen[-1] == finals[0]
-    # A repeated send attaches to a reply that may be under way.
+    # Also when a repeated send attaches to a reply that is under way.
     attempt, text = seen[0].accepted.reply.attempt, seen[0].accepted.reply.content
+    assert text == ""
     for event in seen[1:-1]:
         if event.HasField("message"):
             assert event.message.attempt > attempt
@@ -208,7 +209,9 @@ async def test_a_repeated_request_attaches_from_another_process(
             if event.HasField("delta"):
                 break
     again = client.send(conversation.id, "Hi", request_id="mine")
-    assert (await anext(again)).accepted.reply.content == "Hello"
+    first = await anext(again)
+    assert first.accepted.reply.content == ""
+    assert (await anext(again)).delta.text == "Hello"
     assert again.prompt is not None
     assert again.prompt.content == "Hi"
     gate.set()
@@ -403,6 +406,23 @@ async def test_files_go_up_and_come_down(
         await client.download("nothing", tmp_path / "nothing.bin")
     names = {path.name for path in tmp_path.iterdir()}  # noqa: ASYNC240 - nobody else waits
     assert names == {"up.bin", "down.bin"}
+
+
+async def test_what_the_callers_own_progress_raises_is_raised(
+    client: AsyncConversationClient, server: Serving
+) -> None:
+    def progress(done: int, total: int) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await client.upload(io.BytesIO(b"words"), progress=progress)
+
+    def upload() -> None:
+        with ConversationClient(server.address, KEY) as sync_client:
+            sync_client.upload(io.BytesIO(b"words"), progress=progress)
+
+    with pytest.raises(ZeroDivisionError):
+        await asyncio.to_thread(upload)
 
 
 @pytest.mark.parametrize("answer", BREAKS, ids=lambda answer: grpc_name(answer))

@@ -18,8 +18,9 @@ from prompt_toolkit.output import DummyOutput
 from rich.console import Console
 
 from clients import AsyncConversationClient
+from clients.errors import ColloquyError
 from clients.retry import Timing
-from clients.terminal.chat import _enter
+from clients.terminal.chat import _enter, the_last
 from clients.terminal.chatting import COMMANDS, Chat
 from clients.terminal.prompt import Prompt
 from tests.fakes.conversations import FakeConversations, Room, Script, say
@@ -37,7 +38,8 @@ class Talk:
         self.client = client
         self.keyboard = keyboard
         self.console = Console(file=io.StringIO(), width=100, markup=False, highlight=False)
-        self.chat = Chat(client, self.console, Prompt(list(COMMANDS), keyboard, DummyOutput()))
+        self.prompt = Prompt(list(COMMANDS), keyboard, DummyOutput())
+        self.chat = Chat(client, self.console, self.prompt)
 
     @property
     def shown(self) -> list[str]:
@@ -92,6 +94,32 @@ async def test_what_is_typed_is_answered(talk: Talk) -> None:
         "You said: Again",
         f"go on with: chat {talk.room.conversation.id[-8:]}",
     ]
+
+
+async def test_a_model_that_is_not_there_does_not_answer(talk: Talk) -> None:
+    chat = Chat(talk.client, talk.console, talk.prompt, "nope")
+    with pytest.raises(ColloquyError, match="nope is not available; these are: fake-large"):
+        await chat.welcome()
+    assert talk.shown == []
+
+
+async def test_of_a_long_conversation_only_the_end_is_held() -> None:
+    class Counted:
+        held = most = 0
+
+        def __init__(self) -> None:
+            Counted.held += 1
+            Counted.most = max(Counted.most, Counted.held)
+
+        def __del__(self) -> None:
+            Counted.held -= 1
+
+    async def messages() -> AsyncIterator[Counted]:
+        for _ in range(100):
+            yield Counted()
+
+    assert len(await the_last(messages(), 20)) == 20
+    assert Counted.most <= 22
 
 
 @pytest.mark.parametrize("leave", ["/quit\r", "\x03", "\x04"])

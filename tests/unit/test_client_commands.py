@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
-from conversation.v1.resources_pb2 import Error, Message
+from conversation.v1.conversation_service_pb2 import ConversationEvent
+from conversation.v1.resources_pb2 import Conversation, Error, Message, Rating
 from typer.testing import CliRunner, Result
 
 from clients import ConversationClient
 from clients.terminal.app import app
+from clients.terminal.telling import Teller
 from tests.fakes.conversations import Script, say
 from tests.fakes.door import ADMIN_KEY, KEY, status
 from tests.fakes.serving import ThreadedServing
@@ -69,9 +73,37 @@ def test_the_question_may_come_from_standard_input(run: Run, arguments: list[str
     )
 
 
-@pytest.mark.parametrize("text", ["", "\n", b"\xff\xfe"])
-def test_nothing_to_say_is_wrong_usage(run: Run, text: str | bytes) -> None:
-    assert "error: " in failed(run("send", "-", input=text), 2)
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("", "is empty"),
+        ("\n", "is empty"),
+        (b"\xff\xfe", "is not UTF-8"),
+        ("one\0two", "a null character"),
+    ],
+)
+def test_what_cannot_be_said_is_wrong_usage(
+    run: Run, server: ThreadedServing, text: str | bytes, wrong: str
+) -> None:
+    assert wrong in failed(run("send", "-", input=text), 2)
+    assert server.fake.rooms == {}
+
+
+def test_an_argument_that_is_no_text_is_wrong_usage(run: Run, server: ThreadedServing) -> None:
+    assert "is not UTF-8" in failed(run("send", "caf\udce9"), 2)
+    assert server.fake.rooms == {}
+
+
+def test_a_question_that_is_refused_leaves_no_conversation_behind(
+    run: Run, server: ThreadedServing
+) -> None:
+    done(run("send", "one"))
+    (first,) = server.fake.rooms
+    too_long = status(grpc.StatusCode.INVALID_ARGUMENT, "MESSAGE_TOO_LONG", "it is too long")
+    server.fake.breaks.extend([(0, too_long)] * 2)
+    assert failed(run("send", "two")) == "error: it is too long\n"
+    assert failed(run("send", "two", "-c", first)) == "error: it is too long\n"
+    assert [room.deleted for room in server.fake.rooms.values()] == [False, True]
 
 
 def test_a_conversation_goes_on(run: Run, server: ThreadedServing) -> None:
@@ -147,6 +179,15 @@ def test_a_file_goes_along(run: Run, server: ThreadedServing, tmp_path: Path) ->
     assert failed(run("send", "Read this", "--attach", "b.txt")) == (
         "error: b.txt: No such file or directory\n"
     )
+    fields = {"chunk": "the file is empty"}
+    empty = status(
+        grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD", "chunk: the file is empty", fields=fields
+    )
+    server.fake.files.failures.extend([empty] * 2)
+    assert failed(run("send", "Read this", "--attach", "a.txt")) == (
+        "error: a.txt: the file is empty\n"
+    )
+    assert failed(run("upload", "a.txt")) == "error: a.txt: the file is empty\n"
 
 
 # --- looking ---
@@ -275,6 +316,39 @@ def test_a_watcher_is_told_until_the_end(run: Run, server: ThreadedServing) -> N
     )
 
 
+def test_what_comes_between_ends_no_reply() -> None:
+    """A title that comes while a reply is written, and what becomes of it when it is finished."""
+    written = Message(id="r", role=Message.ROLE_ASSISTANT, model="m", state=Message.STATE_QUEUED)
+    teller = Teller(paper := io.StringIO())
+
+    def tell(**what: Any) -> None:
+        teller.tell(ConversationEvent(**what))
+
+    def say(text: str, offset: int) -> None:
+        tell(delta=ConversationEvent.Delta(message_id="r", attempt=1, offset=offset, text=text))
+        written.content += text
+
+    tell(message=written)
+    written.state, written.attempt = Message.STATE_GENERATING, 1
+    tell(message=written)
+    say("half ", 0)
+    tell(conversation=Conversation(title="T"))
+    say("whole", 5)
+    tell(conversation=Conversation(title="Other"))
+    written.state, written.finish_reason = Message.STATE_COMPLETED, "length"
+    tell(message=written)
+    written.rating = Rating.RATING_GOOD
+    tell(message=written)
+    for _ in range(2):
+        written.superseded = True
+        tell(message=written)
+    assert paper.getvalue() == (
+        "--- m\nhalf \n--- title: T\n--- m, continued\nwhole\n--- title: Other\n"
+        "--- m, continued\n\n[cut off: the model may not write more]\n"
+        "--- m: a later reply took its place\n"
+    )
+
+
 def test_a_file_is_uploaded(run: Run, server: ThreadedServing, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("words", "utf-8")
     id_ = done(run("upload", "a.txt")).strip()
@@ -339,6 +413,13 @@ def test_a_server_that_is_not_there(run: Run, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("clients.terminal.session._PATIENCE", 0.0)
     said = failed(run("--address", "127.0.0.1:1", "list"))
     assert said.startswith("error: no server answers at 127.0.0.1:1: start one with `make run`")
+
+
+def test_a_server_that_speaks_no_tls(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clients.terminal.session._PATIENCE", 0.0)
+    said = failed(run("--tls", "list"))
+    assert "does not speak TLS: leave --tls" in said
+    assert "make run" not in said
 
 
 def test_a_key_that_is_not_known(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

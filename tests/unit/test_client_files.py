@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -71,6 +73,16 @@ def test_a_file_that_breaks_while_it_is_read_is_remembered() -> None:
         assert str(upload.failure) == "disk"
 
 
+def test_what_the_callers_own_progress_raises_is_remembered() -> None:
+    def progress(done: int, total: int) -> None:
+        raise ZeroDivisionError(f"{done} of {total}")
+
+    with Upload(io.BytesIO(b"x"), progress=progress) as upload:
+        with pytest.raises(ZeroDivisionError):
+            list(upload.requests())
+        assert str(upload.failure) == "1 of 1"
+
+
 def test_whoever_reads_a_round_that_is_over_gets_nothing(tmp_path: Path) -> None:
     path = tmp_path / "data.bin"
     path.write_bytes(BODY)
@@ -105,6 +117,21 @@ def test_a_download_is_there_when_it_is_whole(tmp_path: Path) -> None:
         assert download.finish().filename == "data.bin"
     assert target.read_bytes() == BODY
     assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_a_download_may_be_read_by_those_who_may_read_other_files(
+    tmp_path: Path, mask: int
+) -> None:
+    usual = os.umask(mask)
+    try:
+        with Download(tmp_path / "data.bin") as download:
+            download.take(known())
+            download.take(chunk(BODY))
+            download.finish()
+    finally:
+        os.umask(usual)
+    assert stat.S_IMODE((tmp_path / "data.bin").stat().st_mode) == 0o666 & ~mask
 
 
 def test_an_empty_file_arrives_too(tmp_path: Path) -> None:

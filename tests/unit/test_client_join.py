@@ -51,7 +51,8 @@ def test_each_piece_comes_once_however_the_streams_break(
 ) -> None:
     events = history(attempts, state)
     joiner, reader = Joiner(), Reader()
-    reader.read(joiner.join(events[0]))
+    attached = data.draw(st.integers(1, len(events) - 1), "`accepted` comes after")
+    reader.read(joiner.join(accepted(str(attached), as_it_stood(events, attached))))
     while not reader.finals:
         now = data.draw(st.integers(int(joiner.token), len(events)), "happened so far")
         mode = data.draw(st.sampled_from(["deltas", "resync", "larger"]), "the server's answer")

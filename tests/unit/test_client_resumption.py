@@ -91,13 +91,21 @@ def test_it_ends_with_the_final_message(
 
 def test_a_repeated_request_may_find_the_reply_finished(following: ReplyResumption) -> None:
     finished = reply("all of it", state=Message.STATE_COMPLETED)
-    event = ConversationEvent(
-        resume_token="5", accepted=ConversationEvent.Accepted(message=PROMPT, reply=finished)
-    )
-    first, last = following.receive(event)
-    assert first == event
-    assert last.message == finished
+    first, text, last = following.receive(accepted("5", finished))
+    assert first == accepted("", reply())
+    assert text == more("all of it", 0, token="")
+    assert last == told(finished, "5")
     assert following.done
+
+
+def test_a_repeated_request_is_told_the_text_so_far_as_text(following: ReplyResumption) -> None:
+    """Whoever prints the deltas prints the whole reply, also after a break before `accepted`."""
+    first, text = following.receive(accepted("5", reply("so far", 2)))
+    assert first == accepted("", reply("", 2))
+    assert text == more("so far", 0, 2, token="5")
+    assert following.receive(more(", on", 6, 2, token="6")) == [more(", on", 6, 2, token="6")]
+    assert following.reply == reply("so far", 2)
+    assert not following.done
 
 
 def test_it_ends_when_the_conversation_is_deleted(following: ReplyResumption) -> None:
@@ -163,21 +171,30 @@ def test_any_sign_of_life_is_progress(following: ReplyResumption) -> None:
 
 def test_silence_is_a_break() -> None:
     following = ReplyResumption("r-1", retry(), silence=45)
-    assert following.patience == 45
+    assert following.patience() == 45
     assert isinstance(following.silent(), Unavailable)
 
 
 def test_a_timeout_bounds_how_long_an_event_is_waited_for() -> None:
     clock = Clock()
     following = ReplyResumption("r-1", retry(clock, timeout=60), silence=45)
-    assert following.patience == 45
+    assert following.patience() == 45
     clock.now = 50
-    assert following.patience == 10
-    clock.now = 61
-    assert following.patience == 0
+    assert following.patience() == 10
+    clock.now = 59.9  # no two clocks agree
     assert isinstance(following.silent(), DeadlineExceeded)
-    with pytest.raises(DeadlineExceeded):
+    clock.now = 61
+    assert following.patience() == 0
+    with pytest.raises(DeadlineExceeded, match="did not finish in time"):
         following.wait_after(following.silent())
+
+
+def test_silence_just_before_the_timeout_is_silence_still() -> None:
+    clock = Clock()
+    following = ReplyResumption("r-1", retry(clock, timeout=46), silence=45)
+    assert following.patience() == 45
+    clock.now = 46
+    assert isinstance(following.silent(), Unavailable)
 
 
 def test_a_watcher_goes_on_from_the_token_that_it_was_given() -> None:

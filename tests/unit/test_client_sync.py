@@ -18,6 +18,7 @@ from conversation.v1.resources_pb2 import Conversation, Message
 from google.rpc import status_pb2
 
 from clients import AdminClient, ConversationClient
+from clients.ending import Watchdog
 from clients.errors import (
     AlreadyExists,
     Busy,
@@ -28,7 +29,6 @@ from clients.errors import (
     Unavailable,
 )
 from clients.retry import Timing
-from clients.sync_base import Watchdog
 from tests.fakes.door import status
 from tests.fakes.history import Reader, accepted, history, more, reply, told
 

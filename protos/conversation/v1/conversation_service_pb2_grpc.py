@@ -221,7 +221,7 @@ class ConversationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SearchMessages(self, request, context):
-        """Finds messages by their text, in one conversation or in all of the account.
+        """Finds messages by their text, in one conversation or in all of the account, newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

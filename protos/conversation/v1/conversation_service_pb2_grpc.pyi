@@ -80,7 +80,7 @@ class ConversationServiceStub:
     RateReply: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.RateReplyRequest, _conversation_service_pb2.RateReplyResponse]
     """Rates a reply."""
     SearchMessages: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.SearchMessagesRequest, _conversation_service_pb2.SearchMessagesResponse]
-    """Finds messages by their text, in one conversation or in all of the account."""
+    """Finds messages by their text, in one conversation or in all of the account, newest first."""
     ListModels: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.ListModelsRequest, _conversation_service_pb2.ListModelsResponse]
     """Lists the models of the catalogue."""
 
@@ -136,7 +136,7 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
     RateReply: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.RateReplyRequest, _conversation_service_pb2.RateReplyResponse]  # type: ignore[assignment]
     """Rates a reply."""
     SearchMessages: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.SearchMessagesRequest, _conversation_service_pb2.SearchMessagesResponse]  # type: ignore[assignment]
-    """Finds messages by their text, in one conversation or in all of the account."""
+    """Finds messages by their text, in one conversation or in all of the account, newest first."""
     ListModels: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.ListModelsRequest, _conversation_service_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Lists the models of the catalogue."""
 
@@ -267,7 +267,7 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _conversation_service_pb2.SearchMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_conversation_service_pb2.SearchMessagesResponse, _abc.Awaitable[_conversation_service_pb2.SearchMessagesResponse]]:
-        """Finds messages by their text, in one conversation or in all of the account."""
+        """Finds messages by their text, in one conversation or in all of the account, newest first."""
 
     @_abc_1.abstractmethod
     def ListModels(
