@@ -36,8 +36,14 @@ class ModelError(InvalidField):
     or is not installed); the message is for end users and names the models that are available.
     """
 
-    def __init__(self, reason: Literal["MODEL_UNKNOWN", "MODEL_UNAVAILABLE"], message: str) -> None:
-        super().__init__({"model": message})
+    def __init__(
+        self,
+        reason: Literal["MODEL_UNKNOWN", "MODEL_UNAVAILABLE"],
+        message: str,
+        field: str = "model",
+    ) -> None:
+        """`field` is the path of the field that names the model."""
+        super().__init__({field: message})
         self.reason = reason
 
 
@@ -174,15 +180,15 @@ class Catalog:
         """Ids of the models that can be used, in the file's order."""
         return [model.id for model in self.models if model.id in self._available]
 
-    def resolve(self, model_id: str) -> Model:
-        """The model that a client named. Raises ModelError."""
+    def resolve(self, model_id: str, field: str = "model") -> Model:
+        """The model that a client named, in this field of its request. Raises ModelError."""
         offer = self._offer()
         model = next((model for model in self.models if model.id == model_id), None)
         if model is None:
-            raise ModelError("MODEL_UNKNOWN", f'There is no model "{model_id}". {offer}')
+            raise ModelError("MODEL_UNKNOWN", f'There is no model "{model_id}". {offer}', field)
         if model.id not in self._available:
             raise ModelError(
-                "MODEL_UNAVAILABLE", f'The model "{model_id}" is not available here. {offer}'
+                "MODEL_UNAVAILABLE", f'The model "{model_id}" is not available here. {offer}', field
             )
         return model
 

@@ -206,8 +206,9 @@ def validate(request: Message) -> None:
     is_too_long = False
     for violation in protovalidate.collect_violations(request):
         proto = violation.proto
-        elements = proto.field.elements if proto.field else ()  # none for a rule on the whole
-        path = ".".join(element.field_name for element in elements) or "request"
+        elements = proto.field.elements if proto.field else ()
+        # A rule on the whole message has the path of the field that it is about for its id.
+        path = ".".join(element.field_name for element in elements) or proto.rule_id
         fields[path] = proto.message
         is_too_long |= path == "content" and proto.rule_id == "string.max_bytes"
     if is_too_long:

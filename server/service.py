@@ -138,7 +138,7 @@ class ConversationService:
             raise InvalidField({"update_mask": f"name what to change: {', '.join(_CHANGEABLE)}"})
         values = {path: str(getattr(wanted, path)) for path in paths}
         if "model" in values:
-            values["model"] = self._choose_model(values["model"])
+            values["model"] = self._choose_model(values["model"], "conversation.model")
         change = await self._db.write(
             principal.get().account_id, conversations.change, wanted.id.lower(), values
         )
@@ -352,13 +352,15 @@ class ConversationService:
             default_model=default.id if default else "",
         )
 
-    def _choose_model(self, model_id: str) -> str:
+    def _choose_model(self, model_id: str, field: str = "model") -> str:
         if model_id:
-            return self._catalog.resolve(model_id).id
+            return self._catalog.resolve(model_id, field).id
         default = self._catalog.default()
         if default is None:
             raise ModelError(
-                "MODEL_UNAVAILABLE", "No model is available: set a provider's key on the server."
+                "MODEL_UNAVAILABLE",
+                "No model is available: set a provider's key on the server.",
+                field,
             )
         return default.id
 

@@ -9,6 +9,7 @@ import grpc
 from conversation.v1 import admin_service_pb2 as api
 from conversation.v1 import conversation_service_pb2 as conversation_api
 from conversation.v1 import resources_pb2 as resources
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from tests.e2e.talk import HALF, hold, text_of
 from tests.fleets import ALONE, ANY
@@ -16,6 +17,19 @@ from tests.harness import Caller, Colloquy
 from tests.statuses import refused
 
 NOWHERE = "01890000-0000-7000-8000-000000000000"
+
+LAST = 253_402_300_799
+"""The last second of the year 9999, in which a Timestamp ends."""
+
+BAD_TIMES = [
+    (1, 0),
+    (-(2**63), 0),
+    (LAST + 1, 0),
+    (9_300_000_000_000, 0),
+    (2**63 - 1, 0),
+    (2**33, -5),
+    (2**33, 2_000_000_000),
+]
 
 
 async def ask(colloquy: Colloquy, method: str, request: Any) -> Any:
@@ -107,15 +121,16 @@ async def test_bad_keys_are_not_made(colloquy: Colloquy) -> None:
         ({"name": ""}, "name"),
         ({"role": api.ApiKey.ROLE_UNSPECIFIED}, "role"),
         ({"role": 9}, "role"),
-        ({"role": api.ApiKey.ROLE_MEMBER}, "request"),
-        ({"role": api.ApiKey.ROLE_MEMBER, "user": resources.User(display_name="M")}, "request"),
-        ({"user": mia}, "request"),
+        ({"role": api.ApiKey.ROLE_MEMBER}, "user"),
+        ({"role": api.ApiKey.ROLE_MEMBER, "user": resources.User(display_name="M")}, "user"),
+        ({"user": mia}, "user"),
         ({"account_id": "x"}, "account_id"),
+        *(({"expire_time": Timestamp(seconds=s, nanos=n)}, "expire_time") for s, n in BAD_TIMES),
     ):
         request = api.CreateApiKeyRequest(**{**good, **fields})
         refusal = await refused(ask(colloquy, "CreateApiKey", request))
         assert refusal.status == "INVALID_ARGUMENT"
-        assert field in refusal.fields
+        assert list(refusal.fields) == [field]
     listed = await ask(colloquy, "ListApiKeys", api.ListApiKeysRequest(account_id=account.id))
     assert not listed.api_keys
 

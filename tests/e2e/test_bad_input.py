@@ -142,21 +142,19 @@ async def test_a_model_that_cannot_be_used_is_refused_naming_those_that_can(
     conversation = await alice.create(title="Kept")
     reply = await alice.send(conversation.id).reply()
     before = await everything(colloquy, alice)
-    calls: list[Any] = [
-        alice.create(model=model),
-        alice.call(
-            "UpdateConversation",
-            api.UpdateConversationRequest(
-                conversation=resources.Conversation(id=conversation.id, model=model),
-                update_mask=FieldMask(paths=["model"]),
-            ),
-        ),
-        alice.regenerate(reply.id, model=model),
+    update = api.UpdateConversationRequest(
+        conversation=resources.Conversation(id=conversation.id, model=model),
+        update_mask=FieldMask(paths=["model"]),
+    )
+    calls: list[tuple[Any, str]] = [
+        (alice.create(model=model), "model"),
+        (alice.call("UpdateConversation", update), "conversation.model"),
+        (alice.regenerate(reply.id, model=model), "model"),
     ]
-    for call in calls:
+    for call, field in calls:
         refusal = await refused(call)
         assert (refusal.status, refusal.reason) == ("INVALID_ARGUMENT", reason)
-        assert list(refusal.fields) == ["model"]
+        assert list(refusal.fields) == [field]
         assert "test-model" in refusal.message
         assert "other-model" in refusal.message
     assert await everything(colloquy, alice) == before
@@ -209,7 +207,7 @@ BAD_CALLS: dict[str, tuple[str, Callable[[Ids], Any], str]] = {
         lambda _: api.UpdateConversationRequest(
             conversation=resources.Conversation(title="x"), update_mask=FieldMask(paths=["title"])
         ),
-        "conversation",
+        "conversation.id",
     ),
     "update that names nothing": (
         "UpdateConversation",
@@ -234,16 +232,27 @@ BAD_CALLS: dict[str, tuple[str, Callable[[Ids], Any], str]] = {
         ),
         "update_mask",
     ),
-    "cancel of nothing": ("CancelReply", lambda _: api.CancelReplyRequest(), "request"),
+    **{
+        f"update of {path}": (
+            "UpdateConversation",
+            lambda ids, path=path: api.UpdateConversationRequest(  # type: ignore[misc]
+                conversation=resources.Conversation(id=ids["conversation"], title="New"),
+                update_mask=FieldMask(paths=[path]),
+            ),
+            "update_mask",
+        )
+        for path in ("title.x", "title.", "model.a.b", ".", "", "TITLE")
+    },
+    "cancel of nothing": ("CancelReply", lambda _: api.CancelReplyRequest(), "message_id"),
     "cancel of both": (
         "CancelReply",
         lambda ids: api.CancelReplyRequest(message_id=ids["reply"], request_id="r"),
-        "request",
+        "message_id",
     ),
     "cancel by half a request": (
         "CancelReply",
         lambda ids: api.CancelReplyRequest(conversation_id=ids["conversation"]),
-        "request",
+        "message_id",
     ),
     "cancel of a user's message": (
         "CancelReply",
