@@ -121,10 +121,11 @@ class Edge(grpc.aio.ServerInterceptor):
                     return await self._stream(caller, behaviour(request, context))
                 return await behaviour(request, context)
             except (Exception, asyncio.CancelledError) as error:
-                refusal = self._refusal(error, method)
-                call.status = refusal.status if refusal else "CANCELLED"
+                call.status = "CANCELLED"
+                refusal = await self._refusal(error, method)
                 if refusal is None:
                     raise
+                call.status = refusal.status
                 await abort(context, refusal)
             finally:
                 log.info(
@@ -147,8 +148,12 @@ class Edge(grpc.aio.ServerInterceptor):
                     raise
                 raise Unauthenticated("This API key has ended.") from None
 
-    def _refusal(self, error: BaseException, method: str) -> ColloquyError | None:
+    async def _refusal(self, error: BaseException, method: str) -> ColloquyError | None:
         """What the caller is told of an error; None when the caller has gone away."""
+        if not isinstance(error, ColloquyError | asyncio.CancelledError):
+            # A write to a caller who goes away fails a moment before the task is cancelled, which
+            # then happens here.
+            await asyncio.sleep(0)
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             return None
