@@ -44,6 +44,10 @@ _ADMIN = "/conversation.v1.AdminService/"
 
 _AUTHORIZATION = "authorization"
 
+NEWS_OF_CANCEL = 0.05
+"""Seconds: when a caller goes away, what the call was doing ends first, and gRPC cancels its task a
+little later."""
+
 Context = grpc.aio.ServicerContext[Any, Any]
 Behaviour = Callable[[Any, Context], Awaitable[Any]]
 
@@ -151,9 +155,8 @@ class Edge(grpc.aio.ServerInterceptor):
     async def _refusal(self, error: BaseException, method: str) -> ColloquyError | None:
         """What the caller is told of an error; None when the caller has gone away."""
         if not isinstance(error, ColloquyError | asyncio.CancelledError):
-            # A write to a caller who goes away fails a moment before the task is cancelled, which
-            # then happens here.
-            await asyncio.sleep(0)
+            # A write to a caller who goes away fails too; the task is then cancelled here.
+            await asyncio.sleep(NEWS_OF_CANCEL)
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             return None
