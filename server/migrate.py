@@ -10,7 +10,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, func, make_url, select
+from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from server.database import sync_engine
@@ -48,19 +48,14 @@ def _connected(database_url: str) -> Iterator[Connection]:
         engine = sync_engine(database_url)
         connection = engine.connect()
     except (SQLAlchemyError, OSError) as error:
-        raise SettingsError(f"DATABASE_URL cannot be used: {_why(error, database_url)}") from None
+        # The driver's own words, which never hold the password; SQLAlchemy adds lines to them.
+        said = str(getattr(error, "orig", None) or error).partition("\n")[0]
+        raise SettingsError(f"DATABASE_URL cannot be used: {said}") from None
     try:
         with connection:
             yield connection
     finally:
         engine.dispose()
-
-
-def _why(error: SQLAlchemyError | OSError, database_url: str) -> str:
-    """What the driver says, in one line and without the password."""
-    said = str(getattr(error, "orig", None) or error).partition("\n")[0]
-    password = make_url(database_url).password
-    return said.replace(str(password), "***") if password else said
 
 
 def _config() -> Config:

@@ -100,7 +100,7 @@ def test_a_database_that_cannot_be_used_is_one_line_without_the_password(
         f"sqlite:///{tmp_path}/text",
         f"sqlite:///{tmp_path}/text/below.db",
         "postgresql://me:hush-hush@127.0.0.1:1/x",
-        "postgresql://me:hush-hush@127.0.0.1:1/x?hush-hush=1",
+        "postgresql://me:hush-hush@127.0.0.1:1/x?colour=red",
     ):
         with pytest.raises(SettingsError, match=r"^DATABASE_URL cannot be used: .") as caught:
             open_(url)
