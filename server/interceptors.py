@@ -44,6 +44,10 @@ _ADMIN = "/conversation.v1.AdminService/"
 
 _AUTHORIZATION = "authorization"
 
+_MAX_STATUS_TEXT = 1_200
+"""Bytes of UTF-8 of a status's text. It travels three times in the trailers, once with three bytes
+for each, and a caller whose trailers are over 8 KiB hears nothing of it."""
+
 NEWS_OF_CANCEL = 0.05
 """Seconds: when a caller goes away, what the call was doing ends first, and gRPC cancels its task a
 little later."""
@@ -232,11 +236,12 @@ def warm_up() -> None:
 
 async def abort(context: Context, error: ColloquyError) -> None:
     """Ends a call with an error's status and details."""
-    status = status_pb2.Status(code=code_pb2.Code.Value(error.status), message=error.message)
+    message = _cut(error.message)
+    status = status_pb2.Status(code=code_pb2.Code.Value(error.status), message=message)
     details: list[Message] = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN)]
     if isinstance(error, InvalidField):
         violations = [
-            error_details_pb2.BadRequest.FieldViolation(field=field, description=what)
+            error_details_pb2.BadRequest.FieldViolation(field=field, description=_cut(what))
             for field, what in error.fields.items()
         ]
         details.append(error_details_pb2.BadRequest(field_violations=violations))
@@ -244,7 +249,7 @@ async def abort(context: Context, error: ColloquyError) -> None:
         delay = duration_pb2.Duration()
         delay.FromMilliseconds(max(1, int(error.retry_after * 1_000)))
         violation = error_details_pb2.QuotaFailure.Violation(
-            subject=error.subject, description=error.message
+            subject=error.subject, description=message
         )
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
         details.append(error_details_pb2.QuotaFailure(violations=[violation]))
@@ -253,3 +258,10 @@ async def abort(context: Context, error: ColloquyError) -> None:
         packed.Pack(detail)
         status.details.append(packed)
     await context.abort_with_status(rpc_status.to_status(status))
+
+
+def _cut(text: str) -> str:
+    data = text.encode()
+    if len(data) <= _MAX_STATUS_TEXT:
+        return text
+    return data[:_MAX_STATUS_TEXT].decode(errors="ignore") + "…"
