@@ -61,7 +61,7 @@ class AdminService:
         account_id = request.account_id.lower()
         await self._replies.delete_account(account_id)
         self._access.forget_account(account_id)
-        await self._files.remove()
+        self._files.remove_soon()
         return api.DeleteAccountResponse()
 
     async def CreateApiKey(

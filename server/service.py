@@ -154,7 +154,7 @@ class ConversationService:
         await self._replies.delete_conversation(
             principal.get().account_id, request.conversation_id.lower()
         )
-        await self._files.remove()
+        self._files.remove_soon()
         return api.DeleteConversationResponse()
 
     # --- messages -----------------------------------------------------------------------------
