@@ -22,6 +22,7 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
+from server import convert
 from server.access import AccessControl, Principal, principal
 from server.errors import (
     ColloquyError,
@@ -33,6 +34,7 @@ from server.errors import (
     Unauthenticated,
     Unavailable,
 )
+from server.models import KeyRole
 from server.telemetry import Telemetry
 
 log = structlog.get_logger()
@@ -124,7 +126,9 @@ class Edge(grpc.aio.ServerInterceptor):
                 if handler.request_streaming:
                     request = _parse_each(parse, request)
                 else:
-                    request = _parse(parse, request)
+                    request = _decode(parse, request)
+                    _authorise_author(caller, request)
+                    validate(request)
                 if handler.response_streaming or handler.request_streaming:
                     return await self._stream(caller, behaviour(request, context))
                 return await behaviour(request, context)
@@ -191,10 +195,10 @@ def _authorise(method: str, caller: Principal) -> None:
         )
 
 
-def _parse(parse: Callable[[bytes], Message], data: bytes) -> Message:
-    request = _decode(parse, data)
-    validate(request)
-    return request
+def _authorise_author(caller: Principal, request: Message) -> None:
+    """Whether the caller may speak as whom it names; before the request is looked at further."""
+    if caller.role == KeyRole.MEMBER and "author" in request.DESCRIPTOR.fields_by_name:
+        caller.author(convert.author(request.author))  # type: ignore[attr-defined]
 
 
 async def _parse_each(

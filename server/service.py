@@ -23,7 +23,6 @@ from server.live import Feeds, Watcher
 from server.models import Conversation, Message, State
 from server.replies import Replies, Started
 from server.repository import conversations, feed, history, messages, search
-from server.repository.access import Author
 from server.repository.messages import OnBusy, Prompt
 from server.tokens import (
     Position,
@@ -232,7 +231,7 @@ class ConversationService:
             request.message_id.lower(),
             request.rating,
             request.comment,
-            caller.author(_author(request.author)),
+            caller.author(convert.author(request.author)),
         )
         self._feeds.apply(change)
         return api.RateReplyResponse(message=convert.message(row, self._text_of(row)))
@@ -244,7 +243,7 @@ class ConversationService:
         prompt = Prompt(
             conversation_id=request.conversation_id.lower(),
             content=request.content,
-            author=caller.author(_author(request.author)),
+            author=caller.author(convert.author(request.author)),
             request_id=request.request_id or None,
             on_busy=OnBusy(request.on_busy or OnBusy.ENQUEUE),
             attachment_ids=tuple(file.lower() for file in request.attachment_ids),
@@ -396,7 +395,3 @@ class ConversationService:
                 position.reply, position.reply_version = row.id, row.version
                 position.attempt, position.offset = row.attempt, len(text)
         return encode_position(conversation.id, position)
-
-
-def _author(user: resources.User) -> Author:
-    return Author(user.id.lower(), user.external_id, user.display_name, user.avatar_url)
