@@ -36,7 +36,7 @@ from server.tokens import (
 Context = grpc.aio.ServicerContext[Any, Any]
 
 MAX_PAGE_BYTES = 3 << 20
-"""Of text; well under the 4 MiB that gRPC clients take in one message by default."""
+"""Of what a page holds; well under the 4 MiB that gRPC clients take in one message by default."""
 
 _CHANGEABLE = ("title", "model", "system_prompt")
 
@@ -172,6 +172,7 @@ class ConversationService:
             conversation_id,
             limit=page_size(request.page_size),
             max_bytes=MAX_PAGE_BYTES,
+            size=lambda row: convert.message(row).ByteSize(),
             after=int(key[0]) if key else 0,
         )
         texts = [self._text_of(row) for row in rows]
@@ -205,6 +206,7 @@ class ConversationService:
             request.conversation_id.lower(),
             limit=page_size(request.page_size),
             max_bytes=MAX_PAGE_BYTES,
+            size=lambda row: convert.message(row).ByteSize() + words.MAX_SNIPPET_BYTES,
             before=int(key[0]) if key else None,
         )
         snippets = await asyncio.to_thread(
