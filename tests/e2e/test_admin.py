@@ -119,7 +119,7 @@ async def test_bad_keys_are_not_made(colloquy: Colloquy) -> None:
     account = (await ask(colloquy, "CreateAccount", api.CreateAccountRequest(name="A"))).account
     good = {"account_id": account.id, "name": "k", "role": api.ApiKey.ROLE_SERVICE}
     mia = resources.User(external_id="mia")
-    for fields, field in (
+    bad: list[tuple[dict[str, Any], str]] = [
         ({"name": ""}, "name"),
         ({"role": api.ApiKey.ROLE_UNSPECIFIED}, "role"),
         ({"role": 9}, "role"),
@@ -128,7 +128,8 @@ async def test_bad_keys_are_not_made(colloquy: Colloquy) -> None:
         ({"user": mia}, "user"),
         ({"account_id": "x"}, "account_id"),
         *(({"expire_time": Timestamp(seconds=s, nanos=n)}, "expire_time") for s, n in BAD_TIMES),
-    ):
+    ]
+    for fields, field in bad:
         request = api.CreateApiKeyRequest(**{**good, **fields})
         refusal = await refused(ask(colloquy, "CreateApiKey", request))
         assert refusal.status == "INVALID_ARGUMENT"

@@ -82,7 +82,15 @@ async def test_what_was_said_before_there_was_a_search_is_found(url: str) -> Non
     engine.dispose()
     db = open_database(url, 2)
     hits, has_more = await db.read(
-        EVERY_ACCOUNT, search.find, "a", [["saying"]], "", limit=10, max_bytes=1_000, before=None
+        EVERY_ACCOUNT,
+        search.find,
+        "a",
+        [["saying"]],
+        "",
+        limit=10,
+        max_bytes=1_000,
+        size=lambda message: len(message.content),
+        before=None,
     )
     await db.close()
     assert [hit.message.content for hit in hits] == ["An old saying"]
