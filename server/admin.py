@@ -6,16 +6,21 @@ from typing import Any
 
 import grpc
 from conversation.v1 import admin_service_pb2 as api
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from server import convert
 from server.access import AccessControl, hash_secret, new_secret
 from server.database import EVERY_ACCOUNT, Database
+from server.errors import InvalidField
 from server.files import Files
 from server.models import MICROS, KeyRole
 from server.replies import Replies
 from server.repository import access as rows
 from server.repository.access import Author
 from server.tokens import decode_page, encode_page, page_size
+
+_LAST_SECOND = 253_402_300_799
+"""Of the year 9999, in which a Timestamp ends."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -56,14 +61,13 @@ class AdminService:
         account_id = request.account_id.lower()
         await self._replies.delete_account(account_id)
         self._access.forget_account(account_id)
-        await self._files.remove()
+        self._files.remove_soon()
         return api.DeleteAccountResponse()
 
     async def CreateApiKey(
         self, request: api.CreateApiKeyRequest, _context: Context
     ) -> api.CreateApiKeyResponse:
         secret = new_secret()
-        expires = request.expire_time if request.HasField("expire_time") else None
         row = await self._db.write(
             EVERY_ACCOUNT,
             rows.create_key,
@@ -76,7 +80,7 @@ class AdminService:
                 avatar_url=request.user.avatar_url,
             ),
             secret_hash=hash_secret(secret),
-            expire_time=expires.seconds * MICROS + expires.nanos // 1_000 if expires else None,
+            expire_time=_micros(request.expire_time) if request.HasField("expire_time") else None,
         )
         return api.CreateApiKeyResponse(api_key=convert.api_key(row), secret=secret)
 
@@ -103,3 +107,10 @@ class AdminService:
         row = await self._db.write(EVERY_ACCOUNT, rows.revoke_key, request.api_key_id.lower())
         self._access.forget(row.id)
         return api.RevokeApiKeyResponse(api_key=convert.api_key(row))
+
+
+def _micros(time: Timestamp) -> int:
+    """Microseconds since 1970. Raises InvalidField for what protobuf says is no Timestamp."""
+    if time.seconds > _LAST_SECOND or not 0 <= time.nanos < 1_000_000_000:
+        raise InvalidField({"expire_time": "must be a time up to the year 9999"})
+    return time.seconds * MICROS + time.nanos // 1_000

@@ -13,14 +13,9 @@ from server import convert
 from server.access import principal
 from server.errors import InvalidField
 from server.files import Files
-from server.interceptors import validate
+from server.interceptors import NEWS_OF_CANCEL, validate
 
 Context = grpc.aio.ServicerContext[Any, Any]
-
-
-_NEWS_OF_CANCEL = 0.05
-"""Seconds: the chunks of a call that is cancelled end like those of one that is complete, and gRPC
-tells a little later that it was cancelled. Without a hash nothing else tells the two apart."""
 
 
 class AttachmentService:
@@ -39,7 +34,8 @@ class AttachmentService:
                     raise InvalidField({"chunk": "after the header come chunks only"})
                 await spool.write(request.chunk)
             if not header.sha256:
-                await asyncio.sleep(_NEWS_OF_CANCEL)
+                # The chunks of a call that was cancelled end like those of one that is complete.
+                await asyncio.sleep(NEWS_OF_CANCEL)
             if header.sha256 and header.sha256.lower() != spool.sha256:
                 raise InvalidField(
                     {"header.sha256": f"the bytes that came have the SHA-256 {spool.sha256}"}

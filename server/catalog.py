@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import types
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -24,9 +28,15 @@ from server.errors import InvalidField
 
 EnvironLookup = Callable[[str], str | None]
 
+_OFFER = 800
+_SHOWN = 64
+"""Bytes of the ids that an error offers, and characters that it shows of the one that was asked
+for: a status travels in the trailers, which end at 8 KiB, three times."""
+
 
 class CatalogError(Exception):
-    """The models file cannot be used; the message is one line that names the place."""
+    """The models file, or a variable that it needs, cannot be used; the message is one line that
+    names the place."""
 
 
 class ModelError(InvalidField):
@@ -36,8 +46,14 @@ class ModelError(InvalidField):
     or is not installed); the message is for end users and names the models that are available.
     """
 
-    def __init__(self, reason: Literal["MODEL_UNKNOWN", "MODEL_UNAVAILABLE"], message: str) -> None:
-        super().__init__({"model": message})
+    def __init__(
+        self,
+        reason: Literal["MODEL_UNKNOWN", "MODEL_UNAVAILABLE"],
+        message: str,
+        field: str = "model",
+    ) -> None:
+        """`field` is the path of the field that names the model."""
+        super().__init__({field: message})
         self.reason = reason
 
 
@@ -140,6 +156,8 @@ class Catalog:
             )
             for provider_id, entry in entries.providers.items()
         }
+        for provider in providers.values():
+            _check_variables(provider, environ_lookup)
         usable = {key for key, value in providers.items() if _is_usable(value, environ_lookup)}
         models = tuple(
             Model(
@@ -174,15 +192,16 @@ class Catalog:
         """Ids of the models that can be used, in the file's order."""
         return [model.id for model in self.models if model.id in self._available]
 
-    def resolve(self, model_id: str) -> Model:
-        """The model that a client named. Raises ModelError."""
+    def resolve(self, model_id: str, field: str = "model") -> Model:
+        """The model that a client named, in this field of its request. Raises ModelError."""
         offer = self._offer()
+        shown = model_id if len(model_id) <= _SHOWN else f"{model_id[:_SHOWN]}…"
         model = next((model for model in self.models if model.id == model_id), None)
         if model is None:
-            raise ModelError("MODEL_UNKNOWN", f'There is no model "{model_id}". {offer}')
+            raise ModelError("MODEL_UNKNOWN", f'There is no model "{shown}". {offer}', field)
         if model.id not in self._available:
             raise ModelError(
-                "MODEL_UNAVAILABLE", f'The model "{model_id}" is not available here. {offer}'
+                "MODEL_UNAVAILABLE", f'The model "{shown}" is not available here. {offer}', field
             )
         return model
 
@@ -205,7 +224,12 @@ class Catalog:
         return None
 
     def _offer(self) -> str:
-        names = ", ".join(self.available_ids())
+        ids = self.available_ids()
+        sizes = accumulate(len(model_id.encode()) + len(", ") for model_id in ids)
+        shown = [model_id for model_id, size in zip(ids, sizes, strict=True) if size <= _OFFER]
+        names = ", ".join(shown)
+        if len(shown) < len(ids):
+            return f"Available models: {names} and {len(ids) - len(shown)} more: see ListModels."
         return f"Available models: {names}." if names else "No model is available."
 
 
@@ -216,6 +240,35 @@ def _is_usable(provider: Provider, environ_lookup: EnvironLookup) -> bool:
     if provider.api_key_env is None:
         return True
     return bool((environ_lookup(provider.api_key_env) or "").strip())
+
+
+def _check_variables(provider: Provider, environ_lookup: EnvironLookup) -> None:
+    """Raises CatalogError for an address and for a key that no request can be made with."""
+    if provider.base_url is None and provider.weights is None:
+        name = "OPENAI_BASE_URL"
+        url = (environ_lookup(name) or "").strip()
+        try:
+            if url:
+                _check_url(url)
+        except ValueError as error:
+            raise CatalogError(f"{name}: {error}") from None
+    key = (environ_lookup(provider.api_key_env) or "").strip() if provider.api_key_env else ""
+    if not re.fullmatch("[!-~]*", key):
+        raise CatalogError(
+            f"{provider.api_key_env}: not a key: it holds a space, a line break or a character"
+            " that is not ASCII"
+        )
+
+
+def _check_url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        is_good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # brackets, or a port that is none
+        is_good = False
+    if not is_good or re.search(r"\s", url):
+        raise ValueError("must be a URL like https://api.example.com/v1")
+    return url
 
 
 def _as_list(value: object) -> object:
@@ -237,7 +290,7 @@ class _WeightsEntry(_Entry):
 
 
 class _ProviderEntry(_Entry):
-    base_url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]")] | None = None
+    base_url: Annotated[str, AfterValidator(_check_url)] | None = None
     api_key_env: _Name | None = None
     weights: _WeightsEntry | None = None
     author_names: Literal["field", "envelope"] = "field"
@@ -254,7 +307,7 @@ class _ProviderEntry(_Entry):
 class _ModelEntry(_Entry):
     provider: _Name
     input_kinds: list[Literal["image", "audio", "document"]] = []
-    context_window: Annotated[int, Field(gt=0)]
+    context_window: Annotated[int, Field(gt=0, lt=2**31)]
     max_output_tokens: Annotated[int, Field(gt=0)]
     input_price: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     output_price: Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -307,10 +360,12 @@ def _read(path: Path) -> _FileEntry:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise CatalogError(f"{path}: line {line}: {error.problem}") from None
-    except yaml.YAMLError:
-        raise CatalogError(f"{path}: not YAML") from None
     except ValidationError as error:
         raise CatalogError(f"{path}: {_first_problem(error)}") from None
+    except (yaml.YAMLError, RecursionError):
+        raise CatalogError(f"{path}: not YAML") from None
+    except ValueError as error:  # of 2024-13-45, say, which looks like a date
+        raise CatalogError(f"{path}: not YAML: {error}") from None
     except CatalogError as error:
         raise CatalogError(f"{path}: {error}") from None
     return entries

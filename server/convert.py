@@ -1,4 +1,4 @@
-"""From rows to the API's messages."""
+"""From rows to the API's messages, and back where a request names a user."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from server import models
 from server.models import MICROS
 from server.repository import history
+from server.repository.access import Author
 
 
 def timestamp(micros: int | None) -> Timestamp | None:
@@ -28,6 +29,11 @@ def user(row: models.User) -> api.User:
         display_name=row.display_name,
         avatar_url=row.avatar_url,
     )
+
+
+def author(named: api.User) -> Author:
+    """Whom a request names to speak as."""
+    return Author(named.id.lower(), named.external_id, named.display_name, named.avatar_url)
 
 
 def conversation(row: models.Conversation) -> api.Conversation:

@@ -338,7 +338,9 @@ def _postgres_options() -> dict[str, Any]:
 def sync_engine(database_url: str) -> Engine:
     """A plain engine, for migrations."""
     url = _with_driver(database_url)
-    return sqlite_engine(url) if url.get_backend_name() == "sqlite" else create_engine(url)
+    if url.get_backend_name() == "sqlite":
+        return sqlite_engine(url)
+    return create_engine(url, connect_args={"connect_timeout": _CONNECT_TIMEOUT})
 
 
 def _with_driver(database_url: str) -> URL:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import tempfile
 from collections.abc import AsyncIterator
@@ -83,17 +84,18 @@ class Files:
         self._storage = storage
         self._extractor = extractor
         self._max_bytes = max_bytes
-        self._sweeping: asyncio.Task[None] | None = None
+        self._removing: asyncio.Task[None] | None = None
+        self._is_due = asyncio.Event()
 
     def start(self) -> None:
         """Begins to remove what nobody needs."""
-        self._sweeping = asyncio.create_task(self._sweep_forever())
+        self._removing = asyncio.create_task(self._remove_forever())
 
     async def stop(self) -> None:
         """Ends that."""
-        if self._sweeping is not None:
-            self._sweeping.cancel()
-            await asyncio.gather(self._sweeping, return_exceptions=True)
+        if self._removing is not None:
+            self._removing.cancel()
+            await asyncio.gather(self._removing, return_exceptions=True)
 
     # --- in and out ---------------------------------------------------------------------------
 
@@ -131,7 +133,7 @@ class Files:
             await self._db.write(account_id, attachments.abandon, account_id, file, key)
         except DatabaseUnavailable:
             return  # then it is swept
-        await self.remove()
+        self.remove_soon()
 
     async def _describe(self, spool: Spool, filename: str, told: str) -> NewFile:
         content_type = filetypes.decide(spool.head, filename, told)
@@ -161,35 +163,43 @@ class Files:
 
     # --- removing -----------------------------------------------------------------------------
 
-    async def remove(self) -> None:
-        """Removes from the store what the tables have let go of. What cannot be removed now is
-        tried again later."""
-        try:
-            while keys := await self._db.read(
-                EVERY_ACCOUNT, attachments.removals, _REMOVED_AT_ONCE
-            ):
-                for key in keys:
-                    await self._storage.remove(key)
-                    await self._storage.remove(picture_key(key))
-                await self._db.write(EVERY_ACCOUNT, attachments.removed, keys)
-        except (StorageUnavailable, DatabaseUnavailable) as error:
-            log.warning("files not removed", error=type(error).__name__)
+    def remove_soon(self) -> None:
+        """Has what the tables have let go of removed from the store, in the background: whoever
+        deletes something need not wait for everybody's files."""
+        self._is_due.set()
 
     async def sweep(self) -> None:
         """Removes files that no message has used for a day."""
         while await self._db.write(EVERY_ACCOUNT, attachments.sweep):
             pass
-        await self.remove()
+        await self._remove()
 
-    async def _sweep_forever(self) -> None:
+    async def _remove(self) -> None:
+        """What cannot be removed now is tried again with the next."""
+        while keys := await self._db.read(EVERY_ACCOUNT, attachments.removals, _REMOVED_AT_ONCE):
+            for key in keys:
+                await self._storage.remove(key)
+                await self._storage.remove(picture_key(key))
+            await self._db.write(EVERY_ACCOUNT, attachments.removed, keys)
+
+    async def _remove_forever(self) -> None:
+        clock = asyncio.get_running_loop().time
+        sweep_at = clock()
         while True:
+            self._is_due.clear()
             try:
-                await self.sweep()
-            except DatabaseUnavailable:
-                log.warning("database is away", work="sweep")
+                if clock() >= sweep_at:
+                    sweep_at = clock() + _SWEEP_INTERVAL
+                    await self.sweep()
+                else:
+                    await self._remove()
+            except (StorageUnavailable, DatabaseUnavailable) as error:
+                log.warning("files not removed", error=type(error).__name__)
             except Exception:
-                log.exception("upkeep failed", work="sweep")
-            await asyncio.sleep(_SWEEP_INTERVAL)
+                log.exception("upkeep failed", work="files")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(sweep_at):
+                    await self._is_due.wait()
 
 
 def picture_key(key: str) -> str:

@@ -22,6 +22,7 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
+from server import convert
 from server.access import AccessControl, Principal, principal
 from server.errors import (
     ColloquyError,
@@ -33,6 +34,7 @@ from server.errors import (
     Unauthenticated,
     Unavailable,
 )
+from server.models import KeyRole
 from server.telemetry import Telemetry
 
 log = structlog.get_logger()
@@ -43,6 +45,14 @@ _OPEN_TO_ALL = ("/grpc.health.v1.", "/grpc.reflection.")
 _ADMIN = "/conversation.v1.AdminService/"
 
 _AUTHORIZATION = "authorization"
+
+_MAX_STATUS_TEXT = 1_200
+"""Bytes of UTF-8 of a status's text. It travels three times in the trailers, once with three bytes
+for each, and a caller whose trailers are over 8 KiB hears nothing of it."""
+
+NEWS_OF_CANCEL = 0.05
+"""Seconds: when a caller goes away, what the call was doing ends first, and gRPC cancels its task a
+little later."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Behaviour = Callable[[Any, Context], Awaitable[Any]]
@@ -116,15 +126,18 @@ class Edge(grpc.aio.ServerInterceptor):
                 if handler.request_streaming:
                     request = _parse_each(parse, request)
                 else:
-                    request = _parse(parse, request)
+                    request = _decode(parse, request)
+                    _authorise_author(caller, request)
+                    validate(request)
                 if handler.response_streaming or handler.request_streaming:
                     return await self._stream(caller, behaviour(request, context))
                 return await behaviour(request, context)
             except (Exception, asyncio.CancelledError) as error:
-                refusal = self._refusal(error, method)
-                call.status = refusal.status if refusal else "CANCELLED"
+                call.status = "CANCELLED"
+                refusal = await self._refusal(error, method)
                 if refusal is None:
                     raise
+                call.status = refusal.status
                 await abort(context, refusal)
             finally:
                 log.info(
@@ -147,8 +160,11 @@ class Edge(grpc.aio.ServerInterceptor):
                     raise
                 raise Unauthenticated("This API key has ended.") from None
 
-    def _refusal(self, error: BaseException, method: str) -> ColloquyError | None:
+    async def _refusal(self, error: BaseException, method: str) -> ColloquyError | None:
         """What the caller is told of an error; None when the caller has gone away."""
+        if not isinstance(error, ColloquyError | asyncio.CancelledError):
+            # A write to a caller who goes away fails too; the task is then cancelled here.
+            await asyncio.sleep(NEWS_OF_CANCEL)
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             return None
@@ -179,10 +195,10 @@ def _authorise(method: str, caller: Principal) -> None:
         )
 
 
-def _parse(parse: Callable[[bytes], Message], data: bytes) -> Message:
-    request = _decode(parse, data)
-    validate(request)
-    return request
+def _authorise_author(caller: Principal, request: Message) -> None:
+    """Whether the caller may speak as whom it names; before the request is looked at further."""
+    if caller.role == KeyRole.MEMBER and "author" in request.DESCRIPTOR.fields_by_name:
+        caller.author(convert.author(request.author))  # type: ignore[attr-defined]
 
 
 async def _parse_each(
@@ -206,8 +222,9 @@ def validate(request: Message) -> None:
     is_too_long = False
     for violation in protovalidate.collect_violations(request):
         proto = violation.proto
-        elements = proto.field.elements if proto.field else ()  # none for a rule on the whole
-        path = ".".join(element.field_name for element in elements) or "request"
+        elements = proto.field.elements if proto.field else ()
+        # A rule on the whole message has the path of the field that it is about for its id.
+        path = ".".join(element.field_name for element in elements) or proto.rule_id
         fields[path] = proto.message
         is_too_long |= path == "content" and proto.rule_id == "string.max_bytes"
     if is_too_long:
@@ -223,11 +240,12 @@ def warm_up() -> None:
 
 async def abort(context: Context, error: ColloquyError) -> None:
     """Ends a call with an error's status and details."""
-    status = status_pb2.Status(code=code_pb2.Code.Value(error.status), message=error.message)
+    message = _cut(error.message)
+    status = status_pb2.Status(code=code_pb2.Code.Value(error.status), message=message)
     details: list[Message] = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN)]
     if isinstance(error, InvalidField):
         violations = [
-            error_details_pb2.BadRequest.FieldViolation(field=field, description=what)
+            error_details_pb2.BadRequest.FieldViolation(field=field, description=_cut(what))
             for field, what in error.fields.items()
         ]
         details.append(error_details_pb2.BadRequest(field_violations=violations))
@@ -235,7 +253,7 @@ async def abort(context: Context, error: ColloquyError) -> None:
         delay = duration_pb2.Duration()
         delay.FromMilliseconds(max(1, int(error.retry_after * 1_000)))
         violation = error_details_pb2.QuotaFailure.Violation(
-            subject=error.subject, description=error.message
+            subject=error.subject, description=message
         )
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
         details.append(error_details_pb2.QuotaFailure(violations=[violation]))
@@ -244,3 +262,10 @@ async def abort(context: Context, error: ColloquyError) -> None:
         packed.Pack(detail)
         status.details.append(packed)
     await context.abort_with_status(rpc_status.to_status(status))
+
+
+def _cut(text: str) -> str:
+    data = text.encode()
+    if len(data) <= _MAX_STATUS_TEXT:
+        return text
+    return data[:_MAX_STATUS_TEXT].decode(errors="ignore") + "…"

@@ -47,11 +47,6 @@ class LocalModel:
         process = self._process
         return process.pid if process is not None and process.returncode is None else None
 
-    async def ended(self) -> None:
-        """Wait until no child runs."""
-        if self._process is not None:
-            await self._process.wait()
-
     @contextlib.asynccontextmanager
     async def slot(self, weights: Weights) -> AsyncIterator[str]:
         """Wait for a free place, and for the child if it must be started; gives its base URL.

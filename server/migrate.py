@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
+from sqlalchemy.exc import SQLAlchemyError
 
 from server.database import sync_engine
+from server.settings import SettingsError
 
 _LOCK = 0x636F6C6C6F7179
 """The advisory lock ("colloqy") that makes replicas that start at once migrate one by one."""
@@ -19,28 +23,39 @@ _MIGRATIONS = Path(__file__).parent.parent / "migrations"
 
 
 def upgrade(database_url: str) -> None:
-    """Applies the migrations that are missing, in one transaction; others wait for it."""
-    engine = sync_engine(database_url)
-    try:
-        with engine.begin() as connection:
-            if engine.dialect.name == "postgresql":  # on SQLite the transaction is the lock
-                connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
-            config = _config()
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-    finally:
-        engine.dispose()
+    """Applies the migrations that are missing, in one transaction; others wait for it.
+
+    Raises SettingsError when the database cannot be used.
+    """
+    with _connected(database_url) as connection, connection.begin():
+        if connection.dialect.name == "postgresql":  # on SQLite the transaction is the lock
+            connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
+        config = _config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
 
 
 def is_current(database_url: str) -> bool:
-    """Whether the database has all migrations."""
-    engine = sync_engine(database_url)
+    """Whether the database has all migrations. Raises SettingsError when it cannot be used."""
+    with _connected(database_url) as connection:
+        applied = MigrationContext.configure(connection).get_current_heads()
+    return set(applied) == set(ScriptDirectory.from_config(_config()).get_heads())
+
+
+@contextmanager
+def _connected(database_url: str) -> Iterator[Connection]:
     try:
-        with engine.connect() as connection:
-            applied = MigrationContext.configure(connection).get_current_heads()
+        engine = sync_engine(database_url)
+        connection = engine.connect()
+    except (SQLAlchemyError, OSError) as error:
+        # The driver's own words, which never hold the password; SQLAlchemy adds lines to them.
+        said = str(getattr(error, "orig", None) or error).partition("\n")[0]
+        raise SettingsError(f"DATABASE_URL cannot be used: {said}") from None
+    try:
+        with connection:
+            yield connection
     finally:
         engine.dispose()
-    return set(applied) == set(ScriptDirectory.from_config(_config()).get_heads())
 
 
 def _config() -> Config:

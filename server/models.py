@@ -68,8 +68,6 @@ class KeyRole(IntEnum):
     SERVICE = 2
 
 
-UNFINISHED = (State.QUEUED, State.GENERATING)
-
 Id = String(36)
 
 

@@ -23,7 +23,6 @@ from server.live import Feeds, Watcher
 from server.models import Conversation, Message, State
 from server.replies import Replies, Started
 from server.repository import conversations, feed, history, messages, search
-from server.repository.access import Author
 from server.repository.messages import OnBusy, Prompt
 from server.tokens import (
     Position,
@@ -37,7 +36,7 @@ from server.tokens import (
 Context = grpc.aio.ServicerContext[Any, Any]
 
 MAX_PAGE_BYTES = 3 << 20
-"""Of text; well under the 4 MiB that gRPC clients take in one message by default."""
+"""Of what a page holds; well under the 4 MiB that gRPC clients take in one message by default."""
 
 _CHANGEABLE = ("title", "model", "system_prompt")
 
@@ -138,7 +137,7 @@ class ConversationService:
             raise InvalidField({"update_mask": f"name what to change: {', '.join(_CHANGEABLE)}"})
         values = {path: str(getattr(wanted, path)) for path in paths}
         if "model" in values:
-            values["model"] = self._choose_model(values["model"])
+            values["model"] = self._choose_model(values["model"], "conversation.model")
         change = await self._db.write(
             principal.get().account_id, conversations.change, wanted.id.lower(), values
         )
@@ -154,7 +153,7 @@ class ConversationService:
         await self._replies.delete_conversation(
             principal.get().account_id, request.conversation_id.lower()
         )
-        await self._files.remove()
+        self._files.remove_soon()
         return api.DeleteConversationResponse()
 
     # --- messages -----------------------------------------------------------------------------
@@ -173,6 +172,7 @@ class ConversationService:
             conversation_id,
             limit=page_size(request.page_size),
             max_bytes=MAX_PAGE_BYTES,
+            size=lambda row: convert.message(row).ByteSize(),
             after=int(key[0]) if key else 0,
         )
         texts = [self._text_of(row) for row in rows]
@@ -206,6 +206,7 @@ class ConversationService:
             request.conversation_id.lower(),
             limit=page_size(request.page_size),
             max_bytes=MAX_PAGE_BYTES,
+            size=lambda row: convert.message(row).ByteSize() + words.MAX_SNIPPET_BYTES,
             before=int(key[0]) if key else None,
         )
         snippets = await asyncio.to_thread(
@@ -232,7 +233,7 @@ class ConversationService:
             request.message_id.lower(),
             request.rating,
             request.comment,
-            caller.author(_author(request.author)),
+            caller.author(convert.author(request.author)),
         )
         self._feeds.apply(change)
         return api.RateReplyResponse(message=convert.message(row, self._text_of(row)))
@@ -244,7 +245,7 @@ class ConversationService:
         prompt = Prompt(
             conversation_id=request.conversation_id.lower(),
             content=request.content,
-            author=caller.author(_author(request.author)),
+            author=caller.author(convert.author(request.author)),
             request_id=request.request_id or None,
             on_busy=OnBusy(request.on_busy or OnBusy.ENQUEUE),
             attachment_ids=tuple(file.lower() for file in request.attachment_ids),
@@ -352,13 +353,15 @@ class ConversationService:
             default_model=default.id if default else "",
         )
 
-    def _choose_model(self, model_id: str) -> str:
+    def _choose_model(self, model_id: str, field: str = "model") -> str:
         if model_id:
-            return self._catalog.resolve(model_id).id
+            return self._catalog.resolve(model_id, field).id
         default = self._catalog.default()
         if default is None:
             raise ModelError(
-                "MODEL_UNAVAILABLE", "No model is available: set a provider's key on the server."
+                "MODEL_UNAVAILABLE",
+                "No model is available: set a provider's key on the server.",
+                field,
             )
         return default.id
 
@@ -394,7 +397,3 @@ class ConversationService:
                 position.reply, position.reply_version = row.id, row.version
                 position.attempt, position.offset = row.attempt, len(text)
         return encode_position(conversation.id, position)
-
-
-def _author(user: resources.User) -> Author:
-    return Author(user.id.lower(), user.external_id, user.display_name, user.avatar_url)

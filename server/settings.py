@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from dotenv import dotenv_values
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from sentry_sdk.utils import BadDsn, Dsn
 
 from server.errors import ColloquyError
 
@@ -77,12 +78,13 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _known_database(cls, value: str) -> str:
-        if not value.startswith(("sqlite:///", "postgresql://")):
+        if value.startswith("postgresql://"):
+            return _postgres(value)
+        if not value.startswith("sqlite:///"):
             raise ValueError("must begin with sqlite:/// or postgresql://")
-        try:
-            urlsplit(value).port  # noqa: B018 - it is checked when it is read
-        except ValueError:  # which may hold the password
-            raise ValueError("is not a URL like postgresql://user:password@host:5432/db") from None
+        if value.removeprefix("sqlite:///").partition("?")[0] in ("", ":memory:"):
+            # Each connection would have a database of its own.
+            raise ValueError("must name a file, like sqlite:///data/conversations.db")
         return value
 
     @field_validator("storage_url")
@@ -95,8 +97,20 @@ class Settings(BaseSettings):
     @field_validator("event_bus_url")
     @classmethod
     def _known_bus(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith(("memory://", "postgresql://")):
+        if value is None or value.startswith("memory://"):
+            return value
+        if not value.startswith("postgresql://"):
             raise ValueError("must be memory:// or begin with postgresql://")
+        return _postgres(value)
+
+    @field_validator("sentry_dsn")
+    @classmethod
+    def _good_dsn(cls, value: str | None) -> str | None:
+        try:
+            if value is not None:
+                Dsn(value)
+        except BadDsn:  # which may hold the key
+            raise ValueError("is not a DSN like https://key@host/1") from None
         return value
 
     @model_validator(mode="after")
@@ -144,6 +158,14 @@ class Settings(BaseSettings):
         return {**from_file, **os.environ}
 
 
+def _postgres(url: str) -> str:
+    try:
+        urlsplit(url).port  # noqa: B018 - it is checked when it is read
+    except ValueError:  # which may hold the password
+        raise ValueError("is not a URL like postgresql://user:password@host:5432/db") from None
+    return url
+
+
 def load() -> Settings:
     """Reads the settings.
 
@@ -151,6 +173,8 @@ def load() -> Settings:
     """
     try:
         return Settings()
+    except UnicodeDecodeError:
+        raise SettingsError(".env: not UTF-8") from None
     except ValidationError as error:
         problems = []
         for problem in error.errors(include_url=False, include_context=False):

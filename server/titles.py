@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import unicodedata
 
 import structlog
 
@@ -20,9 +21,15 @@ log = structlog.get_logger()
 MAX_WORDS = 6
 
 _MAX_CHARACTERS = 80
-_ENDS = (
-    " '.,;:!?…-。\N{EN DASH}\N{EM DASH}\N{FULLWIDTH EXCLAMATION MARK}\N{FULLWIDTH QUESTION MARK}"
+_QUOTES = re.compile(
+    r"[\"«»‹›„“”‟‚〝〞〟「」『』《》〈〉]|(?<!\w)['‘’‛]|['‘’‛](?!\w)"  # noqa: RUF001
 )
+"""Quotes of all scripts; an apostrophe stands within a word."""
+
+_STARTS = "#>-_:;, \t"
+_MAY_END = frozenset(")]}%#‰")
+"""Punctuation that belongs to the word before it."""
+
 _EXCERPT = 1_000
 """Characters of prompt and reply that the title model sees."""
 
@@ -107,9 +114,16 @@ def tidy(answer: str) -> str:
     """A title out of a model's answer: its first line that says something, at most six words,
     without quotes, markup or end punctuation."""
     for line in answer.splitlines():
-        line = re.sub(r"^\s*(title|name)\s*:\s*", "", line.strip("\"'`*#_ \t-"), flags=re.I)
-        words = re.sub(r"[\x00-\x08\x0e-\x1f\x7f\"“”«»`*#]", "", line).split()[:MAX_WORDS]
-        title = " ".join(words)[:_MAX_CHARACTERS].strip(_ENDS)
+        line = _QUOTES.sub("", re.sub(r"[\x00-\x08\x0e-\x1f\x7f`*]", "", line))
+        line = re.sub(r"^(title|name)[\s_]*:", "", line.lstrip(_STARTS), flags=re.I)
+        words = line.lstrip(_STARTS).split()[:MAX_WORDS]
+        title = _without_end(" ".join(words)[:_MAX_CHARACTERS])
         if title:
             return title
     return ""
+
+
+def _without_end(title: str) -> str:
+    while title and title[-1] not in _MAY_END and unicodedata.category(title[-1])[0] in "PZ":
+        title = title[:-1]
+    return title

@@ -33,8 +33,11 @@ _MAX_PHRASE = 32
 """Phrases of a query that count, and words of a phrase."""
 
 _AROUND = 12
-"""Words of a snippet on each side of the first hit."""
+_AROUND_CHARACTERS = 200
+"""Words of a snippet on each side of the first hit, and characters of it, if words are long."""
 
+MAX_SNIPPET_BYTES = 2_048
+"""Of UTF-8: the characters with their marks."""
 
 _TOUCHING = re.compile(r"»(\s?)«")
 """Between two words that were found: they are marked together."""
@@ -95,14 +98,17 @@ def snippet(text: str, wanted: list[list[str]]) -> str:
     hits: set[int] = set()
     for index in range(max(0, shown[0] - _MAX_PHRASE), shown[-1] + 1):
         hits.update(_hits_at(known, index, by_first))
-    at = known[shown[0]].start
-    pieces = ["…" if shown[0] else ""]
+    hit = known[first].start
+    start = max(known[shown[0]].start, hit - _AROUND_CHARACTERS)
+    end = min(known[shown[-1]].end, hit + _AROUND_CHARACTERS)
+    pieces = ["…" if start > known[0].start else ""]
+    at = start
     for index in sorted(hits.intersection(shown)):
         word = known[index]
-        pieces += [text[at : word.start], "«", text[word.start : word.end], "»"]
-        at = word.end
-    end = known[shown[-1]].end
-    is_last = shown[-1] == len(known) - 1
+        if start <= word.start < end:
+            pieces += [text[at : word.start], "«", text[word.start : min(word.end, end)], "»"]
+            at = min(word.end, end)
+    is_last = end == known[-1].end
     pieces += [text[at:end], text[end : end + _AROUND] if is_last else "…"]
     return _TOUCHING.sub(r"\1", "".join(pieces))
 

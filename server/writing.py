@@ -42,6 +42,8 @@ class LiveReply(LiveText):
     saved: int = 0
     """Code points of this attempt that are stored."""
     finish_reason: str = ""
+    usage: TokenUsage | None = None
+    """What the provider counted for the last request, as it knows it in the end."""
     receipt: str = ""
     """What the model was given, as it is stored in the end."""
     told: int = 0
@@ -147,7 +149,7 @@ class Writer:
                         continue
                 failures += 1
                 if not error.retryable or failures >= self._retries.attempts:
-                    return _failed(reply, error)
+                    return _ended(reply, model, error)
                 delay = self._retries.delay(failures, error.retry_after)
                 self._on_retry(reply, error, delay)
             await asyncio.sleep(delay)
@@ -156,6 +158,7 @@ class Writer:
         continues = reply.is_first_request
         reply.is_first_request = False
         reply.finish_reason = ""
+        reply.usage = None
         async with self._providers.open(model, messages) as stream:
             try:
                 async for piece in stream:
@@ -167,12 +170,13 @@ class Writer:
                         continues = True
                     if len(text) < len(piece):
                         reply.finish_reason = "length"
-                        return _completed(reply, model, stream.usage)
+                        break
             finally:
                 reply.finish_reason = reply.finish_reason or stream.finish_reason or ""
+                reply.usage = stream.usage
         if not continues:  # an empty answer: the text of the attempt before does not stand
             await self._on_attempt(reply, "")
-        return _completed(reply, model, stream.usage)
+        return _ended(reply, model)
 
 
 def fit(text: str, room: int) -> str:
@@ -181,22 +185,15 @@ def fit(text: str, room: int) -> str:
     return text if len(data) <= room else data[: max(room, 0)].decode(errors="ignore")
 
 
-def _completed(reply: LiveReply, model: Model, usage: TokenUsage | None) -> Outcome:
+def _ended(reply: LiveReply, model: Model, error: ProviderError | None = None) -> Outcome:
+    usage = reply.usage
     return Outcome(
-        State.COMPLETED,
+        State.FAILED if error else State.COMPLETED,
         reply.whole_text(),
         finish_reason=reply.finish_reason,
+        error_reason=error.reason if error else "",
+        error_message=error.message if error else "",
         input_tokens=usage.input_tokens if usage else None,
         output_tokens=usage.output_tokens if usage else None,
         cost_usd=model.cost_usd(usage.input_tokens, usage.output_tokens) if usage else None,
-    )
-
-
-def _failed(reply: LiveReply, error: ProviderError) -> Outcome:
-    return Outcome(
-        State.FAILED,
-        reply.whole_text(),
-        finish_reason=reply.finish_reason,
-        error_reason=error.reason,
-        error_message=error.message,
     )

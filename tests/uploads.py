@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -63,3 +64,11 @@ async def count(colloquy: Colloquy, *tables: str) -> list[int]:
         return [s.execute(text(f"SELECT count(*) FROM {table}")).scalar_one() for table in tables]
 
     return await colloquy.app.db.read(EVERY_ACCOUNT, rows)
+
+
+async def emptied(colloquy: Colloquy) -> None:
+    """Waits until nothing is left to remove, and requires that the store is empty then."""
+    async with asyncio.timeout(10):
+        while await count(colloquy, "removals") != [0]:  # noqa: ASYNC110 - as in `settle`
+            await asyncio.sleep(0.01)
+    assert stored(colloquy) == []

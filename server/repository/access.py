@@ -21,7 +21,7 @@ from server.models import (
     new_id,
 )
 from server.repository import attachments, search
-from server.repository.changes import NO_SYNC, insert_new, is_generating, now
+from server.repository.changes import NO_SYNC, hold_account, insert_new, is_generating, now
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,11 @@ def accounts(s: Session, *, limit: int, after: str) -> list[Account]:
 def delete_account(s: Session, account_id: str) -> tuple[list[str], list[str]]:
     """Deletes an account with all that is in it; returns its conversations and the replies that
     were being written. Raises NotFound."""
-    get_account(s, account_id)
+    held = select(Account.id).where(Account.id == account_id).with_for_update()
+    if (
+        s.scalars(held).one_or_none() is None
+    ):  # waits for what is being made in it, and keeps off more
+        raise NotFound("ACCOUNT")
     conversations = list(
         s.scalars(
             update(Conversation)  # takes every row's lock, so that no reply starts meanwhile
@@ -104,7 +108,7 @@ def create_key(
     expire_time: int | None,
 ) -> ApiKey:
     """Makes a key; a service's key has the account's default user. Raises NotFound."""
-    get_account(s, account_id)
+    hold_account(s, account_id)
     time = now(s)
     key = ApiKey(
         id=new_id(),

@@ -32,7 +32,7 @@ from server.models import (
     db_now,
     new_id,
 )
-from server.repository.changes import FRESH, NO_SYNC, insert_new, now
+from server.repository.changes import FRESH, NO_SYNC, hold_account, insert_new, now
 
 UNUSED_KEPT = 86_400 * MICROS
 """How long a file that no message uses is kept after it was uploaded."""
@@ -54,9 +54,11 @@ class NewFile:
 
 
 def begin(s: Session, account_id: str, file: NewFile) -> tuple[str, bool]:
-    """The key for a file's bytes, and whether the store has them already."""
+    """The key for a file's bytes, and whether the store has them already. Raises NotFound when the
+    account is gone."""
     blob = _blob(s, account_id, file.sha256)
     if blob is None:
+        hold_account(s, account_id)
         insert_new(
             s,
             Blob,

@@ -10,7 +10,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, selectinload
 
 from server.errors import NotFound
-from server.models import Base, Conversation, Membership, Message, db_now
+from server.models import Account, Base, Conversation, Membership, Message, db_now
 
 # Written as literals, because a database proves that a partial index serves only from literals.
 is_unfinished: Final[ColumnElement[bool]] = Message.state < literal_column("3")
@@ -80,6 +80,23 @@ def lock(s: Session, conversation_id: str) -> Locked:
     if row is None:
         raise NotFound("CONVERSATION")
     return Locked(row[0], row[1])
+
+
+_HELD = (
+    select(Account.id)
+    .where(Account.id == bindparam("wanted"))
+    .with_for_update(read=True, key_share=True)
+)
+
+
+def hold_account(s: Session, account_id: str) -> None:
+    """Keeps an account from being deleted before this transaction ends, so that what is made in it
+    does not outlive it. Whoever has locked a conversation need not: deleting waits for that too.
+
+    Raises NotFound.
+    """
+    if s.scalars(_HELD, {"wanted": account_id}).one_or_none() is None:
+        raise NotFound("ACCOUNT")
 
 
 def undo(s: Session) -> None:

@@ -25,6 +25,7 @@ from server.repository import attachments, search
 from server.repository.changes import (
     NO_SYNC,
     Change,
+    hold_account,
     insert_new,
     is_generating,
     lock,
@@ -53,12 +54,14 @@ def create(
 ) -> Conversation:
     """Makes a conversation, or returns the one that has this external_id or request_id.
 
-    Raises RequestIdReused when the request_id made another one, and what `choose_model` raises.
+    Raises RequestIdReused when the request_id made another one, NotFound when the account is gone,
+    and what `choose_model` raises.
     """
     found = _existing(s, new)
     if found is not None:
         return found
     model = choose_model()
+    hold_account(s, account_id)
     time = now(s)
     conversation_id = new_id()
     is_new = insert_new(

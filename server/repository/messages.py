@@ -376,11 +376,18 @@ _READ_AT_ONCE = 16
 
 
 def page(
-    s: Session, conversation_id: str, *, limit: int, max_bytes: int, after: int
+    s: Session,
+    conversation_id: str,
+    *,
+    limit: int,
+    max_bytes: int,
+    size: Callable[[Message], int],
+    after: int,
 ) -> tuple[list[Message], bool]:
     """Messages of a conversation, oldest first, behind position `after`, and whether more follow.
 
-    The page ends before `max_bytes` of text, but holds at least one message.
+    The page ends before `max_bytes`, of which each message takes its `size`, but holds at least
+    one message.
     """
     query = (
         select(Message)
@@ -394,7 +401,7 @@ def page(
         read = list(s.scalars(query.where(Message.position > after)))
         attachments.load(s, read)
         for message in read:
-            room -= len(message.content.encode())
+            room -= size(message)
             if found and (room < 0 or len(found) == limit):
                 return found, True
             found.append(message)

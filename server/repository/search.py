@@ -6,7 +6,7 @@ entry also has its account and its conversation as words, so that a search reads
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -114,10 +114,12 @@ def find(
     *,
     limit: int,
     max_bytes: int,
+    size: Callable[[Message], int],
     before: int | None,
 ) -> tuple[list[Hit], bool]:
     """Messages that hold all `wanted` phrases, newest first, before the place `before`, and
-    whether more follow. The page ends before `max_bytes` of text, but holds at least one message.
+    whether more follow. The page ends before `max_bytes`, of which each message takes its `size`,
+    but holds at least one message.
 
     Raises NotFound when there is no such conversation.
     """
@@ -133,7 +135,7 @@ def find(
         rows = s.execute(page).all()
         attachments.load(s, [row[1] for row in rows])
         for number, message in rows:
-            room -= len(message.content.encode())
+            room -= size(message)
             if hits and (room < 0 or len(hits) == limit):
                 return hits, True
             hits.append(Hit(number, message))

@@ -420,7 +420,13 @@ async def test_a_members_key_speaks_as_its_user_and_as_nobody_else(
         rating = api.RateReplyRequest(
             message_id=reply.id, rating=resources.RATING_BAD, author=author
         )
-        for call in (member.send(conversation.id, author=author), member.call("RateReply", rating)):
+        wrong = api.RateReplyRequest(message_id="x", author=author)
+        for call in (
+            member.send(conversation.id, author=author),
+            member.send("x", "", author=author),
+            member.call("RateReply", rating),
+            member.call("RateReply", wrong),
+        ):
             refusal = await refused(call)
             assert (refusal.status, refusal.reason) == ("PERMISSION_DENIED", "PERMISSION_DENIED")
     assert await everything(alice) == before

@@ -6,16 +6,32 @@ import asyncio
 from typing import Any
 
 import grpc
+import pytest
 from conversation.v1 import admin_service_pb2 as api
 from conversation.v1 import conversation_service_pb2 as conversation_api
 from conversation.v1 import resources_pb2 as resources
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from tests.e2e.talk import HALF, hold, text_of
 from tests.fleets import ALONE, ANY
 from tests.harness import Caller, Colloquy
 from tests.statuses import refused
+from tests.uploads import count, upload
 
 NOWHERE = "01890000-0000-7000-8000-000000000000"
+
+LAST = 253_402_300_799
+"""The last second of the year 9999, in which a Timestamp ends."""
+
+BAD_TIMES = [
+    (1, 0),
+    (-(2**63), 0),
+    (LAST + 1, 0),
+    (9_300_000_000_000, 0),
+    (2**63 - 1, 0),
+    (2**33, -5),
+    (2**33, 2_000_000_000),
+]
 
 
 async def ask(colloquy: Colloquy, method: str, request: Any) -> Any:
@@ -103,19 +119,21 @@ async def test_bad_keys_are_not_made(colloquy: Colloquy) -> None:
     account = (await ask(colloquy, "CreateAccount", api.CreateAccountRequest(name="A"))).account
     good = {"account_id": account.id, "name": "k", "role": api.ApiKey.ROLE_SERVICE}
     mia = resources.User(external_id="mia")
-    for fields, field in (
+    bad: list[tuple[dict[str, Any], str]] = [
         ({"name": ""}, "name"),
         ({"role": api.ApiKey.ROLE_UNSPECIFIED}, "role"),
         ({"role": 9}, "role"),
-        ({"role": api.ApiKey.ROLE_MEMBER}, "request"),
-        ({"role": api.ApiKey.ROLE_MEMBER, "user": resources.User(display_name="M")}, "request"),
-        ({"user": mia}, "request"),
+        ({"role": api.ApiKey.ROLE_MEMBER}, "user"),
+        ({"role": api.ApiKey.ROLE_MEMBER, "user": resources.User(display_name="M")}, "user"),
+        ({"user": mia}, "user"),
         ({"account_id": "x"}, "account_id"),
-    ):
+        *(({"expire_time": Timestamp(seconds=s, nanos=n)}, "expire_time") for s, n in BAD_TIMES),
+    ]
+    for fields, field in bad:
         request = api.CreateApiKeyRequest(**{**good, **fields})
         refusal = await refused(ask(colloquy, "CreateApiKey", request))
         assert refusal.status == "INVALID_ARGUMENT"
-        assert field in refusal.fields
+        assert list(refusal.fields) == [field]
     listed = await ask(colloquy, "ListApiKeys", api.ListApiKeysRequest(account_id=account.id))
     assert not listed.api_keys
 
@@ -189,3 +207,30 @@ async def test_a_deleted_account_takes_everything_with_it(
     assert [account.name for account in accounts] == ["bob"]
     listed = await bob.call("ListConversations", conversation_api.ListConversationsRequest())
     assert [conversation.title for conversation in listed.conversations] == ["Bob's"]
+
+
+async def test_a_key_that_a_server_still_remembers_makes_nothing_in_an_account_that_is_gone(
+    colloquy: Colloquy, alice: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conversation = await alice.create()
+    reply = await alice.send(conversation.id).reply()
+    await alice.conversation(conversation.id)
+    for app in colloquy.apps:  # as a server that has not heard of it yet
+        monkeypatch.setattr(app.access, "forget_account", lambda _: None)
+    await ask(colloquy, "DeleteAccount", api.DeleteAccountRequest(account_id=alice.account_id))
+    new = resources.User(external_id="somebody new")
+    cancel = {"conversation_id": conversation.id, "request_id": "r"}
+    rating = conversation_api.RateReplyRequest(message_id=reply.id, author=new)
+    for call, reason in (
+        (alice.create(external_id="e"), "ACCOUNT_NOT_FOUND"),
+        (upload(alice, b"text"), "ACCOUNT_NOT_FOUND"),
+        (alice.send(conversation.id, author=new), "CONVERSATION_NOT_FOUND"),
+        (alice.call("RateReply", rating), "MESSAGE_NOT_FOUND"),
+        (
+            alice.call("CancelReply", conversation_api.CancelReplyRequest(**cancel)),
+            "CONVERSATION_NOT_FOUND",
+        ),
+    ):
+        assert (await refused(call)).reason == reason
+    tables = ("conversations", "users", "api_keys", "blobs", "attachments", "cancel_wishes")
+    assert await count(colloquy, *tables) == [0] * len(tables)

@@ -7,7 +7,9 @@ import base64
 import itertools
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import grpc
 import pytest
@@ -17,9 +19,10 @@ from conversation.v1 import resources_pb2 as resources
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from server.errors import InvalidField
 from tests.fakes.provider import Answer
 from tests.fleets import ALONE, ANY
-from tests.harness import Caller, Colloquy
+from tests.harness import MODELS, Caller, Colloquy
 from tests.statuses import read, refused
 
 NOWHERE = "01890000-0000-7000-8000-000000000000"
@@ -142,24 +145,40 @@ async def test_a_model_that_cannot_be_used_is_refused_naming_those_that_can(
     conversation = await alice.create(title="Kept")
     reply = await alice.send(conversation.id).reply()
     before = await everything(colloquy, alice)
-    calls: list[Any] = [
-        alice.create(model=model),
-        alice.call(
-            "UpdateConversation",
-            api.UpdateConversationRequest(
-                conversation=resources.Conversation(id=conversation.id, model=model),
-                update_mask=FieldMask(paths=["model"]),
-            ),
-        ),
-        alice.regenerate(reply.id, model=model),
+    update = api.UpdateConversationRequest(
+        conversation=resources.Conversation(id=conversation.id, model=model),
+        update_mask=FieldMask(paths=["model"]),
+    )
+    calls: list[tuple[Any, str]] = [
+        (alice.create(model=model), "model"),
+        (alice.call("UpdateConversation", update), "conversation.model"),
+        (alice.regenerate(reply.id, model=model), "model"),
     ]
-    for call in calls:
+    for call, field in calls:
         refusal = await refused(call)
         assert (refusal.status, refusal.reason) == ("INVALID_ARGUMENT", reason)
-        assert list(refusal.fields) == ["model"]
+        assert list(refusal.fields) == [field]
         assert "test-model" in refusal.message
         assert "other-model" in refusal.message
     assert await everything(colloquy, alice) == before
+
+
+async def test_a_refusal_reaches_its_caller_however_much_there_is_to_say(tmp_path: Path) -> None:
+    colloquy = Colloquy(tmp_path)
+    more = "".join(f"  some-vendor/a-model-of-theirs-{n:03}: *model\n" for n in range(150))
+    colloquy.models = MODELS.replace("  title-model: *model\n", f"  title-model: *model\n{more}")
+    async with colloquy:
+        alice = await colloquy.account()
+        # The characters that take the most room in a status.
+        refusal = await refused(alice.create(model="\N{ROLLING ON THE FLOOR LAUGHING}" * 255))
+        assert refusal.reason == "MODEL_UNKNOWN"
+        assert refusal.fields["model"].endswith("more: see ListModels.")
+        for said in ("x" * 100_000, "\N{ROLLING ON THE FLOOR LAUGHING}" * 1_000):
+            error = InvalidField({"title": said})
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(colloquy.app.catalog.__class__, "default", Mock(side_effect=error))
+                refusal = await refused(alice.create())
+            assert refusal.fields["title"].startswith(said[:250])
 
 
 BAD_CALLS: dict[str, tuple[str, Callable[[Ids], Any], str]] = {
@@ -209,7 +228,7 @@ BAD_CALLS: dict[str, tuple[str, Callable[[Ids], Any], str]] = {
         lambda _: api.UpdateConversationRequest(
             conversation=resources.Conversation(title="x"), update_mask=FieldMask(paths=["title"])
         ),
-        "conversation",
+        "conversation.id",
     ),
     "update that names nothing": (
         "UpdateConversation",
@@ -234,16 +253,27 @@ BAD_CALLS: dict[str, tuple[str, Callable[[Ids], Any], str]] = {
         ),
         "update_mask",
     ),
-    "cancel of nothing": ("CancelReply", lambda _: api.CancelReplyRequest(), "request"),
+    **{
+        f"update of {path}": (
+            "UpdateConversation",
+            lambda ids, path=path: api.UpdateConversationRequest(  # type: ignore[misc]
+                conversation=resources.Conversation(id=ids["conversation"], title="New"),
+                update_mask=FieldMask(paths=[path]),
+            ),
+            "update_mask",
+        )
+        for path in ("title.x", "title.", "model.a.b", ".", "", "TITLE")
+    },
+    "cancel of nothing": ("CancelReply", lambda _: api.CancelReplyRequest(), "message_id"),
     "cancel of both": (
         "CancelReply",
         lambda ids: api.CancelReplyRequest(message_id=ids["reply"], request_id="r"),
-        "request",
+        "message_id",
     ),
     "cancel by half a request": (
         "CancelReply",
         lambda ids: api.CancelReplyRequest(conversation_id=ids["conversation"]),
-        "request",
+        "message_id",
     ),
     "cancel of a user's message": (
         "CancelReply",

@@ -15,9 +15,9 @@ from sqlalchemy import text
 from server.database import EVERY_ACCOUNT, Session
 from tests import fleets
 from tests.fakes import samples
-from tests.harness import Caller, Colloquy
+from tests.harness import Caller, Colloquy, settle
 from tests.statuses import refused
-from tests.uploads import count, download, known, parts, stored, upload
+from tests.uploads import count, download, emptied, known, parts, stored, upload
 
 pytestmark = fleets.ALONE
 
@@ -175,11 +175,11 @@ async def test_files_go_with_the_last_conversation_that_has_them(
     await delete(alice, first.id)
     assert (await refused(known(alice, own.id))).status == "NOT_FOUND"
     assert (await download(alice, shared.id))[1] == b"shared"
-    assert len(stored(colloquy)) == 1
+    await settle(lambda: len(stored(colloquy)) == 1)
 
     await delete(alice, second.id)
-    assert stored(colloquy) == []
-    assert await count(colloquy, "attachments", "blobs", "removals") == [0, 0, 0]
+    assert await count(colloquy, "attachments", "blobs") == [0, 0]
+    await emptied(colloquy)
 
 
 async def delete(caller: Caller, conversation_id: str) -> None:
@@ -196,8 +196,37 @@ async def test_an_account_takes_its_files_with_it(colloquy: Colloquy, alice: Cal
         admin_api.DeleteAccountRequest(account_id=alice.account_id),
         metadata=colloquy.admin.metadata,
     )
-    assert stored(colloquy) == []
-    assert await count(colloquy, "attachments", "blobs", "removals", "messages") == [0] * 4
+    assert await count(colloquy, "attachments", "blobs", "messages") == [0] * 3
+    await emptied(colloquy)
+
+
+async def test_nobody_waits_for_the_files_of_others_to_be_removed(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    removing, go_on = asyncio.Event(), asyncio.Event()
+    storage = colloquy.app.files._storage
+    remove = storage.remove
+
+    async def slowly(key: str) -> None:
+        removing.set()
+        await go_on.wait()
+        await remove(key)
+
+    storage.remove = slowly  # type: ignore[method-assign]
+    conversation = await alice.create()
+    for number in range(2):
+        file = await upload(alice, f"{number}".encode())
+        await alice.send(conversation.id, attachment_ids=[file.id]).rest()
+    await delete(alice, conversation.id)
+    await removing.wait()
+    bob = await colloquy.account("bob")
+    await delete(bob, (await bob.create()).id)
+    await colloquy.admin.admin.DeleteAccount(
+        admin_api.DeleteAccountRequest(account_id=bob.account_id), metadata=colloquy.admin.metadata
+    )
+    assert len(stored(colloquy)) == 2
+    go_on.set()
+    await emptied(colloquy)
 
 
 async def test_a_file_that_no_message_uses_goes_after_a_day(

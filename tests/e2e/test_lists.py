@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from conversation.v1 import conversation_service_pb2 as api
 from conversation.v1 import resources_pb2 as resources
 
+from server import service
 from tests.fakes.provider import Answer
 from tests.fleets import ALONE, ANY
 from tests.harness import Caller, Colloquy
@@ -139,6 +141,28 @@ async def test_a_page_of_messages_ends_at_three_mib(colloquy: Colloquy, alice: C
     assert all(0 < size <= 3 * MIB for size in sizes)
     assert all(page.ByteSize() < 4 * MIB for page in pages), "what clients take by default"
     assert sum(len(page.messages) for page in pages) == 10
+
+
+@ANY
+async def test_all_that_a_page_holds_counts_not_only_its_text(
+    colloquy: Colloquy, alice: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = 50_000
+    monkeypatch.setattr(service, "MAX_PAGE_BYTES", limit)
+    face = "\N{ROLLING ON THE FLOOR LAUGHING}"  # four bytes a character
+    author = resources.User(external_id=face * 255, display_name=face * 255, avatar_url=face * 2048)
+    conversation = await alice.create(title="Large")
+    for _ in range(8):
+        await alice.send(conversation.id, "found", author=author).rest()
+    pages = await messages(alice, conversation.id)
+    assert len(pages) == 2
+    assert all(page.ByteSize() < limit + 1_000 for page in pages)
+    found = api.SearchMessagesRequest(query="found")
+    hits = [await alice.call("SearchMessages", found)]
+    found.page_token = hits[0].next_page_token
+    hits.append(await alice.call("SearchMessages", found))
+    assert all(page.ByteSize() < limit + 1_000 for page in hits)
+    assert sum(len(page.hits) for page in hits) == 8
 
 
 @ANY

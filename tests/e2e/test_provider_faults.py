@@ -68,7 +68,7 @@ FAULTS: dict[str, tuple[Answer, str, int]] = {
     "503": (Answer(status=503, headers={"Retry-After": "0"}), "PROVIDER_UNAVAILABLE", 3),
     "a page": (Answer(status=502, body=b"<html>Bad gateway</html>"), "PROVIDER_UNAVAILABLE", 3),
     "dropped at once": (Answer(drop_after=0), "PROVIDER_UNAVAILABLE", 3),
-    "no end": (Answer(tokens=0, finish=None, done=False), "PROVIDER_UNAVAILABLE", 3),
+    "no end": (Answer(tokens=0, finish=None, done=False, usage=False), "PROVIDER_UNAVAILABLE", 3),
     "silence": (Answer(stall_after=0), "PROVIDER_TIMEOUT", 3),
     "401": (Answer(status=401), "PROVIDER_AUTHENTICATION", 1),
     "403": (Answer(status=403), "PROVIDER_AUTHENTICATION", 1),
@@ -208,7 +208,7 @@ async def test_an_error_in_the_middle_of_a_stream_is_an_error_of_the_reply(
 
 
 @ANY
-async def test_a_filtered_reply_keeps_its_text_and_says_why_it_ended(
+async def test_a_filtered_reply_keeps_its_text_and_its_cost_and_says_why_it_ended(
     colloquy: Colloquy, alice: Caller
 ) -> None:
     colloquy.provider.script(Answer(tokens=4, finish="content_filter"))
@@ -217,6 +217,9 @@ async def test_a_filtered_reply_keeps_its_text_and_says_why_it_ended(
     assert (reply.state, reason_of(reply)) == (FAILED, "CONTENT_FILTERED")
     assert reply.finish_reason == "content_filter"
     assert reply.content == colloquy.provider.reply_requests[0].text
+    assert reply.usage.output_tokens == 4
+    assert reply.usage.cost_usd > 0
+    assert await alice.message(reply.id) == reply
     assert len(colloquy.provider.reply_requests) == 1
 
 

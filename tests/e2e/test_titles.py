@@ -1,5 +1,7 @@
 """Conversations get a title by themselves, after the first finished exchange."""
 
+# ruff: noqa: RUF001 - quotes and ends of other scripts
+
 from __future__ import annotations
 
 import asyncio
@@ -69,7 +71,27 @@ async def test_a_conversation_is_named_once(colloquy: Colloquy, alice: Caller) -
         ("\n\n  «Le ciel bleu»  ", "Le ciel bleu"),
         ("one two three four five six seven eight", "one two three four five six"),
         ("天空为什么是蓝色的\N{FULLWIDTH QUESTION MARK}", "天空为什么是蓝色的"),
-        ("C++ and C#: a tour…", "C++ and C: a tour"),
+        ("C++ and C#: a tour…", "C++ and C#: a tour"),
+        ("# Learning C#", "Learning C#"),
+        ("## Vitamin B12 (cobalamin)", "Vitamin B12 (cobalamin)"),
+        ("Save 20%!", "Save 20%"),
+        ("Fix list[0].", "Fix list[0]"),
+        ("(Almost) everything about C++", "(Almost) everything about C++"),
+        ("„Hallo Welt“", "Hallo Welt"),
+        ("‚Hallo Welt‘", "Hallo Welt"),
+        ("‹Bonjour›", "Bonjour"),
+        ("‘Hello there’", "Hello there"),
+        ("「東京の旅」", "東京の旅"),
+        ("『東京』と《上海》", "東京と上海"),
+        ("مرحبا؟", "مرحبا"),
+        ("日本語、", "日本語"),
+        ("Париж；", "Париж"),
+        ("你好，世界。", "你好，世界"),
+        ("¿Qué es esto?", "¿Qué es esto"),
+        ("Say 'hi'", "Say hi"),
+        ("Don’t panic, it's the users' choice", "Don’t panic, it's the users choice"),
+        ("“A” or “B”?", "A or B"),
+        ("- Item", "Item"),
         ("a\0b\tc", "ab c"),
         ("w" * 500, "w" * 80),
         ("Don't panic", "Don't panic"),

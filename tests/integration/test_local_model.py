@@ -15,6 +15,7 @@ import pytest
 from server.catalog import Catalog, Model, Weights
 from server.local_model import LocalModel, LocalModelError
 from server.providers import ProviderError, Providers
+from tests.harness import settle
 
 ROOT = Path(__file__).parents[2]
 MESSAGES = [{"role": "user", "content": "Say hello."}]
@@ -79,7 +80,7 @@ async def test_it_answers_starts_once_when_needed_and_again_if_it_died(
                 os.kill(first, signal.SIGKILL)
     assert caught.value.reason == "PROVIDER_UNAVAILABLE"
     assert caught.value.retryable
-    await local.ended()
+    await settle(lambda: local.pid is None)
     assert await ask(providers, model)
     second = local.pid
     assert second is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from server import migrate
 from server.database import EVERY_ACCOUNT, open_database, sync_engine
 from server.models import Base
 from server.repository import search
+from server.settings import SettingsError
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -80,8 +82,36 @@ async def test_what_was_said_before_there_was_a_search_is_found(url: str) -> Non
     engine.dispose()
     db = open_database(url, 2)
     hits, has_more = await db.read(
-        EVERY_ACCOUNT, search.find, "a", [["saying"]], "", limit=10, max_bytes=1_000, before=None
+        EVERY_ACCOUNT,
+        search.find,
+        "a",
+        [["saying"]],
+        "",
+        limit=10,
+        max_bytes=1_000,
+        size=lambda message: len(message.content),
+        before=None,
     )
     await db.close()
     assert [hit.message.content for hit in hits] == ["An old saying"]
     assert not has_more
+
+
+@pytest.mark.parametrize("open_", [migrate.upgrade, migrate.is_current])
+def test_a_database_that_cannot_be_used_is_one_line_without_the_password(
+    open_: Callable[[str], object], tmp_path: Path
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "text").write_text("This is no database. " * 100)
+    for url in (
+        f"sqlite:///{tmp_path}/folder",
+        f"sqlite:///{tmp_path}/text",
+        f"sqlite:///{tmp_path}/text/below.db",
+        "postgresql://me:hush-hush@127.0.0.1:1/x",
+        "postgresql://me:hush-hush@127.0.0.1:1/x?colour=red",
+    ):
+        with pytest.raises(SettingsError, match=r"^DATABASE_URL cannot be used: .") as caught:
+            open_(url)
+        assert "\n" not in caught.value.message
+        assert "hush-hush" not in caught.value.message
+        assert "sqlalche" not in caught.value.message

@@ -1,15 +1,26 @@
-"""Transactions on Postgres, when their callers go away."""
+"""Transactions on Postgres: when their callers go away, and when they meet."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
 
-from server.database import EVERY_ACCOUNT, PostgresDatabase, Session
+from server.database import (
+    EVERY_ACCOUNT,
+    PostgresDatabase,
+    ScopedSession,
+    Session,
+    sync_engine,
+)
+from server.errors import NotFound
+from server.models import KeyRole
+from server.repository import access, attachments, conversations
 
 
 async def test_a_read_whose_caller_goes_away_leaves_a_connection_that_can_write(
@@ -57,3 +68,59 @@ async def test_what_still_runs_ends_before_the_connections_are_closed(postgres_u
     await database.close()
     assert has_ended
     await writing
+
+
+def _new_key(s: Session, account_id: str) -> None:
+    access.create_key(
+        s,
+        account_id,
+        name="k",
+        role=KeyRole.SERVICE,
+        user=access.Author(external_id="somebody new"),
+        secret_hash="h",
+        expire_time=None,
+    )
+
+
+def _new_conversation(s: Session, account_id: str) -> None:
+    new = conversations.NewConversation("T", "", None, None, "h")
+    conversations.create(s, account_id, new, lambda: "model")
+
+
+def _new_file(s: Session, account_id: str) -> None:
+    attachments.begin(s, account_id, attachments.NewFile("0" * 64, 1, "x", "text/plain", 1))
+
+
+@pytest.mark.parametrize("make", [_new_key, _new_conversation, _new_file])
+def test_what_is_made_in_an_account_waits_for_its_end_and_its_end_for_that(
+    postgres_url: str, make: Callable[[Session, str], None]
+) -> None:
+    engine = sync_engine(postgres_url)
+
+    def begin() -> ScopedSession:
+        session = ScopedSession(engine.connect(), EVERY_ACCOUNT)
+        session.execute(text("SET LOCAL lock_timeout = '50ms'"))
+        return session
+
+    first, second = begin(), begin()
+    account_id = access.create_account(first, "A", None).id
+    first.commit()
+
+    make(first, account_id)
+    with pytest.raises(OperationalError, match="lock timeout"):
+        access.delete_account(second, account_id)
+    second.rollback()
+    first.rollback()
+
+    access.delete_account(first, account_id)
+    second.execute(text("SET LOCAL lock_timeout = '50ms'"))
+    with pytest.raises(OperationalError, match="lock timeout"):
+        make(second, account_id)
+    second.rollback()
+    first.commit()
+    with pytest.raises(NotFound, match="account"):
+        make(second, account_id)
+    for session in (first, second):
+        session.close()
+        session.get_bind().close()  # type: ignore[union-attr]
+    engine.dispose()

@@ -62,9 +62,11 @@ async def test_a_wrong_setting_stops_the_start_with_one_line(colloquy: Colloquy)
             says(colloquy.folder, **{**good, "AI_MODELS_FILE": "missing.yml"}),
             says(colloquy.folder, **{**good, "GRPC_ADDRESS": "0.0.0.0:50051", "LEASE_TTL": "x"}),
             says(colloquy.folder, **{**good, "GRPC_ADDRESS": f"127.0.0.1:{port}"}),
+            says(colloquy.folder, **{**good, "DATABASE_URL": "postgresql://u:p@127.0.0.1:1/x"}),
         )
-    for line, named in zip(lines, ("missing.yml", "LEASE_TTL", f"127.0.0.1:{port}"), strict=True):
-        assert named in line
+    named = ("missing.yml", "LEASE_TTL", f"127.0.0.1:{port}", "DATABASE_URL")
+    for line, name in zip(lines, named, strict=True):
+        assert name in line
 
 
 async def test_one_process_serves_and_is_the_one_that_was_started(colloquy: Colloquy) -> None:

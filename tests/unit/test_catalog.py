@@ -19,6 +19,17 @@ CHAT = {
 }
 
 
+BAD_URLS = (
+    "ftp://x",
+    "api.example.com/v1",
+    "https:///v1",
+    "http://x:port/v1",
+    "http://x:99999/v1",
+    "http://[x/v1",
+    "http://x y/v1",
+)
+
+
 def no_environ(_name: str) -> None:
     return None
 
@@ -93,6 +104,43 @@ def test_a_model_that_is_not_in_the_file_is_unknown(tmp_path: Path) -> None:
     assert caught.value.reason == "MODEL_UNKNOWN"
 
 
+def test_a_long_offer_ends_with_how_many_more_there_are(tmp_path: Path) -> None:
+    many = {
+        f"some-vendor/a-model-of-theirs-{n:03}": {**CHAT, "provider": "ollama"} for n in range(99)
+    }
+    catalog = load(tmp_path, content(models={**content()["models"], **many}))
+    with pytest.raises(ModelError) as caught:
+        catalog.resolve("gpt-9" * 50)
+    told = caught.value.fields["model"]
+    shown = [name for name in many if name in told]
+    assert shown == list(many)[: len(shown)]
+    assert 10 < len(shown) < 99
+    assert told.endswith(f" and {99 - len(shown)} more: see ListModels.")
+    assert len(told.encode()) < 1_200
+
+
+@pytest.mark.parametrize("url", BAD_URLS)
+def test_another_address_of_openai_is_checked_where_it_is_used(tmp_path: Path, url: str) -> None:
+    environ = {"OPENAI_BASE_URL": url, "REMOTE_KEY": "k"}
+    with pytest.raises(CatalogError, match=r"^OPENAI_BASE_URL: .*http") as caught:
+        load(tmp_path, content(), environ)
+    assert "\n" not in str(caught.value)
+    ollama = {"ollama": content()["providers"]["ollama"]}
+    only_ollama = content(
+        providers=ollama, models={"llama": content()["models"]["llama"]}, default_model="llama"
+    )
+    assert load(tmp_path, only_ollama, environ).available_ids() == ["llama"]
+
+
+@pytest.mark.parametrize("key", ["sk-12…", "sk-1\n2", "sk 12", "sk-1\0", "schlüssel"])
+def test_a_key_that_cannot_be_sent_is_named_and_not_shown(tmp_path: Path, key: str) -> None:
+    with pytest.raises(CatalogError, match=r"^REMOTE_KEY: ") as caught:
+        load(tmp_path, content(), {"REMOTE_KEY": key})
+    assert key not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "chat" in load(tmp_path, content(), {"REMOTE_KEY": " sk-12 \n"}).available_ids()
+
+
 def test_there_may_be_no_model_at_all(tmp_path: Path) -> None:
     only_remote = content(models={"chat": CHAT}, default_model="chat", title_model="chat")
     catalog = load(tmp_path, only_remote)
@@ -134,7 +182,12 @@ def test_weights_of_a_package_that_is_not_there_make_no_model(tmp_path: Path) ->
         (content(models={"chat": {**CHAT, "input_kinds": ["video"]}}), "models.chat.input_kinds"),
         (content(models={"chat": {**CHAT, "colour": "red"}}), "models.chat.colour"),
         (content(providers={"remote": {}}), "providers.remote"),
-        (content(providers={"remote": {"base_url": "ftp://x"}}), "providers.remote.base_url"),
+        *(
+            (content(providers={"remote": {"base_url": url}}), "providers.remote.base_url")
+            for url in BAD_URLS
+        ),
+        (content(models={"chat": {**CHAT, "context_window": 2**31}}), "models.chat.context_window"),
+        ("default_model: 2024-13-45", "not YAML: month must be"),
         (content(default_model=["gpt-9"]), "default_model"),
         (content(default_model=[]), "default_model"),
         (content(title_model=["chat", "chat"]), "title_model"),

@@ -16,7 +16,12 @@ OTHERS = {"OPENAI_API_KEY", "OPENAI_BASE_URL"}
 CLIENTS = "CONVERSATION_"
 SLACK = "SLACK_"
 
-shown = dict(re.findall(r"^#([A-Z_]+)=(.*)$", EXAMPLE.read_text("utf-8"), re.MULTILINE))
+lines = re.findall(r"^#([A-Z_]+)=(.*)$", EXAMPLE.read_text("utf-8"), re.MULTILINE)
+shown = dict(lines)
+
+
+def test_no_setting_is_named_twice() -> None:
+    assert [name for name, _ in lines] == list(shown)
 
 
 def test_every_setting_is_named_and_no_other() -> None:

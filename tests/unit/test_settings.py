@@ -27,7 +27,13 @@ WRONG = [
     ("DATABASE_URL", "mysql://localhost/x"),
     ("DATABASE_URL", "conversations.db"),
     ("DATABASE_URL", "postgresql://localhost:port/x"),
+    ("DATABASE_URL", "sqlite:///"),
+    ("DATABASE_URL", "sqlite:///?timeout=1"),
+    ("DATABASE_URL", "sqlite:///:memory:"),
     ("EVENT_BUS_URL", "redis://localhost"),
+    ("EVENT_BUS_URL", "postgresql://localhost:port/x"),
+    ("SENTRY_DSN", "garbage"),
+    ("SENTRY_DSN", "https://example.com"),
     ("STORAGE_URL", "ftp://localhost"),
     ("SHUTDOWN_GRACE", "-1"),
     ("SHUTDOWN_GRACE", "soon"),
@@ -76,6 +82,12 @@ def test_secrets_are_in_no_error_and_in_no_log(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(SettingsError) as caught:
         load()
     assert "hush-hush" not in caught.value.message
+    monkeypatch.delenv("DATABASE_URL")
+    monkeypatch.setenv("SENTRY_DSN", "ftp://hush-hush@localhost/1")
+    monkeypatch.setenv("EVENT_BUS_URL", "postgresql://me:hush-hush@localhost:port/x")
+    with pytest.raises(SettingsError) as caught:
+        load()
+    assert "hush-hush" not in caught.value.message
 
 
 def test_the_environment_beats_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,6 +107,13 @@ def test_an_empty_value_means_the_default(monkeypatch: pytest.MonkeyPatch) -> No
     assert settings.lease_ttl == 5
     assert settings.admin_api_key is None
     assert settings.grpc_address == "127.0.0.1:50051"
+
+
+def test_a_file_that_is_not_utf_8_is_named() -> None:
+    Path(".env").write_bytes(b"LEASE_TTL=7\nOTHER=\xff\xfe\n")
+    with pytest.raises(SettingsError, match=r"^\.env") as caught:
+        load()
+    assert "\n" not in caught.value.message
 
 
 LOOPBACK = ["127.0.0.1:1", "127.9.8.7:1", "localhost:1", "[::1]:1"]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
+from conversation.v1 import conversation_service_pb2 as api
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
@@ -85,3 +88,31 @@ async def test_a_refused_call_is_told_with_the_status_that_its_caller_got(
         with pytest.raises(Exception, match="NOT_FOUND"):
             await alice.message("01890000-0000-7000-8000-000000000000")
         await settle(lambda: ("GetMessage", "NOT_FOUND") in told.calls())
+
+
+async def test_a_watcher_who_leaves_in_the_middle_of_an_event_is_no_fault_of_the_servers(
+    told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unexpected: list[BaseException] = []
+    monkeypatch.setattr(told.telemetry, "unexpected", unexpected.append)
+    async with Colloquy(tmp_path) as colloquy:
+        alice = await colloquy.account()
+        conversation = await alice.create(title="Told")
+        request = api.GetConversationRequest(conversation_id=conversation.id)
+        token = (await alice.call("GetConversation", request)).resume_token
+        for _ in range(8):  # MiB: more than gRPC takes ahead of a reader
+            colloquy.provider.script(Answer(pieces=["x" * (1 << 20)]))
+            await alice.send(conversation.id).rest()
+        # Who takes little ahead, reads the first event and then nothing more.
+        options = [("grpc.http2.lookahead_bytes", 65_536), ("grpc.use_local_subchannel_pool", 1)]
+        for _ in range(2):
+            channel = grpc.aio.insecure_channel(f"127.0.0.1:{colloquy.app.port}", options=options)
+            watch = alice.on(channel).watch(conversation.id, token)
+            await watch.next()
+            await asyncio.sleep(0.1)  # nothing tells that the server is in the middle of a write
+            watch.cancel()
+            await channel.close()
+        await settle(lambda: ("WatchConversation", "CANCELLED") in told.calls())
+        await settle(lambda: not colloquy.app.feeds._feeds)
+    assert told.calls() & {("WatchConversation", "INTERNAL")} == set()
+    assert unexpected == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from server.words import MAX_WORDS, phrases, snippet, words
+from server.words import MAX_SNIPPET_BYTES, MAX_WORDS, phrases, snippet, words
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,21 @@ def test_a_snippet_of_a_long_text_is_short_and_made_fast() -> None:
     found = snippet(f"{'word ' * (MAX_WORDS - 10)}needle {text}", [["needle"]])
     assert "«needle»" in found
     assert len(found) < 200
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (f"a needle {'-' * 900_000} end", "a «needle» ---"),
+        (f"a {'-' * 900_000} needle end", "--- «needle» end"),
+        (f"a needle {'x' * 900_000} end", "a «needle» xxx"),
+        (f"{'x' * 900_000} needle end", "xxx «needle» end"),
+        (f"a {'needle' * 100_000}", "a «needleneedle"),
+        ("\N{ROLLING ON THE FLOOR LAUGHING} needle " * 1_000, "«needle»"),
+    ],
+)
+def test_a_snippet_of_long_words_is_short_too(text: str, shown: str) -> None:
+    query = "needle" if " needle " in text or text.startswith("needle ") else "needle" * 20
+    found = snippet(text, phrases(query))
+    assert shown in found
+    assert len(found.encode()) < MAX_SNIPPET_BYTES

@@ -306,7 +306,7 @@ class CreateApiKeyRequest(_message.Message):
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When it ends; absent for never."""
+        """When it ends, in the year 9999 at the latest; absent for never."""
 
     def __init__(
         self,

@@ -27,7 +27,7 @@ from conversation.v1 import resources_pb2 as conversation_dot_v1_dot_resources__
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*conversation/v1/conversation_service.proto\x12\x0f\x63onversation.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1f\x63onversation/v1/resources.proto\x1a google/protobuf/field_mask.proto\"\xd8\x04\n\x11\x43onversationEvent\x12\x14\n\x0cresume_token\x18\x01 \x01(\t\x12?\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x0b\x32+.conversation.v1.ConversationEvent.AcceptedH\x00\x12+\n\x07message\x18\x03 \x01(\x0b\x32\x18.conversation.v1.MessageH\x00\x12\x39\n\x05\x64\x65lta\x18\x04 \x01(\x0b\x32(.conversation.v1.ConversationEvent.DeltaH\x00\x12\x35\n\x0c\x63onversation\x18\x05 \x01(\x0b\x32\x1d.conversation.v1.ConversationH\x00\x12=\n\x07\x64\x65leted\x18\x06 \x01(\x0b\x32*.conversation.v1.ConversationEvent.DeletedH\x00\x12\x41\n\theartbeat\x18\x07 \x01(\x0b\x32,.conversation.v1.ConversationEvent.HeartbeatH\x00\x1a^\n\x08\x41\x63\x63\x65pted\x12)\n\x07message\x18\x01 \x01(\x0b\x32\x18.conversation.v1.Message\x12\'\n\x05reply\x18\x02 \x01(\x0b\x32\x18.conversation.v1.Message\x1aJ\n\x05\x44\x65lta\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x0e\n\x06offset\x18\x03 \x01(\x05\x12\x0c\n\x04text\x18\x04 \x01(\t\x1a\t\n\x07\x44\x65leted\x1a\x0b\n\tHeartbeatB\x07\n\x05\x65vent\"\xc0\x01\n\x19\x43reateConversationRequest\x12\x1b\n\x05title\x18\x01 \x01(\tB\x0c\xbaH\tr\x07\x18\xff\x01\xba\x01\x01\x00\x12\x1b\n\x05model\x18\x02 \x01(\tB\x0c\xbaH\tr\x07\x18\xff\x01\xba\x01\x01\x00\x12$\n\rsystem_prompt\x18\x03 \x01(\tB\r\xbaH\nr\x08(\x80\x80\x10\xba\x01\x01\x00\x12!\n\x0b\x65xternal_id\x18\x04 \x01(\tB\x0c\xbaH\tr\x07\x18\xff\x01\xba\x01\x01\x00\x12 \n\nrequest_id\x18\x05 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\"Q\n\x1a\x43reateConversationResponse\x12\x33\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x1d.conversation.v1.Conversation\";\n\x16GetConversationRequest\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"d\n\x17GetConversationResponse\x12\x33\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x1d.conversation.v1.Conversation\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"\x83\x01\n\x18ListConversationsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12-\n\x17participant_external_id\x18\x03 \x01(\tB\x0c\xbaH\tr\x07\x18\xff\x01\xba\x01\x01\x00\"j\n\x19ListConversationsResponse\x12\x34\n\rconversations\x18\x01 \x03(\x0b\x32\x1d.conversation.v1.Conversation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xf2\x01\n\x19UpdateConversationRequest\x12\x7f\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x1d.conversation.v1.ConversationBJ\xbaHG\xba\x01\x41\n\x0f\x63onversation.id\x12\x1fmust hold the conversation\'s id\x1a\rthis.id != \'\'\xc8\x01\x01\x12T\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB#\xbaH \xe2\x01\x1d\x12\x05title\x12\x05model\x12\rsystem_prompt\"Q\n\x1aUpdateConversationResponse\x12\x33\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x1d.conversation.v1.Conversation\">\n\x19\x44\x65leteConversationRequest\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"\x1c\n\x1a\x44\x65leteConversationResponse\"r\n\x13ListMessagesRequest\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"q\n\x14ListMessagesResponse\x12*\n\x08messages\x18\x01 \x03(\x0b\x32\x18.conversation.v1.Message\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x14\n\x0cresume_token\x18\x03 \x01(\t\"1\n\x11GetMessageRequest\x12\x1c\n\nmessage_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"?\n\x12GetMessageResponse\x12)\n\x07message\x18\x01 \x01(\x0b\x32\x18.conversation.v1.Message\"\x81\x02\n\x12SendMessageRequest\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12 \n\x07\x63ontent\x18\x02 \x01(\tB\x0f\xbaH\x0cr\n\x10\x01(\x80\x80@\xba\x01\x01\x00\x12)\n\x0e\x61ttachment_ids\x18\x03 \x03(\tB\x11\xbaH\x0e\x92\x01\x0b\x10\n\x18\x01\"\x05r\x03\xb0\x01\x01\x12%\n\x06\x61uthor\x18\x04 \x01(\x0b\x32\x15.conversation.v1.User\x12 \n\nrequest_id\x18\x05 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\x12\x32\n\x07on_busy\x18\x06 \x01(\x0e\x32\x17.conversation.v1.OnBusyB\x08\xbaH\x05\x82\x01\x02\x10\x01\"H\n\x13SendMessageResponse\x12\x31\n\x05\x65vent\x18\x01 \x01(\x0b\x32\".conversation.v1.ConversationEvent\"u\n\x16RegenerateReplyRequest\x12\x1c\n\nmessage_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1b\n\x05model\x18\x02 \x01(\tB\x0c\xbaH\tr\x07\x18\xff\x01\xba\x01\x01\x00\x12 \n\nrequest_id\x18\x03 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\"L\n\x17RegenerateReplyResponse\x12\x31\n\x05\x65vent\x18\x01 \x01(\x0b\x32\".conversation.v1.ConversationEvent\"\xde\x02\n\x12\x43\x61ncelReplyRequest\x12\x1f\n\nmessage_id\x18\x01 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12$\n\x0f\x63onversation_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12 \n\nrequest_id\x18\x03 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00:\xde\x01\xbaH\xda\x01\x1a\xd7\x01\n\x13\x63\x61ncel_reply.target\x12\x38set either message_id, or conversation_id and request_id\x1a\x85\x01this.message_id != \'\' ? (this.conversation_id == \'\' && this.request_id == \'\') : (this.conversation_id != \'\' && this.request_id != \'\')\"@\n\x13\x43\x61ncelReplyResponse\x12)\n\x07message\x18\x01 \x01(\x0b\x32\x18.conversation.v1.Message\"]\n\x18WatchConversationRequest\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1e\n\x0cresume_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"N\n\x19WatchConversationResponse\x12\x31\n\x05\x65vent\x18\x01 \x01(\x0b\x32\".conversation.v1.ConversationEvent\"\xa9\x01\n\x10RateReplyRequest\x12\x1c\n\nmessage_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x31\n\x06rating\x18\x02 \x01(\x0e\x32\x17.conversation.v1.RatingB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1d\n\x07\x63omment\x18\x03 \x01(\tB\x0c\xbaH\tr\x07\x18\xa0\x1f\xba\x01\x01\x00\x12%\n\x06\x61uthor\x18\x04 \x01(\x0b\x32\x15.conversation.v1.User\">\n\x11RateReplyResponse\x12)\n\x07message\x18\x01 \x01(\x0b\x32\x18.conversation.v1.Message\"\x96\x01\n\x15SearchMessagesRequest\x12\x1d\n\x05query\x18\x01 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\xe8\x07\xba\x01\x01\x00\x12$\n\x0f\x63onversation_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x1a\n\tpage_size\x18\x03 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"\xaf\x01\n\x16SearchMessagesResponse\x12\x39\n\x04hits\x18\x01 \x03(\x0b\x32+.conversation.v1.SearchMessagesResponse.Hit\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x1a\x41\n\x03Hit\x12)\n\x07message\x18\x01 \x01(\x0b\x32\x18.conversation.v1.Message\x12\x0f\n\x07snippet\x18\x02 \x01(\t\"\x13\n\x11ListModelsRequest\"S\n\x12ListModelsResponse\x12&\n\x06models\x18\x01 \x03(\x0b\x32\x16.conversation.v1.Model\x12\x15\n\rdefault_model\x18\x02 \x01(\t*a\n\x06OnBusy\x12\x17\n\x13ON_BUSY_UNSPECIFIED\x10\x00\x12\x13\n\x0fON_BUSY_ENQUEUE\x10\x01\x12\x12\n\x0eON_BUSY_REJECT\x10\x02\x12\x15\n\x11ON_BUSY_INTERRUPT\x10\x03\x32\x82\x0b\n\x13\x43onversationService\x12m\n\x12\x43reateConversation\x12*.conversation.v1.CreateConversationRequest\x1a+.conversation.v1.CreateConversationResponse\x12\x64\n\x0fGetConversation\x12\'.conversation.v1.GetConversationRequest\x1a(.conversation.v1.GetConversationResponse\x12j\n\x11ListConversations\x12).conversation.v1.ListConversationsRequest\x1a*.conversation.v1.ListConversationsResponse\x12m\n\x12UpdateConversation\x12*.conversation.v1.UpdateConversationRequest\x1a+.conversation.v1.UpdateConversationResponse\x12m\n\x12\x44\x65leteConversation\x12*.conversation.v1.DeleteConversationRequest\x1a+.conversation.v1.DeleteConversationResponse\x12[\n\x0cListMessages\x12$.conversation.v1.ListMessagesRequest\x1a%.conversation.v1.ListMessagesResponse\x12U\n\nGetMessage\x12\".conversation.v1.GetMessageRequest\x1a#.conversation.v1.GetMessageResponse\x12Z\n\x0bSendMessage\x12#.conversation.v1.SendMessageRequest\x1a$.conversation.v1.SendMessageResponse0\x01\x12\x66\n\x0fRegenerateReply\x12\'.conversation.v1.RegenerateReplyRequest\x1a(.conversation.v1.RegenerateReplyResponse0\x01\x12X\n\x0b\x43\x61ncelReply\x12#.conversation.v1.CancelReplyRequest\x1a$.conversation.v1.CancelReplyResponse\x12l\n\x11WatchConversation\x12).conversation.v1.WatchConversationRequest\x1a*.conversation.v1.WatchConversationResponse0\x01\x12R\n\tRateReply\x12!.conversation.v1.RateReplyRequest\x1a\".conversation.v1.RateReplyResponse\x12\x61\n\x0eSearchMessages\x12&.conversation.v1.SearchMessagesRequest\x1a\'.conversation.v1.SearchMessagesResponse\x12U\n\nListModels\x12\".conversation.v1.ListModelsRequest\x1a#.conversation.v1.ListModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*conversation/v1/conversation_service.proto\x12\x0f\x63onversation.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1f\x63onversation/v1/resources.proto\x1a google/protobuf/field_mask.proto\"\xd8\x04\n\x11\x43onversationEvent\x12\x14\n\x0cresume_token\x18\x01 \x01(\t\x12?\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x0b\x32+.conversation.v1.ConversationEvent.AcceptedH\x00\x12+\n\x07message\x18\x03 \x01(\x0b\x32\x18.conversation.v1.MessageH\x00\x12\x39\n\x05\x64\x65lta\x18\x04 \x01(\x0b\x32(.conversation.v1.ConversationEvent.DeltaH\x00\x12\x35\n\x0c\x63onversation\x18\x05 \x01(\x0b\x32\x1d.conversation.v1.ConversationH\x00\x12=\n\x07\x64\x65leted\x18\x06 \x01(\x0b\x32*.conversation.v1.ConversationEvent.DeletedH\x00\x12\x41\n\theartbeat\x18\x07 \x01(\x0b\x32,.conversation.v1.ConversationEvent.HeartbeatH\x00\x1a^\n\x08\x41\x63\x63\x65pted\x12)\n\x07message\x18\x01 \x01(\x0b\x32\x18.conversation.v1.Message\x12\'\n\x05reply\x18\x02 \x01(\x0b\x32\x18.conversation.v1.Message\x1aJ\n\x05\x44\x65lta\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x0e\n\x06offset\x18\x03 \x01(\x05\x12\x0c\n\x04text\x18\x04 \x01(\t\x1a\t\n\x07\x44\x65leted\x1a\x0b\n\tHeartbeatB\x07\n\x05\x65vent\"\xc0\x01\n\x19\x43reateConversationRequest\x12\x1b\n\x05title\x18\x01 \x01(\tB\x0c\xbaH\tr\x07\x18\xff\x01\xba\x01\x01\x00\x12\x1b\n\x05model\x18\x02 \x01(\tB\x0c\xbaH\tr\x07\x18\xff\x01\xba\x01\x01\x00\x12$\n\rsystem_prompt\x18\x03 \x01(\tB\r\xbaH\nr\x08(\x80\x80\x10\xba\x01\x01\x00\x12!\n\x0b\x65xternal_id\x18\x04 \x01(\tB\x0c\xbaH\tr\x07\x18\xff\x01\xba\x01\x01\x00\x12 \n\nrequest_id\x18\x05 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\"Q\n\x1a\x43reateConversationResponse\x12\x33\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x1d.conversation.v1.Conversation\";\n\x16GetConversationRequest\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"d\n\x17GetConversationResponse\x12\x33\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x1d.conversation.v1.Conversation\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"\x83\x01\n\x18ListConversationsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12-\n\x17participant_external_id\x18\x03 \x01(\tB\x0c\xbaH\tr\x07\x18\xff\x01\xba\x01\x01\x00\"j\n\x19ListConversationsResponse\x12\x34\n\rconversations\x18\x01 \x03(\x0b\x32\x1d.conversation.v1.Conversation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x83\x03\n\x19UpdateConversationRequest\x12;\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x1d.conversation.v1.ConversationB\x06\xbaH\x03\xc8\x01\x01\x12\xb8\x01\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x86\x01\xbaH\x82\x01\xba\x01\x7f\n\x11update_mask.paths\x12\'may name title, model and system_prompt\x1a\x41this.paths.all(path, path in [\'title\', \'model\', \'system_prompt\']):n\xbaHk\x1ai\n\x0f\x63onversation.id\x12\x1fmust hold the conversation\'s id\x1a\x35!has(this.conversation) || this.conversation.id != \'\'\"Q\n\x1aUpdateConversationResponse\x12\x33\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x1d.conversation.v1.Conversation\">\n\x19\x44\x65leteConversationRequest\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"\x1c\n\x1a\x44\x65leteConversationResponse\"r\n\x13ListMessagesRequest\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"q\n\x14ListMessagesResponse\x12*\n\x08messages\x18\x01 \x03(\x0b\x32\x18.conversation.v1.Message\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x14\n\x0cresume_token\x18\x03 \x01(\t\"1\n\x11GetMessageRequest\x12\x1c\n\nmessage_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"?\n\x12GetMessageResponse\x12)\n\x07message\x18\x01 \x01(\x0b\x32\x18.conversation.v1.Message\"\x81\x02\n\x12SendMessageRequest\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12 \n\x07\x63ontent\x18\x02 \x01(\tB\x0f\xbaH\x0cr\n\x10\x01(\x80\x80@\xba\x01\x01\x00\x12)\n\x0e\x61ttachment_ids\x18\x03 \x03(\tB\x11\xbaH\x0e\x92\x01\x0b\x10\n\x18\x01\"\x05r\x03\xb0\x01\x01\x12%\n\x06\x61uthor\x18\x04 \x01(\x0b\x32\x15.conversation.v1.User\x12 \n\nrequest_id\x18\x05 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\x12\x32\n\x07on_busy\x18\x06 \x01(\x0e\x32\x17.conversation.v1.OnBusyB\x08\xbaH\x05\x82\x01\x02\x10\x01\"H\n\x13SendMessageResponse\x12\x31\n\x05\x65vent\x18\x01 \x01(\x0b\x32\".conversation.v1.ConversationEvent\"u\n\x16RegenerateReplyRequest\x12\x1c\n\nmessage_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1b\n\x05model\x18\x02 \x01(\tB\x0c\xbaH\tr\x07\x18\xff\x01\xba\x01\x01\x00\x12 \n\nrequest_id\x18\x03 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\"L\n\x17RegenerateReplyResponse\x12\x31\n\x05\x65vent\x18\x01 \x01(\x0b\x32\".conversation.v1.ConversationEvent\"\xd5\x02\n\x12\x43\x61ncelReplyRequest\x12\x1f\n\nmessage_id\x18\x01 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12$\n\x0f\x63onversation_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12 \n\nrequest_id\x18\x03 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00:\xd5\x01\xbaH\xd1\x01\x1a\xce\x01\n\nmessage_id\x12\x38set either message_id, or conversation_id and request_id\x1a\x85\x01this.message_id != \'\' ? (this.conversation_id == \'\' && this.request_id == \'\') : (this.conversation_id != \'\' && this.request_id != \'\')\"@\n\x13\x43\x61ncelReplyResponse\x12)\n\x07message\x18\x01 \x01(\x0b\x32\x18.conversation.v1.Message\"]\n\x18WatchConversationRequest\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1e\n\x0cresume_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"N\n\x19WatchConversationResponse\x12\x31\n\x05\x65vent\x18\x01 \x01(\x0b\x32\".conversation.v1.ConversationEvent\"\xa9\x01\n\x10RateReplyRequest\x12\x1c\n\nmessage_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x31\n\x06rating\x18\x02 \x01(\x0e\x32\x17.conversation.v1.RatingB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1d\n\x07\x63omment\x18\x03 \x01(\tB\x0c\xbaH\tr\x07\x18\xa0\x1f\xba\x01\x01\x00\x12%\n\x06\x61uthor\x18\x04 \x01(\x0b\x32\x15.conversation.v1.User\">\n\x11RateReplyResponse\x12)\n\x07message\x18\x01 \x01(\x0b\x32\x18.conversation.v1.Message\"\x96\x01\n\x15SearchMessagesRequest\x12\x1d\n\x05query\x18\x01 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\xe8\x07\xba\x01\x01\x00\x12$\n\x0f\x63onversation_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x1a\n\tpage_size\x18\x03 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"\xaf\x01\n\x16SearchMessagesResponse\x12\x39\n\x04hits\x18\x01 \x03(\x0b\x32+.conversation.v1.SearchMessagesResponse.Hit\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x1a\x41\n\x03Hit\x12)\n\x07message\x18\x01 \x01(\x0b\x32\x18.conversation.v1.Message\x12\x0f\n\x07snippet\x18\x02 \x01(\t\"\x13\n\x11ListModelsRequest\"S\n\x12ListModelsResponse\x12&\n\x06models\x18\x01 \x03(\x0b\x32\x16.conversation.v1.Model\x12\x15\n\rdefault_model\x18\x02 \x01(\t*a\n\x06OnBusy\x12\x17\n\x13ON_BUSY_UNSPECIFIED\x10\x00\x12\x13\n\x0fON_BUSY_ENQUEUE\x10\x01\x12\x12\n\x0eON_BUSY_REJECT\x10\x02\x12\x15\n\x11ON_BUSY_INTERRUPT\x10\x03\x32\x82\x0b\n\x13\x43onversationService\x12m\n\x12\x43reateConversation\x12*.conversation.v1.CreateConversationRequest\x1a+.conversation.v1.CreateConversationResponse\x12\x64\n\x0fGetConversation\x12\'.conversation.v1.GetConversationRequest\x1a(.conversation.v1.GetConversationResponse\x12j\n\x11ListConversations\x12).conversation.v1.ListConversationsRequest\x1a*.conversation.v1.ListConversationsResponse\x12m\n\x12UpdateConversation\x12*.conversation.v1.UpdateConversationRequest\x1a+.conversation.v1.UpdateConversationResponse\x12m\n\x12\x44\x65leteConversation\x12*.conversation.v1.DeleteConversationRequest\x1a+.conversation.v1.DeleteConversationResponse\x12[\n\x0cListMessages\x12$.conversation.v1.ListMessagesRequest\x1a%.conversation.v1.ListMessagesResponse\x12U\n\nGetMessage\x12\".conversation.v1.GetMessageRequest\x1a#.conversation.v1.GetMessageResponse\x12Z\n\x0bSendMessage\x12#.conversation.v1.SendMessageRequest\x1a$.conversation.v1.SendMessageResponse0\x01\x12\x66\n\x0fRegenerateReply\x12\'.conversation.v1.RegenerateReplyRequest\x1a(.conversation.v1.RegenerateReplyResponse0\x01\x12X\n\x0b\x43\x61ncelReply\x12#.conversation.v1.CancelReplyRequest\x1a$.conversation.v1.CancelReplyResponse\x12l\n\x11WatchConversation\x12).conversation.v1.WatchConversationRequest\x1a*.conversation.v1.WatchConversationResponse0\x01\x12R\n\tRateReply\x12!.conversation.v1.RateReplyRequest\x1a\".conversation.v1.RateReplyResponse\x12\x61\n\x0eSearchMessages\x12&.conversation.v1.SearchMessagesRequest\x1a\'.conversation.v1.SearchMessagesResponse\x12U\n\nListModels\x12\".conversation.v1.ListModelsRequest\x1a#.conversation.v1.ListModelsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -53,9 +53,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTCONVERSATIONSREQUEST'].fields_by_name['participant_external_id']._loaded_options = None
   _globals['_LISTCONVERSATIONSREQUEST'].fields_by_name['participant_external_id']._serialized_options = b'\272H\tr\007\030\377\001\272\001\001\000'
   _globals['_UPDATECONVERSATIONREQUEST'].fields_by_name['conversation']._loaded_options = None
-  _globals['_UPDATECONVERSATIONREQUEST'].fields_by_name['conversation']._serialized_options = b'\272HG\272\001A\n\017conversation.id\022\037must hold the conversation\'s id\032\rthis.id != \'\'\310\001\001'
+  _globals['_UPDATECONVERSATIONREQUEST'].fields_by_name['conversation']._serialized_options = b'\272H\003\310\001\001'
   _globals['_UPDATECONVERSATIONREQUEST'].fields_by_name['update_mask']._loaded_options = None
-  _globals['_UPDATECONVERSATIONREQUEST'].fields_by_name['update_mask']._serialized_options = b'\272H \342\001\035\022\005title\022\005model\022\rsystem_prompt'
+  _globals['_UPDATECONVERSATIONREQUEST'].fields_by_name['update_mask']._serialized_options = b'\272H\202\001\272\001\177\n\021update_mask.paths\022\'may name title, model and system_prompt\032Athis.paths.all(path, path in [\'title\', \'model\', \'system_prompt\'])'
+  _globals['_UPDATECONVERSATIONREQUEST']._loaded_options = None
+  _globals['_UPDATECONVERSATIONREQUEST']._serialized_options = b'\272Hk\032i\n\017conversation.id\022\037must hold the conversation\'s id\0325!has(this.conversation) || this.conversation.id != \'\''
   _globals['_DELETECONVERSATIONREQUEST'].fields_by_name['conversation_id']._loaded_options = None
   _globals['_DELETECONVERSATIONREQUEST'].fields_by_name['conversation_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_LISTMESSAGESREQUEST'].fields_by_name['conversation_id']._loaded_options = None
@@ -89,7 +91,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CANCELREPLYREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_CANCELREPLYREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\tr\007\030\200\001\272\001\001\000'
   _globals['_CANCELREPLYREQUEST']._loaded_options = None
-  _globals['_CANCELREPLYREQUEST']._serialized_options = b'\272H\332\001\032\327\001\n\023cancel_reply.target\0228set either message_id, or conversation_id and request_id\032\205\001this.message_id != \'\' ? (this.conversation_id == \'\' && this.request_id == \'\') : (this.conversation_id != \'\' && this.request_id != \'\')'
+  _globals['_CANCELREPLYREQUEST']._serialized_options = b'\272H\321\001\032\316\001\n\nmessage_id\0228set either message_id, or conversation_id and request_id\032\205\001this.message_id != \'\' ? (this.conversation_id == \'\' && this.request_id == \'\') : (this.conversation_id != \'\' && this.request_id != \'\')'
   _globals['_WATCHCONVERSATIONREQUEST'].fields_by_name['conversation_id']._loaded_options = None
   _globals['_WATCHCONVERSATIONREQUEST'].fields_by_name['conversation_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_WATCHCONVERSATIONREQUEST'].fields_by_name['resume_token']._loaded_options = None
@@ -108,8 +110,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SEARCHMESSAGESREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\004\032\002(\000'
   _globals['_SEARCHMESSAGESREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_SEARCHMESSAGESREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
-  _globals['_ONBUSY']._serialized_start=4012
-  _globals['_ONBUSY']._serialized_end=4109
+  _globals['_ONBUSY']._serialized_start=4148
+  _globals['_ONBUSY']._serialized_end=4245
   _globals['_CONVERSATIONEVENT']._serialized_start=160
   _globals['_CONVERSATIONEVENT']._serialized_end=760
   _globals['_CONVERSATIONEVENT_ACCEPTED']._serialized_start=557
@@ -133,51 +135,51 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTCONVERSATIONSRESPONSE']._serialized_start=1337
   _globals['_LISTCONVERSATIONSRESPONSE']._serialized_end=1443
   _globals['_UPDATECONVERSATIONREQUEST']._serialized_start=1446
-  _globals['_UPDATECONVERSATIONREQUEST']._serialized_end=1688
-  _globals['_UPDATECONVERSATIONRESPONSE']._serialized_start=1690
-  _globals['_UPDATECONVERSATIONRESPONSE']._serialized_end=1771
-  _globals['_DELETECONVERSATIONREQUEST']._serialized_start=1773
-  _globals['_DELETECONVERSATIONREQUEST']._serialized_end=1835
-  _globals['_DELETECONVERSATIONRESPONSE']._serialized_start=1837
-  _globals['_DELETECONVERSATIONRESPONSE']._serialized_end=1865
-  _globals['_LISTMESSAGESREQUEST']._serialized_start=1867
-  _globals['_LISTMESSAGESREQUEST']._serialized_end=1981
-  _globals['_LISTMESSAGESRESPONSE']._serialized_start=1983
-  _globals['_LISTMESSAGESRESPONSE']._serialized_end=2096
-  _globals['_GETMESSAGEREQUEST']._serialized_start=2098
-  _globals['_GETMESSAGEREQUEST']._serialized_end=2147
-  _globals['_GETMESSAGERESPONSE']._serialized_start=2149
-  _globals['_GETMESSAGERESPONSE']._serialized_end=2212
-  _globals['_SENDMESSAGEREQUEST']._serialized_start=2215
-  _globals['_SENDMESSAGEREQUEST']._serialized_end=2472
-  _globals['_SENDMESSAGERESPONSE']._serialized_start=2474
-  _globals['_SENDMESSAGERESPONSE']._serialized_end=2546
-  _globals['_REGENERATEREPLYREQUEST']._serialized_start=2548
-  _globals['_REGENERATEREPLYREQUEST']._serialized_end=2665
-  _globals['_REGENERATEREPLYRESPONSE']._serialized_start=2667
-  _globals['_REGENERATEREPLYRESPONSE']._serialized_end=2743
-  _globals['_CANCELREPLYREQUEST']._serialized_start=2746
-  _globals['_CANCELREPLYREQUEST']._serialized_end=3096
-  _globals['_CANCELREPLYRESPONSE']._serialized_start=3098
-  _globals['_CANCELREPLYRESPONSE']._serialized_end=3162
-  _globals['_WATCHCONVERSATIONREQUEST']._serialized_start=3164
-  _globals['_WATCHCONVERSATIONREQUEST']._serialized_end=3257
-  _globals['_WATCHCONVERSATIONRESPONSE']._serialized_start=3259
-  _globals['_WATCHCONVERSATIONRESPONSE']._serialized_end=3337
-  _globals['_RATEREPLYREQUEST']._serialized_start=3340
-  _globals['_RATEREPLYREQUEST']._serialized_end=3509
-  _globals['_RATEREPLYRESPONSE']._serialized_start=3511
-  _globals['_RATEREPLYRESPONSE']._serialized_end=3573
-  _globals['_SEARCHMESSAGESREQUEST']._serialized_start=3576
-  _globals['_SEARCHMESSAGESREQUEST']._serialized_end=3726
-  _globals['_SEARCHMESSAGESRESPONSE']._serialized_start=3729
-  _globals['_SEARCHMESSAGESRESPONSE']._serialized_end=3904
-  _globals['_SEARCHMESSAGESRESPONSE_HIT']._serialized_start=3839
-  _globals['_SEARCHMESSAGESRESPONSE_HIT']._serialized_end=3904
-  _globals['_LISTMODELSREQUEST']._serialized_start=3906
-  _globals['_LISTMODELSREQUEST']._serialized_end=3925
-  _globals['_LISTMODELSRESPONSE']._serialized_start=3927
-  _globals['_LISTMODELSRESPONSE']._serialized_end=4010
-  _globals['_CONVERSATIONSERVICE']._serialized_start=4112
-  _globals['_CONVERSATIONSERVICE']._serialized_end=5522
+  _globals['_UPDATECONVERSATIONREQUEST']._serialized_end=1833
+  _globals['_UPDATECONVERSATIONRESPONSE']._serialized_start=1835
+  _globals['_UPDATECONVERSATIONRESPONSE']._serialized_end=1916
+  _globals['_DELETECONVERSATIONREQUEST']._serialized_start=1918
+  _globals['_DELETECONVERSATIONREQUEST']._serialized_end=1980
+  _globals['_DELETECONVERSATIONRESPONSE']._serialized_start=1982
+  _globals['_DELETECONVERSATIONRESPONSE']._serialized_end=2010
+  _globals['_LISTMESSAGESREQUEST']._serialized_start=2012
+  _globals['_LISTMESSAGESREQUEST']._serialized_end=2126
+  _globals['_LISTMESSAGESRESPONSE']._serialized_start=2128
+  _globals['_LISTMESSAGESRESPONSE']._serialized_end=2241
+  _globals['_GETMESSAGEREQUEST']._serialized_start=2243
+  _globals['_GETMESSAGEREQUEST']._serialized_end=2292
+  _globals['_GETMESSAGERESPONSE']._serialized_start=2294
+  _globals['_GETMESSAGERESPONSE']._serialized_end=2357
+  _globals['_SENDMESSAGEREQUEST']._serialized_start=2360
+  _globals['_SENDMESSAGEREQUEST']._serialized_end=2617
+  _globals['_SENDMESSAGERESPONSE']._serialized_start=2619
+  _globals['_SENDMESSAGERESPONSE']._serialized_end=2691
+  _globals['_REGENERATEREPLYREQUEST']._serialized_start=2693
+  _globals['_REGENERATEREPLYREQUEST']._serialized_end=2810
+  _globals['_REGENERATEREPLYRESPONSE']._serialized_start=2812
+  _globals['_REGENERATEREPLYRESPONSE']._serialized_end=2888
+  _globals['_CANCELREPLYREQUEST']._serialized_start=2891
+  _globals['_CANCELREPLYREQUEST']._serialized_end=3232
+  _globals['_CANCELREPLYRESPONSE']._serialized_start=3234
+  _globals['_CANCELREPLYRESPONSE']._serialized_end=3298
+  _globals['_WATCHCONVERSATIONREQUEST']._serialized_start=3300
+  _globals['_WATCHCONVERSATIONREQUEST']._serialized_end=3393
+  _globals['_WATCHCONVERSATIONRESPONSE']._serialized_start=3395
+  _globals['_WATCHCONVERSATIONRESPONSE']._serialized_end=3473
+  _globals['_RATEREPLYREQUEST']._serialized_start=3476
+  _globals['_RATEREPLYREQUEST']._serialized_end=3645
+  _globals['_RATEREPLYRESPONSE']._serialized_start=3647
+  _globals['_RATEREPLYRESPONSE']._serialized_end=3709
+  _globals['_SEARCHMESSAGESREQUEST']._serialized_start=3712
+  _globals['_SEARCHMESSAGESREQUEST']._serialized_end=3862
+  _globals['_SEARCHMESSAGESRESPONSE']._serialized_start=3865
+  _globals['_SEARCHMESSAGESRESPONSE']._serialized_end=4040
+  _globals['_SEARCHMESSAGESRESPONSE_HIT']._serialized_start=3975
+  _globals['_SEARCHMESSAGESRESPONSE_HIT']._serialized_end=4040
+  _globals['_LISTMODELSREQUEST']._serialized_start=4042
+  _globals['_LISTMODELSREQUEST']._serialized_end=4061
+  _globals['_LISTMODELSRESPONSE']._serialized_start=4063
+  _globals['_LISTMODELSRESPONSE']._serialized_end=4146
+  _globals['_CONVERSATIONSERVICE']._serialized_start=4248
+  _globals['_CONVERSATIONSERVICE']._serialized_end=5658
 # @@protoc_insertion_point(module_scope)

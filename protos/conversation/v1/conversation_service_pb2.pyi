@@ -226,7 +226,9 @@ class CreateConversationRequest(_message.Message):
     """
     request_id: _builtins.str
     """Names this request so that it can be repeated without making a second conversation; at most
-    128 characters, unique in the account. Empty for none.
+    128 characters, unique in the account. Empty for none. It is kept with the conversation that
+    it made, and so forgotten when external_id found one: that makes the request safe to repeat by
+    itself.
     """
     def __init__(
         self,
