@@ -172,7 +172,7 @@ class Contents:
         with tempfile.TemporaryFile() as copy:
             await self._storage.save(key, copy)
             try:
-                data = await self._extractor.picture(copy, file.content_type)
+                data = await self._extractor.picture(file.account_id, copy, file.content_type)
             except Unreadable as problem:
                 await self._keep_problem(file, problem)
                 raise
@@ -213,7 +213,7 @@ class Contents:
             with tempfile.TemporaryFile() as copy:
                 await self._storage.save(await self._key(file), copy)
                 try:
-                    return await self._extractor.text(copy, file.content_type)
+                    return await self._extractor.text(file.account_id, copy, file.content_type)
                 except Unreadable as problem:
                     await self._keep_problem(file, problem)
                     raise

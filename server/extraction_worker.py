@@ -63,7 +63,6 @@ def limit() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     if sys.platform == "linux":  # elsewhere it is not kept, or counts what is not used
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    os.nice(10)  # replies go first
 
 
 def check_archive(file: BinaryIO) -> list[str]:
@@ -226,6 +225,8 @@ def main() -> None:
     """Does one task."""
     task, content_type = sys.argv[1:]
     limit()
+    if task != "inspect":  # nobody waits for it as for a look, and replies go first
+        os.nice(10)
     try:
         result = TASKS[task](sys.stdin.buffer, content_type)
     except Problem as problem:

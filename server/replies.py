@@ -11,14 +11,13 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Concatenate, ParamSpec, TypeVar
-from weakref import WeakValueDictionary
 
 import structlog
 
 from server.bus import Bus, Event
 from server.catalog import Catalog, ModelError
 from server.clock import boottime
-from server.concurrency import unbroken
+from server.concurrency import Lines, unbroken
 from server.context import ContextBuilder
 from server.database import EVERY_ACCOUNT, Database, DatabaseUnavailable, Session
 from server.errors import NotFound
@@ -101,7 +100,7 @@ class Replies:
         self._hurry = asyncio.Event()
         self._bus = bus
         self._reserved = 0
-        self._lines: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._lines = Lines()
         self._cancels: set[asyncio.Task[None]] = set()
         bus.subscribe(self._on_event)
 
@@ -205,7 +204,7 @@ class Replies:
         Those of one `line` wait for each other here, not at the lock of their conversation's row:
         there each would hold a connection that renewals need.
         """
-        queue = self._lines.setdefault(line, asyncio.Lock())
+        queue = self._lines.of(line)
 
         async def in_turn() -> Started:
             async with queue:

@@ -94,7 +94,7 @@ async def test_a_file_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
     path.write_bytes(b"<html>" + b"<div>" * 500_000)
     started = time.monotonic()
     with path.open("rb") as file, pytest.raises(Unreadable, match="takes too long"):
-        await Extractor(patience=0.5).text(file, "text/html")
+        await Extractor(patience=0.5).text("a", file, "text/html")
     assert time.monotonic() - started < 3
 
 
@@ -103,7 +103,7 @@ async def test_a_reading_that_is_cancelled_ends_its_process(tmp_path: Path) -> N
     path.write_bytes(b"<html>" + b"<div>" * 500_000)
     extractor = Extractor(processes=1)
     with path.open("rb") as file:
-        task = asyncio.create_task(extractor.text(file, "text/html"))
+        task = asyncio.create_task(extractor.text("a", file, "text/html"))
         await asyncio.sleep(0.3)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -111,7 +111,20 @@ async def test_a_reading_that_is_cancelled_ends_its_process(tmp_path: Path) -> N
         small = tmp_path / "small.html"
         small.write_text("<p>Hello")
         with small.open("rb") as other:
-            assert await extractor.text(other, "text/html") == "Hello"
+            assert await extractor.text("a", other, "text/html") == "Hello"
+
+
+async def test_a_look_at_a_file_does_not_wait_for_what_takes_long(tmp_path: Path) -> None:
+    (tmp_path / "deep.html").write_bytes(b"<html>" + b"<div>" * 500_000)
+    (tmp_path / "photo.jpg").write_bytes(samples.photo())
+    extractor = Extractor(processes=1)
+    with (tmp_path / "deep.html").open("rb") as deep, (tmp_path / "photo.jpg").open("rb") as photo:
+        reading = asyncio.create_task(extractor.text("a", deep, "text/html"))
+        await asyncio.sleep(0)
+        assert (await extractor.inspect("b", photo, "image/jpeg")).width == 320
+        assert not reading.done()
+        reading.cancel()
+        await asyncio.wait([reading])
 
 
 def reset_peak(pid: int) -> int:
