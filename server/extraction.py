@@ -28,8 +28,7 @@ _LOOK_PATIENCE = 10.0
 _TOLD = 3
 """The worker's exit code when it says what is wrong."""
 
-_OUT_OF_TIME = (-signal.SIGXCPU, -signal.SIGKILL)
-"""Its exit codes when the system ends it for the processor's time that it took."""
+_TOO_LONG = "reading it takes too long"
 
 _MAX_RESULT = max(MAX_TEXT * 4, MAX_PICTURE) + 1
 
@@ -41,6 +40,13 @@ class Unreadable(Exception):
         """`passes` when another try may go better: the machine was busy, not the file bad."""
         super().__init__(why)
         self.passes = passes
+
+
+class TooSlow(Unreadable):
+    """A file that took too long by the clock: this machine may have been busy."""
+
+    def __init__(self) -> None:
+        super().__init__(_TOO_LONG, passes=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +81,12 @@ class Extractor:
         async with self._readings.place(account_id):
             return (await self._run("text", file, content_type, self._patience)).decode()
 
+    async def pages(self, account_id: str, file: IO[bytes], content_type: str) -> int:
+        """How many pages a PDF has, or how many pictures are in a picture; all that can be wrong
+        with it was looked at. Raises Unreadable."""
+        async with self._readings.place(account_id):
+            return int(await self._run("pages", file, content_type, self._patience))
+
     async def picture(self, account_id: str, file: IO[bytes], content_type: str) -> bytes:
         """A picture as models take it: JPEG or PNG. Raises Unreadable."""
         async with self._readings.place(account_id):
@@ -103,7 +115,7 @@ class Extractor:
                 )
                 code = await process.wait()
         except TimeoutError:
-            raise Unreadable("reading it takes too long", passes=True) from None
+            raise TooSlow from None
         finally:
             if process.returncode is None:
                 process.kill()
@@ -112,9 +124,10 @@ class Extractor:
             return result
         if code == _TOLD:
             raise Unreadable(told.decode(errors="replace").rpartition("\n")[2])
-        if code in _OUT_OF_TIME:
-            # The system also kills what is large when its memory ends.
-            raise Unreadable("reading it takes too long", passes=code == -signal.SIGKILL)
+        if code == -signal.SIGXCPU:
+            raise Unreadable(_TOO_LONG)
+        if code == -signal.SIGKILL:  # the system kills what is large when its memory ends
+            raise TooSlow
         raise Unreadable("it is damaged")
 
 

@@ -53,6 +53,15 @@ _SAME = {
     "video/x-m4v": "video/mp4",
 }
 
+_AUDIO_SUFFIXES = {
+    "audio/wav": ".wav",
+    "audio/mpeg": ".mp3",
+    "audio/mp4": ".m4a",
+    "audio/ogg": ".ogg",
+    "audio/webm": ".webm",
+    "audio/flac": ".flac",
+}
+
 _MAX_NAME = 255
 """Bytes of a name, as file systems have it."""
 
@@ -129,6 +138,12 @@ def kind_of(content_type: str) -> Kind:
         return Kind.DOCUMENT
     family = content_type.partition("/")[0]
     return {"image": Kind.IMAGE, "audio": Kind.AUDIO}.get(family, Kind.DOCUMENT)
+
+
+def audio_name(name: str, content_type: str) -> str:
+    """A recording's name with the ending of its type, by which transcribers know what it is."""
+    suffix = _AUDIO_SUFFIXES.get(content_type)
+    return name if suffix is None else f"{name.rpartition('.')[0] or name}{suffix}"
 
 
 def check_name(name: str, content_type: str) -> None:

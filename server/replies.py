@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import structlog
@@ -141,7 +142,9 @@ class Replies:
 
         def check(conversation: Conversation, content: str, files: Sequence[Attachment]) -> str:
             model = self._catalog.resolve(model_id or conversation.model)
-            self._contexts.check_fits(model, conversation.system_prompt, content, files)
+            self._contexts.check_fits(
+                conversation.account_id, model, conversation.system_prompt, content, files
+            )
             return model.id
 
         return check
@@ -295,21 +298,24 @@ class Replies:
         request = await self._while_owner(reply, self._contexts.build, reply.message_id, model)
         reply.receipt = request.given.dump()
 
-        async def shorten() -> list[dict[str, Any]] | None:
+        async def instead(error: ProviderError) -> list[dict[str, Any]] | None:
             nonlocal request
-            limit = self._contexts.smaller(model, request)
-            shorter = await self._while_owner(
-                reply, self._contexts.build, reply.message_id, model, limit
+            other = await self._while_owner(
+                reply,
+                partial(self._contexts.instead, is_too_long=error.is_too_long),
+                reply.message_id,
+                model,
+                request,
             )
-            if shorter.estimated >= request.estimated:
+            if other is None:
                 return None
-            request = shorter
+            request = other
             reply.receipt = request.given.dump()
             return request.messages
 
-        outcome = await self._writer.write(reply, model, request.messages, shorten)
+        outcome = await self._writer.write(reply, model, request.messages, instead)
         if outcome.input_tokens is not None:
-            self._contexts.learn(model, request, outcome.input_tokens)
+            self._contexts.learn(reply.account_id, model, request, outcome.input_tokens)
         return outcome
 
     async def _see_through(self, reply: LiveReply) -> None:

@@ -221,20 +221,20 @@ def keys(s: Session, attachment_ids: Collection[str]) -> dict[str, str]:
 # --- what was read out of files -------------------------------------------------------------------
 
 
-def reading(s: Session, attachment: Attachment) -> Reading | None:
-    """What was read out of a file, if that was done."""
+def reading(s: Session, attachment: Attachment, form: str) -> Reading | None:
+    """What was read out of a file taken as `form`, if that was done."""
     return s.scalars(
         select(Reading).where(
             Reading.account_id == attachment.account_id,
             Reading.sha256 == attachment.sha256,
-            Reading.content_type == attachment.content_type,
+            Reading.content_type == form,
         )
     ).one_or_none()
 
 
-def keep_reading(s: Session, attachment: Attachment, content: str, problem: str) -> None:
-    """Stores what was read out of a file; what is there already stays. A file that is gone by now
-    is left alone."""
+def keep_reading(s: Session, attachment: Attachment, form: str, content: str, problem: str) -> None:
+    """Stores what was read out of a file taken as `form`; what is there already stays. A file that
+    is gone by now is left alone."""
     if _blob(s, attachment.account_id, attachment.sha256) is None:
         return
     insert_new(
@@ -242,7 +242,7 @@ def keep_reading(s: Session, attachment: Attachment, content: str, problem: str)
         Reading,
         account_id=attachment.account_id,
         sha256=attachment.sha256,
-        content_type=attachment.content_type,
+        content_type=form,
         content=content,
         problem=problem,
     )
