@@ -116,8 +116,11 @@ class Files:
 
     async def _keep(self, account_id: str, spool: Spool, file: NewFile) -> Attachment | None:
         """None when the bytes were removed while they came."""
-        key, is_stored = await self._db.write(account_id, attachments.begin, account_id, file)
+        key = attachments.new_key(account_id, file)
         try:
+            key, is_stored = await self._db.write(
+                account_id, attachments.begin, account_id, file, key
+            )
             if not is_stored:
                 spool.file.seek(0)
                 await self._storage.put(key, spool.file)

@@ -53,8 +53,14 @@ class NewFile:
     height: int = 0
 
 
-def begin(s: Session, account_id: str, file: NewFile) -> tuple[str, bool]:
-    """The key for a file's bytes, and whether the store has them already."""
+def new_key(account_id: str, file: NewFile) -> str:
+    """A key for a file's bytes that nothing had before."""
+    return f"{account_id}/{file.sha256}-{new_id()}"
+
+
+def begin(s: Session, account_id: str, file: NewFile, key: str) -> tuple[str, bool]:
+    """The key for a file's bytes, which is `key` if they are new, and whether the store has them
+    already."""
     blob = _blob(s, account_id, file.sha256)
     if blob is None:
         insert_new(
@@ -62,7 +68,7 @@ def begin(s: Session, account_id: str, file: NewFile) -> tuple[str, bool]:
             Blob,
             account_id=account_id,
             sha256=file.sha256,
-            key=f"{account_id}/{file.sha256}-{new_id()}",
+            key=key,
             byte_size=file.byte_size,
             is_stored=False,
             touch_time=now(s),
@@ -87,10 +93,12 @@ def finish(s: Session, account_id: str, file: NewFile, key: str) -> Attachment |
     """Records that the bytes are in the store under `key`, and the file with its name; the one
     that is there already when the same was uploaded before.
 
-    None when the bytes were removed meanwhile, as of an upload that took a day: begin again.
+    None when the bytes were let go meanwhile, as of an upload that took a day, or of one together
+    with another that broke off: begin again.
     """
     blob = _blob(s, account_id, file.sha256)
     if blob is None or blob.key != key:
+        _let_go(s, key)
         return None
     s.execute(
         update(Blob)
@@ -130,13 +138,19 @@ def finish(s: Session, account_id: str, file: NewFile, key: str) -> Attachment |
 def abandon(s: Session, account_id: str, file: NewFile, key: str) -> None:
     """Takes back what `begin` did for an upload that did not come to its end."""
     blob = _blob(s, account_id, file.sha256)
-    if blob is not None and blob.key == key and not blob.is_stored:
+    if blob is not None and blob.key == key:
+        if blob.is_stored:
+            return
         s.execute(
             delete(Blob).where(Blob.account_id == account_id, Blob.sha256 == file.sha256),
             execution_options=NO_SYNC,
         )
-        s.add(Removal(key=key))
-        s.flush()
+    _let_go(s, key)
+
+
+def _let_go(s: Session, key: str) -> None:
+    """Leaves an object, which may be there, to be removed."""
+    insert_new(s, Removal, key=key)
 
 
 def get(s: Session, attachment_id: str) -> tuple[Attachment, str]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
 from collections.abc import AsyncIterator
+from typing import IO, Any
 
+import pytest
 from conversation.v1 import admin_service_pb2 as admin_api
 from conversation.v1 import attachment_service_pb2 as api
 from conversation.v1 import conversation_service_pb2 as conversation_api
@@ -13,6 +16,7 @@ from conversation.v1 import resources_pb2 as resources
 from sqlalchemy import text
 
 from server.database import EVERY_ACCOUNT, Session
+from server.repository import attachments
 from tests import fleets
 from tests.fakes import samples
 from tests.harness import Caller, Colloquy
@@ -88,6 +92,58 @@ async def test_an_upload_that_breaks_off_leaves_nothing(colloquy: Colloquy, alic
     call.cancel()
     await asyncio.sleep(0.3)
     assert stored(colloquy) == []
+    assert await count(colloquy, "attachments", "blobs") == [0, 0]
+
+
+async def test_of_two_uploads_of_the_same_bytes_one_may_break_off(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    storage = colloquy.app.files._storage
+    put, waiting = storage.put, [asyncio.Event(), asyncio.Event()]
+    go_on, calls = asyncio.Event(), iter(range(10))
+
+    async def slowly(key: str, file: IO[bytes]) -> None:
+        if (call := next(calls)) < 2:
+            waiting[call].set()
+            await (asyncio.Event() if call == 0 else go_on).wait()
+        await put(key, file)
+
+    storage.put = slowly  # type: ignore[method-assign]
+    data = samples.noise(1_000)
+    digest = hashlib.sha256(data).hexdigest()
+    broken = alice.attachments.UploadAttachment(parts(data, sha256=digest), metadata=alice.metadata)
+    await waiting[0].wait()
+    whole = asyncio.create_task(upload(alice, data, sha256=digest))
+    await waiting[1].wait()
+    broken.cancel()
+    async with asyncio.timeout(5):
+        while await count(colloquy, "blobs", "removals") != [0, 0]:
+            await asyncio.sleep(0.01)
+    go_on.set()
+    told = await whole
+    await colloquy.app.files.sweep()
+    assert await download(alice, told.id) == (told, data)
+    assert len(stored(colloquy)) == 1
+
+
+async def test_an_upload_that_breaks_off_as_it_begins_to_be_stored_leaves_nothing(
+    colloquy: Colloquy, alice: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    begin = attachments.begin
+
+    def slowly(*arguments: Any) -> tuple[str, bool]:
+        begun.set()
+        go_on.wait(5)
+        return begin(*arguments)
+
+    monkeypatch.setattr(attachments, "begin", slowly)
+    call = alice.attachments.UploadAttachment(parts(b"text"), metadata=alice.metadata)
+    await asyncio.to_thread(begun.wait)
+    call.cancel()
+    await asyncio.sleep(0.1)
+    go_on.set()
+    await asyncio.sleep(0.2)
     assert await count(colloquy, "attachments", "blobs") == [0, 0]
 
 
