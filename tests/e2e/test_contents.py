@@ -364,6 +364,14 @@ async def test_what_cannot_be_read_is_named_to_the_model(
     assert why in left.reason
 
 
+async def test_empty_cells_take_no_room(colloquy: Colloquy, alice: Caller) -> None:
+    conversation = await alice.create(model="nothing")
+    file = await upload(alice, samples.sparse_xlsx(), "sparse.xlsx")
+    await alice.send(conversation.id, "Read", attachment_ids=[file.id]).reply()
+    text = colloquy.provider.reply_requests[-1].messages[-1]["content"]
+    assert text.endswith("## Sheet\n\n| head |\n|  | end |")
+
+
 async def test_two_providers_work_side_by_side_each_with_its_key(
     colloquy: Colloquy, alice: Caller
 ) -> None:
