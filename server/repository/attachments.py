@@ -91,7 +91,7 @@ def _blob(s: Session, account_id: str, sha256: str) -> Blob | None:
 
 def finish(s: Session, account_id: str, file: NewFile, key: str) -> Attachment | None:
     """Records that the bytes are in the store under `key`, and the file with its name; the one
-    that is there already when the same was uploaded before.
+    that is there already when the same was uploaded before, as it is understood now.
 
     None when the bytes were let go meanwhile, as of an upload that took a day, or of one together
     with another that broke off: begin again.
@@ -129,7 +129,13 @@ def finish(s: Session, account_id: str, file: NewFile, key: str) -> Attachment |
             Attachment.sha256 == file.sha256,
             Attachment.filename == file.filename,
         )
-        .values(touch_time=time)
+        .values(
+            touch_time=time,
+            content_type=file.content_type,
+            kind=file.kind,
+            width=file.width,
+            height=file.height,
+        )
         .returning(Attachment),
         execution_options=FRESH,
     ).one()

@@ -32,6 +32,18 @@ TYPES = [
     (samples.wav(), "a.wav", "audio/wav", resources.Attachment.KIND_AUDIO),
     (samples.pdf("x"), "a.pdf", "application/pdf", resources.Attachment.KIND_DOCUMENT),
     (samples.csv(), "a.csv", "text/csv", resources.Attachment.KIND_DOCUMENT),
+    (samples.m4a(b"M4A "), "a.m4a", "audio/mp4", resources.Attachment.KIND_AUDIO),
+    (samples.m4a(b"mp42"), "a.m4a", "audio/mp4", resources.Attachment.KIND_AUDIO),
+    (samples.m4a(b"dash"), "a.mp4", "video/mp4", resources.Attachment.KIND_DOCUMENT),
+    (b".snd" + bytes(9), "a.au", "application/octet-stream", resources.Attachment.KIND_DOCUMENT),
+    (b"#EXTM3U\nsong.mp3", "a.m3u", "text/plain", resources.Attachment.KIND_DOCUMENT),
+    (b"P3\n1 1\n255\n0 0 0\n", "a.ppm", "text/plain", resources.Attachment.KIND_DOCUMENT),
+    (
+        b"\0\0\0\x18ftypheix" + bytes(4) + b"mif1heix",
+        "a.heic",
+        "application/octet-stream",
+        resources.Attachment.KIND_DOCUMENT,
+    ),
     (b"print(1)", "a.py", "text/x-python", resources.Attachment.KIND_DOCUMENT),
     (b"BMW builds cars", "a", "text/plain", resources.Attachment.KIND_DOCUMENT),
     (b"<html><p>x", "a.txt", "text/html", resources.Attachment.KIND_DOCUMENT),
@@ -67,6 +79,17 @@ async def test_the_bytes_decide_the_type(alice: Caller) -> None:
     for data, filename, content_type, kind in TYPES:
         told = await upload(alice, data, filename, content_type="application/x-lie")
         assert (told.content_type, told.kind) == (content_type, kind)
+
+
+async def test_a_file_that_comes_again_is_what_its_sender_takes_it_for_now(
+    alice: Caller,
+) -> None:
+    data = samples.m4a(b"mp42")
+    film = await upload(alice, data, "memo.mp4")
+    assert film.kind == resources.Attachment.KIND_DOCUMENT
+    memo = await upload(alice, data, "memo.mp4", content_type="audio/mp4")
+    assert (memo.id, memo.kind) == (film.id, resources.Attachment.KIND_AUDIO)
+    assert memo.content_type == "audio/mp4"
 
 
 async def test_a_name_has_no_folders_and_nothing_that_does_not_show(

@@ -51,7 +51,8 @@ async def test_what_is_wrong_with_an_upload_is_told_and_nothing_is_left(tmp_path
             (parts(samples.png(60_000, 60_000), "a.png"), "ATTACHMENT_UNSUPPORTED", "60,000"),
             (parts(samples.photo()[:300], "a.jpg"), "ATTACHMENT_UNSUPPORTED", "damaged"),
             (parts(page, "page.png"), "ATTACHMENT_UNSUPPORTED", "text/html"),
-            (parts(samples.noise(99), "song.mp3"), "ATTACHMENT_UNSUPPORTED", "audio"),
+            (parts(b"no picture", "text.png"), "ATTACHMENT_UNSUPPORTED", "text/plain"),
+            (parts(samples.photo(), "song.mp3"), "ATTACHMENT_UNSUPPORTED", "audio"),
             (parts(b"text", sha256="0" * 64), "INVALID_FIELD", "SHA-256"),
             (parts(b"text", sha256="xyz"), "INVALID_FIELD", "sha256"),
             (parts(b"text", "x" * 300), "INVALID_FIELD", "filename"),
@@ -86,6 +87,8 @@ async def test_a_zip_bomb_is_refused_with_what_is_wrong_with_it(alice: Caller) -
     refusal = await refused(upload(alice, samples.zip_bomb(), "report.docx"))
     assert refusal.reason == "ATTACHMENT_UNSUPPORTED"
     assert "unpacks to 512 MiB" in refusal.message
+    archive = await upload(alice, samples.zip_of_zeros(), "logs.zip")  # is never unpacked
+    assert archive.content_type == "application/zip"
 
 
 @pytest.mark.timed

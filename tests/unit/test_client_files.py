@@ -49,6 +49,15 @@ def test_an_open_file_is_sent_from_where_it_stands_and_stays_open() -> None:
     assert not file.closed
 
 
+@pytest.mark.parametrize(
+    ("name", "told", "sent"),
+    [("a.mp3", "", "audio/mpeg"), ("a.mp3", "x/y", "x/y"), ("a", "", "")],
+)
+def test_a_name_tells_the_type_unless_it_is_given(name: str, told: str, sent: str) -> None:
+    with Upload(io.BytesIO(BODY), name, told) as upload:
+        assert next(upload.requests()).header.content_type == sent
+
+
 def test_a_pipe_has_no_checksum_and_cannot_be_sent_again() -> None:
     with Upload(Pipe(BODY)) as upload:
         assert sent(upload) == ("file", "", BODY)
