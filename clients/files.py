@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import mimetypes
 import os
-import tempfile
+import secrets
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -192,9 +192,10 @@ class Download:
     def _open(self) -> BinaryIO:
         if self._file is None:
             assert self._path is not None
-            handle, name = tempfile.mkstemp(prefix=".download-", dir=self._path.parent)
-            self._part = Path(name)
-            self._file = os.fdopen(handle, "wb")
+            # Not by mkstemp, whose files nobody else may read, whatever the umask says.
+            part = self._path.parent / f".download-{secrets.token_hex(8)}"
+            self._file = part.open("xb")
+            self._part = part
         return self._file
 
     def _drop_part(self) -> None:

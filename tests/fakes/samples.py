@@ -140,10 +140,12 @@ def sparse_xlsx() -> bytes:
 def zip_of_zeros() -> bytes:
     """An archive of no document, of a quarter of a megabyte, that unpacks to 201 MiB."""
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        with archive.open("log", "w") as member:
-            for _ in range(201):
-                member.write(bytes(1 << 20))
+    with (
+        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("log", "w") as member,
+    ):
+        for _ in range(201):
+            member.write(bytes(1 << 20))
     return file.getvalue()
 
 

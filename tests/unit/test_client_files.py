@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import io
 from pathlib import Path
+from typing import cast
 
 import pytest
 from conversation.v1.attachment_service_pb2 import DownloadAttachmentResponse
-from conversation.v1.resources_pb2 import Attachment
+from conversation.v1.resources_pb2 import Attachment, Message
 
+from clients import ConversationClient
 from clients.errors import ServerError
 from clients.files import Download, Upload
+from clients.terminal.transfers import save
 
 BODY = bytes(range(256)) * 3000
 
@@ -114,6 +117,39 @@ def test_a_download_is_there_when_it_is_whole(tmp_path: Path) -> None:
         assert download.finish().filename == "data.bin"
     assert target.read_bytes() == BODY
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_download_has_the_mode_that_the_user_wants(tmp_path: Path) -> None:
+    (tmp_path / "own").touch()
+    with Download(tmp_path / "data.bin") as download:
+        download.take(known())
+        download.take(chunk(BODY))
+        download.finish()
+    assert (tmp_path / "data.bin").stat().st_mode == (tmp_path / "own").stat().st_mode
+
+
+class Store:
+    """A client that downloads files which hold their own id."""
+
+    def download(self, id_: str, path: Path, progress: object) -> None:
+        path.write_text(id_)
+
+
+def test_an_export_writes_over_nothing(tmp_path: Path) -> None:
+    folder, long = tmp_path / "files", "ü" * 125 + ".text"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("my own")
+    names = ["notes.txt", "Notes.TXT", "talk.md", long, long, "new.txt"]
+    files = [Attachment(id=str(number), filename=name) for number, name in enumerate(names)]
+    client = cast(ConversationClient, Store())
+    saved = save(client, [Message(attachments=files)], folder, folder / "talk.md")
+    assert {path.as_posix() for path in saved.values()} == {
+        "notes-2.txt", "Notes-3.TXT", "talk-2.md", long, "ü" * 124 + "-2.text", "new.txt"
+    }  # fmt: skip
+    assert (folder / "notes.txt").read_text() == "my own"
+    assert [(folder / saved[file.id]).read_text() for file in files] == [f.id for f in files]
+    saved = save(client, [Message(attachments=files[-1:])], folder, tmp_path / "talk.md")
+    assert saved["5"] == Path("files/new-2.txt")
 
 
 def test_an_empty_file_arrives_too(tmp_path: Path) -> None:
