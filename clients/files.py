@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mimetypes
 import os
 import secrets
 import threading
@@ -29,7 +30,8 @@ class Upload:
     """A file on its way up: its header, then its bytes.
 
     `source` is a path, or a file open for reading in binary, which is sent from where it stands.
-    Raises OSError when it cannot be read.
+    Without a `content_type` the one that its name tells is sent. Raises OSError when it cannot be
+    read.
     """
 
     def __init__(
@@ -53,7 +55,8 @@ class Upload:
         name = source if isinstance(source, str | Path) else getattr(source, "name", "")
         filename = filename or (Path(name).name if isinstance(name, str | Path) else "")
         self._header = UploadAttachmentRequest.Header(
-            filename=filename or "file", content_type=content_type
+            filename=filename or "file",
+            content_type=content_type or mimetypes.guess_type(filename)[0] or "",
         )
 
     def __enter__(self) -> Self:

@@ -39,6 +39,7 @@ from server.interceptors import Edge, warm_up
 from server.live import Feeds
 from server.local_model import LocalModel
 from server.providers import Providers
+from server.readings import Readings
 from server.replies import Replies
 from server.service import ConversationService
 from server.settings import Settings
@@ -89,8 +90,8 @@ class App:
         storage = Storage.open(settings.storage_url, settings.environ)
         extractor = Extractor()
         self.files = Files(self.db, storage, extractor, settings.max_attachment_bytes)
-        contents = Contents(self.db, storage, extractor, self.catalog, self.providers)
-        contexts = ContextBuilder(self.db, contents, Estimates())
+        readings = Readings(self.db, storage, extractor, self.catalog, self.providers)
+        contexts = ContextBuilder(self.db, Contents(readings), Estimates())
         self.replies = Replies(
             self.db, self.feeds, self.catalog, self.providers, contexts, self.bus, settings
         )

@@ -57,6 +57,7 @@ def envelope(author: str, text: str) -> str:
     return json.dumps({"author": author, "text": text}, ensure_ascii=False)
 
 
-def file_envelope(name: str, text: str) -> str:
-    """The text of a file, as safe."""
-    return json.dumps({"file": name, "text": text}, ensure_ascii=False)
+def file_envelope(name: str, content_type: str, note: str, text: str) -> str:
+    """The text of a file, as safe; `note` says what is missing of it."""
+    told = {"file": name, "type": content_type, **({"note": note} if note else {}), "text": text}
+    return json.dumps(told, ensure_ascii=False)

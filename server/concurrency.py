@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+import contextlib
+from collections.abc import AsyncIterator, Coroutine, Hashable
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 T = TypeVar("T")
 
@@ -23,3 +25,30 @@ async def unbroken(work: Coroutine[Any, Any, T]) -> T:
         if not task.cancelled():
             task.exception()  # the caller has gone: nobody is left to hear of it
         raise
+
+
+class Lines:
+    """Locks by name: who holds one lets others of the same name wait, first come first served."""
+
+    def __init__(self) -> None:
+        self._locks: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
+
+    def of(self, name: Hashable) -> asyncio.Lock:
+        """The lock of a name, which is there as long as somebody holds it or waits for it."""
+        return self._locks.setdefault(name, asyncio.Lock())
+
+
+class Turns:
+    """Places for work that takes long. Each account has one at a time, and accounts take turns:
+    nobody waits for more than one piece of anybody else's work."""
+
+    def __init__(self, places: int) -> None:
+        self._lines = Lines()
+        self._places = asyncio.Semaphore(places)
+
+    @contextlib.asynccontextmanager
+    async def place(self, account_id: str) -> AsyncIterator[None]:
+        """A place, when it is this account's turn."""
+        # Only the first of each account's line waits for a place, so that line is one of accounts.
+        async with self._lines.of(account_id), self._places:
+            yield

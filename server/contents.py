@@ -1,14 +1,11 @@
-"""What a model is given of a file: the file as it is where the model takes its kind, else its text,
-which is read out once and kept. A picture is made small enough once and kept too."""
+"""What a model is given of a file: the file as it is where the model takes its kind, else its
+text."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import io
 import json
-import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,16 +13,13 @@ from typing import Any
 import structlog
 
 from server import filetypes
-from server.catalog import Catalog, Model
-from server.database import Database
+from server.catalog import Model
 from server.estimates import estimate_tokens
-from server.extraction import LONG_SIDE, MAX_PICTURE, MAX_TEXT, Extractor, Unreadable
-from server.files import picture_key
+from server.extraction import LONG_SIDE, MAX_PICTURE, Unreadable
 from server.filetypes import Kind
 from server.models import Attachment
-from server.providers import ProviderError, Providers
-from server.repository import attachments
-from server.storage import ObjectMissing, Storage
+from server.readings import Readings
+from server.storage import ObjectMissing, StorageUnavailable
 
 log = structlog.get_logger()
 
@@ -45,25 +39,25 @@ _PIXELS_PER_TOKEN = 750
 _PAGE_TOKENS = 2_000
 """A page of a PDF: its text, and its picture beside it."""
 
-_BYTES_PER_PAGE = 50_000
-"""Of a PDF whose pages are packed away and cannot be counted."""
-
 _AUDIO_BYTES_PER_TOKEN = 1_600
 """A tenth of a second at 128 kbit/s: OpenAI counts ten tokens a second."""
 
-_PAGE = re.compile(rb"/Type\s*/Page(?![a-zA-Z])")
-
 _AS_PICTURE = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
-"""What OpenAI and Anthropic take as it is."""
+"""What OpenAI and Anthropic take as it is, if nothing moves in it."""
+
+TEXT = 2
+"""The rank of what goes as text."""
 
 _AS_AUDIO: Mapping[str, str] = {"audio/wav": "wav", "audio/mpeg": "mp3"}
 """The formats of `input_audio`."""
 
-_READABLE = frozenset({filetypes.PDF, filetypes.DOCX, filetypes.XLSX, filetypes.PPTX, "text/html"})
-_TEXT = ("text/", "application/json", "application/xml", "application/yaml", "application/toml",
-         "application/sql", "application/x-sh", "image/svg+xml")  # fmt: skip
-
 NO_ROOM = "there is no room for it in the model's window"
+TOO_MANY_BYTES = "the files of one request would be too large with it"
+UNREACHABLE = "its bytes cannot be reached at the moment"
+REFUSED = "the model's provider did not take it"
+
+_PAUSES = (0.5, 1.0, 2.0)
+"""Seconds between tries to reach the bytes of a new message's files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,104 +84,88 @@ class Room:
 class Contents:
     """Makes contents of files."""
 
-    def __init__(
-        self,
-        db: Database,
-        storage: Storage,
-        extractor: Extractor,
-        catalog: Catalog,
-        providers: Providers,
-    ) -> None:
-        self._db = db
-        self._storage = storage
-        self._extractor = extractor
-        self._catalog = catalog
-        self._providers = providers
+    def __init__(self, readings: Readings) -> None:
+        self._readings = readings
 
-    async def of(self, file: Attachment, model: Model, room: Room, *, may_cut: bool) -> Content:
-        """What a model is given of a file; text that has no room is cut if it may be."""
-        try:
-            content = await self._as_it_is(file, model, room)
-            if content is None:
-                content = await self._as_text(file, room, may_cut=may_cut)
-        except Unreadable as problem:
-            return Content(reason=str(problem))
-        except ObjectMissing:
-            log.error("file is missing in the store", attachment_id=file.id)
-            return Content(reason="its bytes are lost")
-        return content
+    async def of(
+        self, file: Attachment, model: Model, room: Room, *, is_new: bool, as_text: bool
+    ) -> Content:
+        """What a model is given of a file. Of a new message's file, text that has no room is cut,
+        and bytes that cannot be reached are waited for; `as_text` gives no file as it is."""
+        for pause in (*_PAUSES, None) if is_new else (None,):
+            try:
+                content = None if as_text else await self._as_it_is(file, model, room)
+                return content or await self._as_text(file, room, may_cut=is_new)
+            except Unreadable as problem:
+                is_refused = as_text and self.rank(file, model) < TEXT
+                return Content(reason=REFUSED if is_refused else str(problem))
+            except ObjectMissing:
+                log.error("file is missing in the store", attachment_id=file.id)
+                return Content(reason="its bytes are lost")
+            except StorageUnavailable:
+                log.warning("file cannot be reached", attachment_id=file.id)
+                if pause is not None:
+                    await asyncio.sleep(pause)
+        return Content(reason=UNREACHABLE)
+
+    def rank(self, file: Attachment, model: Model) -> int:
+        """What is to be given before what: a picture is given whole or not at all, what else goes
+        as it is could go as text, and TEXT can be cut."""
+        if filetypes.KIND_NAMES[Kind(file.kind)] not in model.input_kinds:
+            return TEXT
+        if file.kind == Kind.IMAGE:
+            return 0
+        return 1 if file.content_type == filetypes.PDF or file.content_type in _AS_AUDIO else TEXT
 
     # --- as it is -----------------------------------------------------------------------------
 
     async def _as_it_is(self, file: Attachment, model: Model, room: Room) -> Content | None:
-        """None when the model does not take files of this kind, or this one is too large."""
-        if filetypes.KIND_NAMES[Kind(file.kind)] not in model.input_kinds:
+        """None when the model does not take such files, or this one is too large."""
+        if self.rank(file, model) == TEXT:
             return None
         if file.kind == Kind.IMAGE:
             return await self._picture(file, room)
         if file.byte_size > room.raw:
             return None
-        if file.kind == Kind.AUDIO and file.content_type in _AS_AUDIO:
+        if file.kind == Kind.AUDIO:
             tokens = file.byte_size // _AUDIO_BYTES_PER_TOKEN + 10
-            if tokens > room.tokens:
-                return None
-            data = await self._base64(await self._bytes(file))
+        else:
+            tokens = await self._readings.pages(file) * _PAGE_TOKENS
+        if tokens > room.tokens:
+            return None
+        data = await asyncio.to_thread(_encode, await self._readings.data(file))
+        part: dict[str, Any]
+        if file.kind == Kind.AUDIO:
             sound = {"data": data, "format": _AS_AUDIO[file.content_type]}
             part = {"type": "input_audio", "input_audio": sound}
-            return Content(part, tokens=tokens, raw=file.byte_size)
-        if file.content_type == filetypes.PDF:
-            whole = await self._bytes(file)
-            pages = len(_PAGE.findall(whole)) or file.byte_size // _BYTES_PER_PAGE + 1
-            if pages * _PAGE_TOKENS > room.tokens:
-                return None
-            uri = f"data:{filetypes.PDF};base64,{await self._base64(whole)}"
+        else:
+            uri = f"data:{filetypes.PDF};base64,{data}"
             part = {"type": "file", "file": {"filename": file.filename, "file_data": uri}}
-            return Content(part, tokens=pages * _PAGE_TOKENS, raw=file.byte_size)
-        return None
+        return Content(part, tokens=tokens, raw=file.byte_size)
 
     async def _picture(self, file: Attachment, room: Room) -> Content:
         tokens = picture_tokens(file)
-        if tokens > room.tokens or room.raw < MAX_PICTURE:
+        if tokens > room.tokens:
             return Content(reason=NO_ROOM)
         if file.content_type not in filetypes.SCALABLE:
             raise Unreadable("pictures of this type cannot be read here")
         is_small = max(file.width, file.height) <= LONG_SIDE and file.byte_size <= MAX_PICTURE
-        if is_small and file.content_type in _AS_PICTURE:
-            data, content_type = await self._bytes(file), file.content_type
+        fits = is_small and file.content_type in _AS_PICTURE
+        if fits and await self._readings.pages(file) == 1:
+            data, content_type = await self._readings.data(file), file.content_type
         else:
-            data = await self._scaled(file)
+            data = await self._readings.picture(file)
             content_type = "image/png" if data.startswith(b"\x89PNG") else "image/jpeg"
-        url = f"data:{content_type};base64,{await self._base64(data)}"
+        if len(data) > room.raw:
+            return Content(reason=TOO_MANY_BYTES)
+        url = f"data:{content_type};base64,{await asyncio.to_thread(_encode, data)}"
         part = {"type": "image_url", "image_url": {"url": url}}
         return Content(part, tokens=tokens, raw=len(data))
-
-    async def _scaled(self, file: Attachment) -> bytes:
-        """The picture as models take it, made once."""
-        key = await self._key(file)
-        try:
-            return await self._whole(picture_key(key), MAX_PICTURE)
-        except ObjectMissing:
-            pass
-        await self._known_problem(file)
-        with tempfile.TemporaryFile() as copy:
-            await self._storage.save(key, copy)
-            try:
-                data = await self._extractor.picture(copy, file.content_type)
-            except Unreadable as problem:
-                await self._keep_problem(file, problem)
-                raise
-        await self._storage.put(picture_key(key), io.BytesIO(data))
-        if not await self._db.read(file.account_id, attachments.keys, [file.id]):
-            await self._storage.remove(picture_key(key))  # the file was removed meanwhile
-        return data
 
     # --- as text ------------------------------------------------------------------------------
 
     async def _as_text(self, file: Attachment, room: Room, *, may_cut: bool) -> Content:
-        text = await self._known_problem(file)
-        if text is None:
-            text = await self._read_out(file)
-            await self._keep(file, text, "")
+        text = await self._readings.text(file)
         tokens = estimate_tokens(text)
         note = ""
         if tokens > room.tokens:
@@ -199,74 +177,6 @@ class Contents:
             tokens = room.tokens
             note = f"only its first {len(text):,} of {whole:,} characters fit in the window"
         return Content(text=text, tokens=tokens, note=note)
-
-    async def _known_problem(self, file: Attachment) -> str | None:
-        """The text that was read out before. Raises Unreadable when that went wrong."""
-        known = await self._db.read(file.account_id, attachments.reading, file)
-        if known is not None and known.problem:
-            raise Unreadable(known.problem)
-        return known.content if known is not None else None
-
-    async def _read_out(self, file: Attachment) -> str:
-        """The text of a file; what is wrong with the file is kept, what passes is not."""
-        if file.content_type in _READABLE:
-            with tempfile.TemporaryFile() as copy:
-                await self._storage.save(await self._key(file), copy)
-                try:
-                    return await self._extractor.text(copy, file.content_type)
-                except Unreadable as problem:
-                    await self._keep_problem(file, problem)
-                    raise
-        if file.content_type.startswith(_TEXT):
-            return _decode(await self._whole(await self._key(file), MAX_TEXT * 4))[:MAX_TEXT]
-        if file.kind == Kind.AUDIO:
-            return await self._transcribed(file)
-        what = "picture" if file.kind == Kind.IMAGE else "file of this type"
-        raise Unreadable(f"this model cannot take a {what}")
-
-    async def _transcribed(self, file: Attachment) -> str:
-        transcriber = self._catalog.transcription()
-        if transcriber is None:
-            raise Unreadable("this model cannot take recordings, and none here transcribes them")
-        with tempfile.TemporaryFile() as copy:
-            await self._storage.save(await self._key(file), copy)
-            try:
-                return await self._providers.transcribe(transcriber, copy, file.filename)
-            except ProviderError as error:
-                log.warning("not transcribed", reason=error.reason, detail=error.detail)
-                raise Unreadable(
-                    f"it could not be transcribed: {error.message.rstrip('.')}"
-                ) from None
-
-    async def _keep_problem(self, file: Attachment, problem: Unreadable) -> None:
-        if not problem.passes:
-            await self._keep(file, "", str(problem))
-
-    async def _keep(self, file: Attachment, content: str, problem: str) -> None:
-        await self._db.write(file.account_id, attachments.keep_reading, file, content, problem)
-
-    # --- bytes --------------------------------------------------------------------------------
-
-    async def _key(self, file: Attachment) -> str:
-        keys = await self._db.read(file.account_id, attachments.keys, [file.id])
-        if file.id not in keys:
-            raise ObjectMissing
-        return keys[file.id]
-
-    async def _bytes(self, file: Attachment) -> bytes:
-        return await self._whole(await self._key(file), file.byte_size)
-
-    async def _whole(self, key: str, limit: int) -> bytes:
-        """An object's bytes, up to a limit."""
-        data = bytearray()
-        async for piece in self._storage.stream(key):
-            data += piece
-            if len(data) >= limit:
-                break
-        return bytes(data[:limit])
-
-    async def _base64(self, data: bytes) -> str:
-        return await asyncio.to_thread(_encode, data)
 
 
 def picture_tokens(file: Attachment) -> int:
@@ -285,17 +195,3 @@ def _encode(data: bytes) -> str:
     return "".join(
         base64.b64encode(data[at : at + _ENCODED_AT_ONCE]).decode("ascii") for at in pieces
     )
-
-
-def _decode(data: bytes) -> str:
-    """Text of any usual encoding, without what databases refuse."""
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        text = data.decode("utf-16", errors="replace")
-    else:
-        try:
-            text = data.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            # A limit may cut a character; anything earlier is a legacy encoding.
-            is_cut = error.start >= len(data) - 3
-            text = data.decode("utf-8-sig" if is_cut else "cp1252", errors="replace")
-    return text.replace("\x00", "")

@@ -13,7 +13,16 @@ from typing import Any
 
 from server import authors
 from server.catalog import Model
-from server.contents import NO_ROOM, Content, Contents, Room, label, picture_tokens
+from server.contents import (
+    NO_ROOM,
+    TOO_MANY_BYTES,
+    UNREACHABLE,
+    Content,
+    Contents,
+    Room,
+    label,
+    picture_tokens,
+)
 from server.database import Database
 from server.errors import MessageTooLong
 from server.estimates import Estimates, estimate_tokens
@@ -24,6 +33,9 @@ from server.repository.history import Given, Turn
 
 _MARGIN = 0.05
 """The part of the window that is left free, because the counts are estimates."""
+
+_NO_MORE = frozenset({NO_ROOM, TOO_MANY_BYTES, UNREACHABLE})
+"""Reasons after which older files are only named."""
 
 _OLDER = "a file of an older message: only its name is given"
 
@@ -40,6 +52,11 @@ class Request:
     messages: list[dict[str, Any]]
     given: Given
     estimated: int
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether something else than text is asked."""
+        return any(isinstance(message["content"], list) for message in self.messages)
 
 
 @dataclass(slots=True)
@@ -59,16 +76,22 @@ class ContextBuilder:
         self._estimates = estimates
 
     def check_fits(
-        self, model: Model, system_prompt: str, content: str, files: Sequence[Attachment]
+        self,
+        account_id: str,
+        model: Model,
+        system_prompt: str,
+        content: str,
+        files: Sequence[Attachment],
     ) -> None:
         """Raises MessageTooLong when a message could not be given to the model even alone.
 
         Texts of files are cut where they have to be; pictures cannot be.
         """
-        needed = _cost(system_prompt) + estimate_tokens(content)
+        needed = _cost(system_prompt) + estimate_tokens(content) + _names_cost(files)
         if "image" in model.input_kinds:
             needed += sum(picture_tokens(file) for file in files if file.kind == Kind.IMAGE)
-        needed = int(needed * self._estimates.factor(model.id))
+        # What was learned of other texts refuses nothing; the provider may still do so.
+        needed = int(needed * min(self._estimates.factor(account_id, model.id), 1))
         if needed > budget(model):
             raise MessageTooLong(
                 {
@@ -78,20 +101,34 @@ class ContextBuilder:
             )
 
     async def build(
-        self, account_id: str, reply_id: str, model: Model, limit: int | None = None
+        self,
+        account_id: str,
+        reply_id: str,
+        model: Model,
+        limit: int | None = None,
+        *,
+        as_text: bool = False,
     ) -> Request:
-        """The request of a reply, in at most `limit` tokens, or what the model takes."""
-        most = int(budget(model) / self._estimates.factor(model.id))
-        room = min(most, limit) if limit is not None else most
+        """The request of a reply, in at most `limit` tokens, or what the model takes; `as_text`
+        gives files as their texts or names alone."""
+        factor = self._estimates.factor(account_id, model.id)
+        room = min(int(budget(model) / factor), budget(model) if limit is None else limit)
         found = await self._db.read(account_id, history.read, reply_id, room, _turn_cost)
         newest = _Shown(found.turns[0])
         left = room - _cost(found.system_prompt) - _turn_cost(newest.turn)
+        # A correction learned of texts takes no room from pictures.
+        spare = 0 if limit is not None else budget(model) - room
         raw = Room(0).raw
-        for file in _files(newest.turn):
-            content = await self._contents.of(file, model, Room(max(left, 0), raw), may_cut=True)
-            newest.files.append((file, content))
+        given: dict[str, Content] = {}
+        for file in sorted(_files(newest.turn), key=lambda file: self._contents.rank(file, model)):
+            tokens = left + spare if file.kind == Kind.IMAGE else left
+            content = await self._contents.of(
+                file, model, Room(max(tokens, 0), raw), is_new=True, as_text=as_text
+            )
+            given[file.id] = content
             left -= content.tokens
             raw -= content.raw
+        newest.files = [(file, given[file.id]) for file in _files(newest.turn)]
         shown = [newest]
         for turn in found.turns[1:]:
             cost = _turn_cost(turn)
@@ -99,33 +136,45 @@ class ContextBuilder:
                 break
             left -= cost
             shown.append(_Shown(turn))
-        await self._add_older_files(shown[1:], model, Room(left, raw))
+        await self._add_older_files(shown[1:], model, Room(left, raw), as_text=as_text)
         shown.reverse()
-        return _request(found.system_prompt, shown, model, self._estimates.factor(model.id))
+        return _request(found.system_prompt, shown, model, factor)
 
-    async def _add_older_files(self, newest_first: list[_Shown], model: Model, room: Room) -> None:
+    async def _add_older_files(
+        self, newest_first: list[_Shown], model: Model, room: Room, *, as_text: bool
+    ) -> None:
         """Gives files of older turns as far as there is room, the newer ones first."""
         is_full = False
         for shown in newest_first:
             for file in _files(shown.turn):
                 content = Content(reason=_OLDER)
                 if not is_full:
-                    content = await self._contents.of(file, model, room, may_cut=False)
-                    is_full = content.reason == NO_ROOM
-                if is_full:
+                    content = await self._contents.of(
+                        file, model, room, is_new=False, as_text=as_text
+                    )
+                    is_full = content.reason in _NO_MORE
+                if is_full and content.reason != UNREACHABLE:
                     content = Content(reason=_OLDER)
                 shown.files.append((file, content))
                 room.tokens -= content.tokens
                 room.raw -= content.raw
 
-    def smaller(self, model: Model, request: Request) -> int:
-        """The limit for another try after a provider found a request too long."""
-        self._estimates.too_low(model.id)
-        return request.estimated // 2
+    async def instead(
+        self, account_id: str, reply_id: str, model: Model, refused: Request, *, is_too_long: bool
+    ) -> Request | None:
+        """Another request after a provider refused one: a shorter one when it was too long, one
+        without the files that it may not have liked; None when there is nothing to try."""
+        if not is_too_long:
+            if not refused.has_parts:
+                return None
+            return await self.build(account_id, reply_id, model, as_text=True)
+        self._estimates.too_low(account_id, model.id)
+        shorter = await self.build(account_id, reply_id, model, refused.estimated // 2)
+        return shorter if shorter.estimated < refused.estimated else None
 
-    def learn(self, model: Model, request: Request, counted: int) -> None:
+    def learn(self, account_id: str, model: Model, request: Request, counted: int) -> None:
         """Takes in what the provider counted for a request."""
-        self._estimates.learn(model.id, request.estimated, counted)
+        self._estimates.learn(account_id, model.id, request.estimated, counted)
 
 
 def _cost(text: str) -> int:
@@ -139,8 +188,11 @@ def _files(turn: Turn) -> Sequence[Attachment]:
 def _turn_cost(turn: Turn) -> int:
     """Of a turn whose files are only named."""
     texts = [turn.prompt.content, *(reply.content for reply in turn.replies)]
-    named = sum(estimate_tokens(label(file)) + 20 for file in _files(turn))
-    return sum(map(estimate_tokens, texts)) + named
+    return sum(map(estimate_tokens, texts)) + _names_cost(_files(turn))
+
+
+def _names_cost(files: Sequence[Attachment]) -> int:
+    return sum(estimate_tokens(label(file)) + 20 for file in files)
 
 
 def _request(
@@ -184,7 +236,7 @@ def _user_message(shown: _Shown, name: str, *, is_enveloped: bool) -> dict[str, 
         elif content.text:
             cut = f" ({content.note})" if content.note else ""
             texts.append(
-                authors.file_envelope(file.filename, content.text)
+                authors.file_envelope(file.filename, file.content_type, content.note, content.text)
                 if seals
                 else f"File {label(file)}{cut}:\n\n{content.text}"
             )

@@ -7,6 +7,8 @@ the counts that providers report correct, model by model, as long as the process
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 _BYTES_PER_TOKEN = 4
 """English text has about four bytes of UTF-8 a token with current tokenisers."""
 
@@ -20,6 +22,9 @@ is, such as a count that leaves out what was cached."""
 _WEIGHT = 0.3
 """Of the newest count in a correction."""
 
+_KEPT = 10_000
+"""Corrections that are kept, those used last."""
+
 _TELLING = 300
 """Tokens of a request below which its count says little about the next one."""
 
@@ -30,25 +35,29 @@ def estimate_tokens(text: str) -> int:
 
 
 class Estimates:
-    """What was learned about each model: its tokens for one of ours."""
+    """What was learned about each account's texts with each model: its tokens for one of ours."""
 
     def __init__(self) -> None:
-        self._factors: dict[str, float] = {}
+        self._factors: OrderedDict[tuple[str, str], float] = OrderedDict()
 
-    def factor(self, model_id: str) -> float:
+    def factor(self, account_id: str, model_id: str) -> float:
         """What an estimate is to be multiplied with."""
-        return self._factors.get(model_id, 1.0)
+        return self._factors.get((account_id, model_id), 1.0)
 
-    def learn(self, model_id: str, estimated: int, counted: int) -> None:
+    def learn(self, account_id: str, model_id: str, estimated: int, counted: int) -> None:
         """Takes in what a provider counted for a request that was estimated, uncorrected."""
         if min(estimated, counted) < _TELLING:
             return
-        before = self.factor(model_id)
-        self._set(model_id, before + _WEIGHT * (counted / estimated - before))
+        before = self.factor(account_id, model_id)
+        self._set(account_id, model_id, before + _WEIGHT * (counted / estimated - before))
 
-    def too_low(self, model_id: str) -> None:
+    def too_low(self, account_id: str, model_id: str) -> None:
         """Takes in that a request was too long although it was estimated to fit."""
-        self._set(model_id, self.factor(model_id) * 1.25)
+        self._set(account_id, model_id, self.factor(account_id, model_id) * 1.25)
 
-    def _set(self, model_id: str, factor: float) -> None:
-        self._factors[model_id] = min(max(factor, _LEAST), _MOST)
+    def _set(self, account_id: str, model_id: str, factor: float) -> None:
+        key = (account_id, model_id)
+        self._factors[key] = min(max(factor, _LEAST), _MOST)
+        self._factors.move_to_end(key)
+        if len(self._factors) > _KEPT:
+            self._factors.popitem(last=False)

@@ -1,5 +1,5 @@
 """Reads files that strangers made, each in a process of its own (`extraction_worker`), which is
-ended when it takes too long. What it costs is no stream's problem: it runs at low priority."""
+ended when it takes too long. What takes long runs at low priority, and is no stream's problem."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from server.concurrency import Turns
 from server.extraction_worker import LONG_SIDE, MAX_PICTURE, MAX_PIXELS, MAX_TEXT
 
 __all__ = ["LONG_SIDE", "MAX_PICTURE", "MAX_PIXELS", "MAX_TEXT", "Extractor", "Unreadable"]
@@ -21,11 +22,13 @@ _WORKER = Path(__file__).with_name("extraction_worker.py")
 _PATIENCE = 30.0
 """Seconds for one file, by the clock; the worker itself ends after some seconds of work."""
 
+_LOOK_PATIENCE = 10.0
+"""Seconds for a look at a file, which takes the time that Python needs to start."""
+
 _TOLD = 3
 """The worker's exit code when it says what is wrong."""
 
-_OUT_OF_TIME = (-signal.SIGXCPU, -signal.SIGKILL)
-"""Its exit codes when the system ends it for the processor's time that it took."""
+_TOO_LONG = "reading it takes too long"
 
 _MAX_RESULT = max(MAX_TEXT * 4, MAX_PICTURE) + 1
 
@@ -39,6 +42,13 @@ class Unreadable(Exception):
         self.passes = passes
 
 
+class TooSlow(Unreadable):
+    """A file that took too long by the clock: this machine may have been busy."""
+
+    def __init__(self) -> None:
+        super().__init__(_TOO_LONG, passes=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What a look at a file's structure tells; what it does not is empty."""
@@ -49,62 +59,75 @@ class Facts:
 
 
 class Extractor:
-    """Runs the workers, a few at a time."""
+    """Runs the workers, a few at a time: accounts take turns, and looks at files, for which those
+    who upload them wait, are not behind what may take long."""
 
     def __init__(self, processes: int | None = None, patience: float = _PATIENCE) -> None:
-        """`processes` run at a time, half of the machine's if it is not given; `patience` is in
-        seconds for one file."""
+        """`processes` run at a time, half of the machine's if it is not given, and as many for
+        looks; `patience` is in seconds for one file."""
         self._patience = patience
-        self._places = asyncio.Semaphore(processes or max(1, (os.cpu_count() or 2) // 2))
+        places = processes or max(1, (os.cpu_count() or 2) // 2)
+        self._readings = Turns(places)
+        self._looks = Turns(places)
 
-    async def inspect(self, file: IO[bytes], content_type: str) -> Facts:
+    async def inspect(self, account_id: str, file: IO[bytes], content_type: str) -> Facts:
         """What a picture or an archive is. Raises Unreadable, also when it is harmful."""
-        return Facts(**json.loads(await self._run("inspect", file, content_type)))
+        async with self._looks.place(account_id):
+            told = await self._run("inspect", file, content_type, _LOOK_PATIENCE)
+        return Facts(**json.loads(told))
 
-    async def text(self, file: IO[bytes], content_type: str) -> str:
+    async def text(self, account_id: str, file: IO[bytes], content_type: str) -> str:
         """The text of a document, at most MAX_TEXT characters. Raises Unreadable."""
-        return (await self._run("text", file, content_type)).decode()
+        async with self._readings.place(account_id):
+            return (await self._run("text", file, content_type, self._patience)).decode()
 
-    async def picture(self, file: IO[bytes], content_type: str) -> bytes:
+    async def pages(self, account_id: str, file: IO[bytes], content_type: str) -> int:
+        """How many pages a PDF has, or how many pictures are in a picture; all that can be wrong
+        with it was looked at. Raises Unreadable."""
+        async with self._readings.place(account_id):
+            return int(await self._run("pages", file, content_type, self._patience))
+
+    async def picture(self, account_id: str, file: IO[bytes], content_type: str) -> bytes:
         """A picture as models take it: JPEG or PNG. Raises Unreadable."""
-        return await self._run("picture", file, content_type)
+        async with self._readings.place(account_id):
+            return await self._run("picture", file, content_type, self._patience)
 
-    async def _run(self, task: str, file: IO[bytes], content_type: str) -> bytes:
-        async with self._places:
-            file.seek(0)
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-I",  # no folder of ours, no variable of ours
-                str(_WORKER),
-                task,
-                content_type,
-                stdin=file,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                env={"LC_ALL": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1"},
-                start_new_session=True,
-            )
-            try:
-                async with asyncio.timeout(self._patience):
-                    assert process.stdout
-                    assert process.stderr
-                    result, told = await asyncio.gather(
-                        _read(process.stdout, _MAX_RESULT), _read(process.stderr, 64 << 10)
-                    )
-                    code = await process.wait()
-            except TimeoutError:
-                raise Unreadable("reading it takes too long", passes=True) from None
-            finally:
-                if process.returncode is None:
-                    process.kill()
-                    await asyncio.shield(process.wait())
+    async def _run(self, task: str, file: IO[bytes], content_type: str, patience: float) -> bytes:
+        file.seek(0)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-I",  # no folder of ours, no variable of ours
+            str(_WORKER),
+            task,
+            content_type,
+            stdin=file,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={"LC_ALL": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1"},
+            start_new_session=True,
+        )
+        try:
+            async with asyncio.timeout(patience):
+                assert process.stdout
+                assert process.stderr
+                result, told = await asyncio.gather(
+                    _read(process.stdout, _MAX_RESULT), _read(process.stderr, 64 << 10)
+                )
+                code = await process.wait()
+        except TimeoutError:
+            raise TooSlow from None
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await asyncio.shield(process.wait())
         if code == 0:
             return result
         if code == _TOLD:
             raise Unreadable(told.decode(errors="replace").rpartition("\n")[2])
-        if code in _OUT_OF_TIME:
-            # The system also kills what is large when its memory ends.
-            raise Unreadable("reading it takes too long", passes=code == -signal.SIGKILL)
+        if code == -signal.SIGXCPU:
+            raise Unreadable(_TOO_LONG)
+        if code == -signal.SIGKILL:  # the system kills what is large when its memory ends
+            raise TooSlow
         raise Unreadable("it is damaged")
 
 

@@ -4,8 +4,8 @@ little memory, little time, and may not write files. `extraction` starts it.
     python extraction_worker.py TASK CONTENT_TYPE < the file > the result
 
 The tasks: `inspect` says as JSON what a picture or an archive is, `text` gives a document's text in
-UTF-8, `picture` a smaller picture. What cannot be done is told in one line on standard error, with
-exit code 3.
+UTF-8, `pages` how many pages or pictures there are if all is whole, `picture` a smaller picture.
+What cannot be done is told in one line on standard error, with exit code 3.
 
 It imports nothing of the server, so that it starts fast; libraries are imported by what needs them.
 """
@@ -31,8 +31,8 @@ MAX_UNPACKED = 200 << 20
 LONG_SIDE = 2_048
 """Pixels. OpenAI scales pictures down into a square of this side, Anthropic into a smaller one."""
 
-MAX_PICTURE = 3_500_000
-"""Bytes of a picture as it is sent; in base64 it stays below the 5 MB that Anthropic takes."""
+MAX_PICTURE = 1_200_000
+"""Bytes of a picture as it is sent: the ten that a message may have fit in one request."""
 
 MEMORY = 1 << 30
 """Bytes of address space."""
@@ -63,18 +63,20 @@ def limit() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     if sys.platform == "linux":  # elsewhere it is not kept, or counts what is not used
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    os.nice(10)  # replies go first
 
 
-def check_archive(file: BinaryIO) -> list[str]:
-    """The names in a zip archive. Raises Problem when it unpacks to too much."""
+def check_archive(file: BinaryIO) -> str:
+    """The type of an office document, else empty: other zip archives are never unpacked. Raises
+    Problem when it unpacks to too much."""
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
-    unpacked = sum(member.file_size for member in members)
-    if unpacked > MAX_UNPACKED:
-        raise Problem(f"it unpacks to {unpacked >> 20:,} MiB, and {MAX_UNPACKED >> 20} is the most")
     file.seek(0)
-    return [member.filename for member in members]
+    names = {member.filename for member in members}
+    found = next((kind for name, kind in _OFFICE.items() if name in names), "")
+    unpacked = sum(member.file_size for member in members)
+    if found and unpacked > MAX_UNPACKED:
+        raise Problem(f"it unpacks to {unpacked >> 20:,} MiB, and {MAX_UNPACKED >> 20} is the most")
+    return found
 
 
 def open_picture(file: BinaryIO) -> Any:
@@ -96,13 +98,25 @@ def inspect(file: BinaryIO, content_type: str) -> bytes:
     if content_type.startswith("image/"):
         width, height = open_picture(file).size
         return json.dumps({"width": width, "height": height}).encode()
-    names = set(check_archive(file))
-    found = next((kind for name, kind in _OFFICE.items() if name in names), content_type)
-    return json.dumps({"content_type": found}).encode()
+    return json.dumps({"content_type": check_archive(file) or content_type}).encode()
+
+
+def pages(file: BinaryIO, content_type: str) -> bytes:
+    """How many pages a PDF has, or how many pictures are in a picture, which is decoded."""
+    if content_type == "application/pdf":
+        document = _open_pdf(file)
+        document[0].close()
+        return str(len(document)).encode()
+    image = open_picture(file)
+    image.load()
+    # A second picture in a JPEG is its preview or its depth, which nobody shows.
+    is_film = image.format in ("GIF", "PNG", "WEBP")
+    return str(getattr(image, "n_frames", 1) if is_film else 1).encode()
 
 
 def picture(file: BinaryIO, _content_type: str) -> bytes:
-    """The picture, upright and small enough for a model, as JPEG or, with transparency, PNG."""
+    """The picture, or the first of a moving one, upright and small enough for a model, as JPEG or,
+    with transparency, PNG."""
     from io import BytesIO
 
     from PIL import ImageOps
@@ -125,12 +139,13 @@ def picture(file: BinaryIO, _content_type: str) -> bytes:
         paper = Image.new("RGB", image.size, "white")
         paper.paste(image, mask=image.getchannel("A"))
         image = paper
-    for quality in (88, 70, 40):
-        out = BytesIO()
-        image.save(out, "JPEG", quality=quality)
-        if out.tell() <= MAX_PICTURE:
-            return out.getvalue()
-    raise Problem("it is too large")
+    while True:
+        for quality in (88, 70, 40):
+            out = BytesIO()
+            image.save(out, "JPEG", quality=quality)
+            if out.tell() <= MAX_PICTURE:
+                return out.getvalue()
+        image.thumbnail((image.width // 2, image.height // 2))
 
 
 def text(file: BinaryIO, content_type: str) -> bytes:
@@ -157,11 +172,22 @@ def text(file: BinaryIO, content_type: str) -> bytes:
     return found[:MAX_TEXT].encode(errors="replace")
 
 
-def _pdf(file: BinaryIO) -> Iterator[str]:
+def _open_pdf(file: BinaryIO) -> Any:
+    """The document. Raises Problem when it cannot be opened."""
     import pypdfium2
 
-    document = pypdfium2.PdfDocument(file)
-    for page in document:
+    try:
+        document = pypdfium2.PdfDocument(file)
+    except pypdfium2.PdfiumError as error:
+        is_locked = error.err_code == pypdfium2.raw.FPDF_ERR_PASSWORD
+        raise Problem("it needs a password" if is_locked else "it is damaged") from None
+    if len(document) == 0:
+        raise Problem("there are no pages in it")
+    return document
+
+
+def _pdf(file: BinaryIO) -> Iterator[str]:
+    for page in _open_pdf(file):
         yield page.get_textpage().get_text_bounded() + "\n\n"
 
 
@@ -199,7 +225,10 @@ def _xlsx(file: BinaryIO) -> Iterator[str]:
         yield f"## {sheet.title}\n\n"
         for row in sheet.iter_rows(values_only=True):
             cells = ["" if value is None else str(value) for value in row]
-            yield f"| {' | '.join(cells)} |\n"
+            while cells and not cells[-1]:  # a sheet may have 16,384 columns for one colour
+                cells.pop()
+            if cells:
+                yield f"| {' | '.join(cells)} |\n"
         yield "\n"
 
 
@@ -219,13 +248,15 @@ def _pptx(file: BinaryIO) -> Iterator[str]:
         yield "\n"
 
 
-TASKS = {"inspect": inspect, "text": text, "picture": picture}
+TASKS = {"inspect": inspect, "text": text, "pages": pages, "picture": picture}
 
 
 def main() -> None:
     """Does one task."""
     task, content_type = sys.argv[1:]
     limit()
+    if task != "inspect":  # nobody waits for it as for a look, and replies go first
+        os.nice(10)
     try:
         result = TASKS[task](sys.stdin.buffer, content_type)
     except Problem as problem:

@@ -110,7 +110,7 @@ class Files:
         """
         if spool.size == 0:
             raise InvalidField({"chunk": "the file is empty"})
-        file = await self._describe(spool, filetypes.clean_name(filename), told)
+        file = await self._describe(account_id, spool, filetypes.clean_name(filename), told)
         while True:
             row = await self._keep(account_id, spool, file)
             if row is not None:
@@ -118,8 +118,11 @@ class Files:
 
     async def _keep(self, account_id: str, spool: Spool, file: NewFile) -> Attachment | None:
         """None when the bytes were removed while they came."""
-        key, is_stored = await self._db.write(account_id, attachments.begin, account_id, file)
+        key = attachments.new_key(account_id, file)
         try:
+            key, is_stored = await self._db.write(
+                account_id, attachments.begin, account_id, file, key
+            )
             if not is_stored:
                 spool.file.seek(0)
                 await self._storage.put(key, spool.file)
@@ -135,13 +138,13 @@ class Files:
             return  # then it is swept
         self.remove_soon()
 
-    async def _describe(self, spool: Spool, filename: str, told: str) -> NewFile:
+    async def _describe(self, account_id: str, spool: Spool, filename: str, told: str) -> NewFile:
         content_type = filetypes.decide(spool.head, filename, told)
         filetypes.check_name(filename, content_type)
         width = height = 0
         if content_type in filetypes.SCALABLE or content_type in _ARCHIVES:
             try:
-                facts = await self._extractor.inspect(spool.file, content_type)
+                facts = await self._extractor.inspect(account_id, spool.file, content_type)
             except Unreadable as problem:
                 raise Unsupported({"chunk": f'"{filename}" cannot be taken: {problem}'}) from None
             content_type = facts.content_type or content_type

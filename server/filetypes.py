@@ -45,12 +45,29 @@ _TEXT_NAMES = {
     ".sql": "application/sql",
     ".sh": "application/x-sh",
 }
+_PROMISES = {
+    "image": frozenset({".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".avif",
+                        ".heic", ".heif", ".ico"}),
+    "audio": frozenset({".mp3", ".wav", ".m4a", ".m4b", ".aac", ".ogg", ".oga", ".opus", ".flac",
+                        ".weba", ".aif", ".aiff", ".amr"}),
+}  # fmt: skip
+"""Endings of names that promise a kind of file; a list of ours, as each machine has another."""
+
 # Names by which filetype knows what others know by another.
 _SAME = {
     "audio/x-wav": "audio/wav",
     "audio/x-flac": "audio/flac",
     "image/apng": "image/png",
     "video/x-m4v": "video/mp4",
+}
+
+_AUDIO_SUFFIXES = {
+    "audio/wav": ".wav",
+    "audio/mpeg": ".mp3",
+    "audio/mp4": ".m4a",
+    "audio/ogg": ".ogg",
+    "audio/webm": ".webm",
+    "audio/flac": ".flac",
 }
 
 _MAX_NAME = 255
@@ -90,8 +107,8 @@ def clean_name(name: str) -> str:
 
 
 def decide(head: bytes, name: str, told: str) -> str:
-    """The media type of a file that begins with these bytes; `told` is what its sender takes it
-    for, which counts only between recordings and films."""
+    """The media type of a file that begins with these bytes; its name and `told`, what its sender
+    takes it for, count only between recordings and films."""
     if head.startswith(b"%PDF-"):
         return PDF
     if is_text(head):
@@ -100,7 +117,9 @@ def decide(head: bytes, name: str, told: str) -> str:
     if guessed is None:
         return OCTETS
     found = _SAME.get(guessed, guessed)
-    if found.startswith("video/") and told.startswith("audio/"):
+    if found.startswith("video/") and (
+        told.startswith("audio/") or _suffix(name) in _PROMISES["audio"]
+    ):
         return "audio/" + found.removeprefix("video/")  # a recording in a film's container
     return found
 
@@ -116,11 +135,16 @@ def _text_type(head: bytes, name: str) -> str:
     beginning = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:200].lower()
     if beginning.startswith((b"<!doctype html", b"<html")):
         return "text/html"
-    suffix = f".{name.rpartition('.')[2].lower()}" if "." in name else ""
+    suffix = _suffix(name)
     if suffix in _TEXT_NAMES:
         return _TEXT_NAMES[suffix]
     guessed = mimetypes.types_map.get(suffix, "")
     return guessed if guessed.startswith("text/") else "text/plain"
+
+
+def _suffix(name: str) -> str:
+    """The ending of a name, with its dot, in lower case."""
+    return f".{name.rpartition('.')[2].lower()}" if "." in name else ""
 
 
 def kind_of(content_type: str) -> Kind:
@@ -131,11 +155,18 @@ def kind_of(content_type: str) -> Kind:
     return {"image": Kind.IMAGE, "audio": Kind.AUDIO}.get(family, Kind.DOCUMENT)
 
 
+def audio_name(name: str, content_type: str) -> str:
+    """A recording's name with the ending of its type, by which transcribers know what it is."""
+    suffix = _AUDIO_SUFFIXES.get(content_type)
+    return name if suffix is None else f"{name.rpartition('.')[0] or name}{suffix}"
+
+
 def check_name(name: str, content_type: str) -> None:
-    """Raises Unsupported when a name promises a picture or a recording that the bytes are not."""
-    promised = (mimetypes.guess_type(name)[0] or "").partition("/")[0]
-    is_promised = promised in ("image", "audio") and not name.lower().endswith(".svg")
-    if is_promised and not content_type.startswith((f"{promised}/", "video/", "application/ogg")):
+    """Raises Unsupported when a name promises a picture or a recording, and the bytes are something
+    else for certain; what cannot be told is taken as it is."""
+    promised = next((kind for kind, names in _PROMISES.items() if _suffix(name) in names), "")
+    is_told = content_type != OCTETS
+    if promised and is_told and not content_type.startswith((f"{promised}/", "video/")):
         raise Unsupported(
             {
                 "header.filename": f'"{name}" is the name of a file of type {promised}, and its'

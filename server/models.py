@@ -355,7 +355,8 @@ class MessageAttachment(Owned, Base):
 
 class Reading(Owned, Base):
     """What was read out of a file's bytes, once for all: the text of a document or a recording, or
-    in `problem` why there is none."""
+    in `problem` why there is none. With more than a type in `content_type`, it is not the text, but
+    what the server noted for itself."""
 
     __tablename__ = "readings"
     __table_args__ = (

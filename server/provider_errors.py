@@ -95,7 +95,8 @@ _CODES: dict[str, Reason] = {
 _TOO_LONG_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error"})
 
 _TOO_LONG_TEXT = re.compile(
-    r"prompt is too long|maximum context length|context window|too many (input )?tokens",
+    r"prompt is too long|maximum (context|prompt) length|context (window|limit)"
+    r"|too many (input )?tokens|exceeds the maximum number of tokens",
     re.IGNORECASE,
 )
 
@@ -120,9 +121,11 @@ class ProviderError(Exception):
         retry_after: float | None = None,
         detail: str = "",
         is_too_long: bool = False,
+        is_about_content: bool = False,
     ) -> None:
         self.reason: Reason = reason
         self.is_too_long = is_too_long
+        self.is_about_content = is_about_content
         self.message = message or _MESSAGES[reason]
         self.retryable = reason in _RETRYABLE if retryable is None else retryable
         self.retry_after = retry_after
@@ -241,4 +244,5 @@ def _error(
         retry_after=retry_after,
         detail=" ".join(words),
         is_too_long=is_too_long and reason == "PROVIDER_REJECTED",
+        is_about_content=reason == "PROVIDER_REJECTED" and message != _NO_SUCH_MODEL,
     )

@@ -23,6 +23,7 @@ from server.chunks import AnswerReader, TokenUsage
 from server.local_model import LocalModel, LocalModelError
 from server.provider_errors import ProviderError, broken, from_status
 from server.telemetry import Generation, Telemetry
+from server.text import repaired
 from server.watchdog import Watchdog
 
 __all__ = ["ProviderError", "Providers", "ReplyStream", "TokenUsage"]
@@ -107,9 +108,13 @@ class Providers:
                         file=(filename, await asyncio.to_thread(file.read)),
                         response_format="json",
                     )
-                return answer.text
             except _TROUBLE as error:
                 failure = _translate(error)
+            else:
+                said = getattr(answer, "text", None)  # the SDK does not look at what came
+                if isinstance(said, str):
+                    return repaired(said)
+                failure = broken("a transcription without text")
         raise failure  # outside the handler: the SDK's error carries the provider's text
 
     async def close(self) -> None:

@@ -10,15 +10,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
-from weakref import WeakValueDictionary
 
 import structlog
 
 from server.bus import Bus, Event
 from server.catalog import Catalog, ModelError
 from server.clock import boottime
-from server.concurrency import unbroken
+from server.concurrency import Lines, unbroken
 from server.context import ContextBuilder
 from server.database import EVERY_ACCOUNT, Database, DatabaseUnavailable, Session
 from server.errors import NotFound
@@ -101,7 +101,7 @@ class Replies:
         self._hurry = asyncio.Event()
         self._bus = bus
         self._reserved = 0
-        self._lines: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._lines = Lines()
         self._cancels: set[asyncio.Task[None]] = set()
         bus.subscribe(self._on_event)
 
@@ -142,7 +142,9 @@ class Replies:
 
         def check(conversation: Conversation, content: str, files: Sequence[Attachment]) -> str:
             model = self._catalog.resolve(model_id or conversation.model)
-            self._contexts.check_fits(model, conversation.system_prompt, content, files)
+            self._contexts.check_fits(
+                conversation.account_id, model, conversation.system_prompt, content, files
+            )
             return model.id
 
         return check
@@ -205,7 +207,7 @@ class Replies:
         Those of one `line` wait for each other here, not at the lock of their conversation's row:
         there each would hold a connection that renewals need.
         """
-        queue = self._lines.setdefault(line, asyncio.Lock())
+        queue = self._lines.of(line)
 
         async def in_turn() -> Started:
             async with queue:
@@ -296,21 +298,24 @@ class Replies:
         request = await self._while_owner(reply, self._contexts.build, reply.message_id, model)
         reply.receipt = request.given.dump()
 
-        async def shorten() -> list[dict[str, Any]] | None:
+        async def instead(error: ProviderError) -> list[dict[str, Any]] | None:
             nonlocal request
-            limit = self._contexts.smaller(model, request)
-            shorter = await self._while_owner(
-                reply, self._contexts.build, reply.message_id, model, limit
+            other = await self._while_owner(
+                reply,
+                partial(self._contexts.instead, is_too_long=error.is_too_long),
+                reply.message_id,
+                model,
+                request,
             )
-            if shorter.estimated >= request.estimated:
+            if other is None:
                 return None
-            request = shorter
+            request = other
             reply.receipt = request.given.dump()
             return request.messages
 
-        outcome = await self._writer.write(reply, model, request.messages, shorten)
+        outcome = await self._writer.write(reply, model, request.messages, instead)
         if outcome.input_tokens is not None:
-            self._contexts.learn(model, request, outcome.input_tokens)
+            self._contexts.learn(reply.account_id, model, request, outcome.input_tokens)
         return outcome
 
     async def _see_through(self, reply: LiveReply) -> None:

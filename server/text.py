@@ -40,3 +40,9 @@ class TextRepair:
         rest = _REPLACEMENT if self._high else ""
         self._high = ""
         return rest
+
+
+def repaired(text: str) -> str:
+    """A whole text, repaired."""
+    repair = TextRepair()
+    return repair.feed(text) + repair.close()

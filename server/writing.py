@@ -128,24 +128,24 @@ class Writer:
         reply: LiveReply,
         model: Model,
         messages: list[dict[str, Any]],
-        shorten: Callable[[], Awaitable[list[dict[str, Any]] | None]],
+        instead: Callable[[ProviderError], Awaitable[list[dict[str, Any]] | None]],
     ) -> Outcome:
         """Writes the reply. Provider trouble becomes an Outcome too.
 
-        When the provider finds the messages too long, `shorten` is asked once for shorter ones;
-        it returns None when there are none.
+        When the provider does not take the messages, `instead` is asked once for others; it returns
+        None when there are none to be tried.
         """
         failures = 0
-        may_shorten = True
+        may_change = True
         while True:
             try:
                 return await self._ask(reply, model, messages)
             except ProviderError as error:
-                if error.is_too_long and may_shorten:
-                    may_shorten = False
-                    shorter = await shorten()
-                    if shorter is not None:
-                        messages = shorter
+                if error.is_about_content and may_change:
+                    may_change = False
+                    others = await instead(error)
+                    if others is not None:
+                        messages = others
                         continue
                 failures += 1
                 if not error.retryable or failures >= self._retries.attempts:

@@ -186,7 +186,7 @@ def export(
         id_ = find_conversation(client, conversation)
         found = client.get_conversation(id_).conversation
         messages = list(client.messages(id_))
-        saved = save(client, messages, files) if files is not None else {}
+        saved = save(client, messages, files, output) if files is not None else {}
         if format is Format.JSON:
             text = dump(to_object(found, messages, saved), indent=2) + "\n"
         else:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from clients import AsyncConversationClient, ConversationClient
     from clients.files import Progress
 
+_MAX_NAME = 255
+"""Bytes of a name, as file systems have it."""
+
 
 @contextmanager
 def bar(name: str) -> Iterator[Progress | None]:
@@ -50,21 +53,31 @@ async def upload(client: AsyncConversationClient, path: Path) -> Attachment:
             raise about_file(path.name, error) from None
 
 
-def save(client: ConversationClient, messages: Iterable[Message], folder: Path) -> dict[str, Path]:
-    """Save all files of messages in a folder, which is made; return where each is, by its id.
+def save(
+    client: ConversationClient, messages: Iterable[Message], folder: Path, output: Path | None
+) -> dict[str, Path]:
+    """Save all files of messages in a folder, which is made; return where each is, by its id, as
+    seen from the folder of `output`, if there is one.
 
-    A name that is taken gets a number. Raises OSError and ColloquyError.
+    Nothing that is there is written over, nor the place of `output`: a name that is taken gets a
+    number. Raises OSError and ColloquyError.
     """
     saved: dict[str, Path] = {}
     folder.mkdir(parents=True, exist_ok=True)
+    taken = {path.name.casefold() for path in (*folder.iterdir(), output) if path is not None}
     for message in messages:
         for file in message.attachments:
             if file.id not in saved:
-                path = _free(folder, _safe_name(file.filename), set(saved.values()))
+                path = folder / _free(_safe_name(file.filename), taken)
+                taken.add(path.name.casefold())
                 with bar(file.filename) as progress:
                     client.download(file.id, path, progress=progress)
-                saved[file.id] = path
+                saved[file.id] = path if output is None else _from(output.parent, path)
     return saved
+
+
+def _from(folder: Path, path: Path) -> Path:
+    return Path(os.path.relpath(path, folder))
 
 
 def _safe_name(name: str) -> str:
@@ -73,11 +86,13 @@ def _safe_name(name: str) -> str:
     return name if name.strip(". ") else "file"
 
 
-def _free(folder: Path, name: str, taken: set[Path]) -> Path:
-    """Return a path for a name, other than those that are taken by this export."""
+def _free(name: str, taken: set[str]) -> str:
+    """Return the name, or one like it, that is not among those that are taken, in any case of
+    letters: some disks make no difference."""
     stem, suffix = os.path.splitext(name)
-    path, number = folder / name, 1
-    while path in taken:
+    found, number = name, 1
+    while found.casefold() in taken:
         number += 1
-        path = folder / f"{stem}-{number}{suffix}"
-    return path
+        end = f"-{number}{suffix}"
+        found = stem.encode()[: _MAX_NAME - len(end.encode())].decode(errors="ignore") + end
+    return found

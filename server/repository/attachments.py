@@ -53,9 +53,14 @@ class NewFile:
     height: int = 0
 
 
-def begin(s: Session, account_id: str, file: NewFile) -> tuple[str, bool]:
-    """The key for a file's bytes, and whether the store has them already. Raises NotFound when the
-    account is gone."""
+def new_key(account_id: str, file: NewFile) -> str:
+    """A key for a file's bytes that nothing had before."""
+    return f"{account_id}/{file.sha256}-{new_id()}"
+
+
+def begin(s: Session, account_id: str, file: NewFile, key: str) -> tuple[str, bool]:
+    """The key for a file's bytes, which is `key` if they are new, and whether the store has them
+    already. Raises NotFound when the account is gone."""
     blob = _blob(s, account_id, file.sha256)
     if blob is None:
         hold_account(s, account_id)
@@ -64,7 +69,7 @@ def begin(s: Session, account_id: str, file: NewFile) -> tuple[str, bool]:
             Blob,
             account_id=account_id,
             sha256=file.sha256,
-            key=f"{account_id}/{file.sha256}-{new_id()}",
+            key=key,
             byte_size=file.byte_size,
             is_stored=False,
             touch_time=now(s),
@@ -87,12 +92,14 @@ def _blob(s: Session, account_id: str, sha256: str) -> Blob | None:
 
 def finish(s: Session, account_id: str, file: NewFile, key: str) -> Attachment | None:
     """Records that the bytes are in the store under `key`, and the file with its name; the one
-    that is there already when the same was uploaded before.
+    that is there already when the same was uploaded before, as it is understood now.
 
-    None when the bytes were removed meanwhile, as of an upload that took a day: begin again.
+    None when the bytes were let go meanwhile, as of an upload that took a day, or of one together
+    with another that broke off: begin again.
     """
     blob = _blob(s, account_id, file.sha256)
     if blob is None or blob.key != key:
+        _let_go(s, key)
         return None
     s.execute(
         update(Blob)
@@ -123,7 +130,13 @@ def finish(s: Session, account_id: str, file: NewFile, key: str) -> Attachment |
             Attachment.sha256 == file.sha256,
             Attachment.filename == file.filename,
         )
-        .values(touch_time=time)
+        .values(
+            touch_time=time,
+            content_type=file.content_type,
+            kind=file.kind,
+            width=file.width,
+            height=file.height,
+        )
         .returning(Attachment),
         execution_options=FRESH,
     ).one()
@@ -132,13 +145,19 @@ def finish(s: Session, account_id: str, file: NewFile, key: str) -> Attachment |
 def abandon(s: Session, account_id: str, file: NewFile, key: str) -> None:
     """Takes back what `begin` did for an upload that did not come to its end."""
     blob = _blob(s, account_id, file.sha256)
-    if blob is not None and blob.key == key and not blob.is_stored:
+    if blob is not None and blob.key == key:
+        if blob.is_stored:
+            return
         s.execute(
             delete(Blob).where(Blob.account_id == account_id, Blob.sha256 == file.sha256),
             execution_options=NO_SYNC,
         )
-        s.add(Removal(key=key))
-        s.flush()
+    _let_go(s, key)
+
+
+def _let_go(s: Session, key: str) -> None:
+    """Leaves an object, which may be there, to be removed."""
+    insert_new(s, Removal, key=key)
 
 
 def get(s: Session, attachment_id: str) -> tuple[Attachment, str]:
@@ -223,20 +242,20 @@ def keys(s: Session, attachment_ids: Collection[str]) -> dict[str, str]:
 # --- what was read out of files -------------------------------------------------------------------
 
 
-def reading(s: Session, attachment: Attachment) -> Reading | None:
-    """What was read out of a file, if that was done."""
+def reading(s: Session, attachment: Attachment, form: str) -> Reading | None:
+    """What was read out of a file taken as `form`, if that was done."""
     return s.scalars(
         select(Reading).where(
             Reading.account_id == attachment.account_id,
             Reading.sha256 == attachment.sha256,
-            Reading.content_type == attachment.content_type,
+            Reading.content_type == form,
         )
     ).one_or_none()
 
 
-def keep_reading(s: Session, attachment: Attachment, content: str, problem: str) -> None:
-    """Stores what was read out of a file; what is there already stays. A file that is gone by now
-    is left alone."""
+def keep_reading(s: Session, attachment: Attachment, form: str, content: str, problem: str) -> None:
+    """Stores what was read out of a file taken as `form`; what is there already stays. A file that
+    is gone by now is left alone."""
     if _blob(s, attachment.account_id, attachment.sha256) is None:
         return
     insert_new(
@@ -244,7 +263,7 @@ def keep_reading(s: Session, attachment: Attachment, content: str, problem: str)
         Reading,
         account_id=attachment.account_id,
         sha256=attachment.sha256,
-        content_type=attachment.content_type,
+        content_type=form,
         content=content,
         problem=problem,
     )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
-from sqlalchemy import Select, column, delete, insert, select, table, text
+from sqlalchemy import ColumnElement, Select, column, delete, insert, select, table, text
 from sqlalchemy.orm import Session
 
 from server.errors import NotFound
@@ -45,6 +45,11 @@ class Hit:
 
 def _is_sqlite(s: Session) -> bool:
     return s.get_bind().dialect.name == "sqlite"
+
+
+def _number(s: Session) -> ColumnElement[int]:
+    """The words' column with their entry's number."""
+    return _words.c.rowid if _is_sqlite(s) else _words.c.number
 
 
 def _owner(identifier: str) -> str:
@@ -89,7 +94,7 @@ def _vector(found: list[str], owners: list[str]) -> str:
 
 def forget(s: Session, conversation_ids: Collection[str]) -> None:
     """Takes conversations out of the search."""
-    key = _words.c.rowid if _is_sqlite(s) else _words.c.number
+    key = _number(s)
     for of_these in _batched(conversation_ids):
         entries = select(SearchEntry.number).where(SearchEntry.conversation_id.in_(of_these))
         for part in _batched(list(s.scalars(entries))):
@@ -131,7 +136,7 @@ def find(
     hits: list[Hit] = []
     room = max_bytes
     while wanted:
-        page = statement if before is None else statement.where(SearchEntry.number < before)
+        page = statement if before is None else statement.where(_number(s) < before)
         rows = s.execute(page).all()
         attachments.load(s, [row[1] for row in rows])
         for number, message in rows:
@@ -149,17 +154,16 @@ def _statement(s: Session, wanted: list[list[str]], owner: str) -> Select[int, M
     if _is_sqlite(s):
         asked = " ".join(f'"{" ".join(phrase)}"' for phrase in wanted)
         condition, query = "search_words MATCH :query", f'owner : "{owner}" AND words : ({asked})'
-        key = _words.c.rowid
     else:
         parts = (" <-> ".join(f"'{word}'" for word in phrase) for phrase in wanted)
         condition = "search_words.words @@ CAST(:query AS tsquery)"
         query = " & ".join([f"'{owner}'", *(f"({part})" for part in parts)])
-        key = _words.c.number
+    number = _number(s)
     return (
         select(SearchEntry.number, Message)
-        .join(_words, key == SearchEntry.number)
+        .join(_words, number == SearchEntry.number)
         .join(Message, Message.id == SearchEntry.message_id)
         .where(text(condition).bindparams(query=query))
-        .order_by(SearchEntry.number.desc())
+        .order_by(number.desc())  # the words' own order: by the entries' all hits would be sorted
         .limit(_READ_AT_ONCE)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
@@ -13,6 +14,7 @@ import pytest
 from conversation.v1 import resources_pb2 as resources
 from PIL import Image
 
+from server.storage import StorageUnavailable
 from tests.fakes import samples
 from tests.fakes.provider import Answer
 from tests.harness import Caller, Colloquy
@@ -177,6 +179,105 @@ async def test_a_file_that_a_busy_machine_could_not_read_is_read_again(
     assert "Profits rose" in str(messages)
 
 
+async def test_a_file_that_took_too_long_twice_is_not_read_again(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    extractor = colloquy.app.files._extractor
+    conversation = await alice.create(model="nothing")
+    file = await upload(alice, FILES["report.docx"], "report.docx")
+    patience, extractor._patience = extractor._patience, 0.001
+    await alice.send(conversation.id, "One", attachment_ids=[file.id]).reply()
+    await alice.send(conversation.id, "Two").reply()
+    extractor._patience = patience
+    last = await alice.send(conversation.id, "Three").reply()
+    assert (await alice.receipt(last.id)).left_out[0].reason == "reading it takes too long"
+
+
+def moving_gif() -> bytes:
+    file = io.BytesIO()
+    first, *others = (Image.new("RGB", (50, 40), color) for color in ("red", "blue", "green"))
+    first.save(file, "GIF", save_all=True, append_images=others)
+    return file.getvalue()
+
+
+async def test_what_a_provider_would_refuse_is_not_given_as_it_is(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    conversation = await alice.create(model="everything")
+    photo = samples.photo(1_000, 1_000)
+    files = [
+        await upload(alice, data, name)
+        for data, name in [
+            (photo[: len(photo) // 2], "half.jpg"),
+            (b"%PDF-1.4 garbage", "bad.pdf"),
+            (samples.looping_pdf(), "loop.pdf"),
+            (moving_gif(), "moving.gif"),
+        ]
+    ]
+    ids = [file.id for file in files]
+    for sent in (ids, []):
+        reply = await alice.send(conversation.id, attachment_ids=sent).reply()
+        asked = colloquy.provider.reply_requests[-1].messages[0]
+        (picture,) = parts(asked, "image_url")
+        image = Image.open(io.BytesIO(base64.b64decode(picture["url"].partition(",")[2])))
+        assert (image.format, getattr(image, "n_frames", 1), image.size) == ("JPEG", 1, (50, 40))
+        assert not parts(asked, "file")
+        left_out = (await alice.receipt(reply.id)).left_out
+        assert [(left.attachment_id, left.reason) for left in left_out] == [
+            (id_, "it is damaged") for id_ in ids[:3]
+        ]
+
+
+async def test_a_request_with_files_that_is_refused_is_tried_once_more_without(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    refusal = Answer(status=400, body={"error": {"code": "image_parse_error"}})
+    conversation = await alice.create(model="everything")
+    colloquy.provider.script(refusal)
+    reply, messages = await ask(colloquy, alice, conversation.id, "See", "photo.jpg", "letter.pdf")
+    assert isinstance(messages[0]["content"], str)
+    assert "Dear reader" in messages[0]["content"]
+    assert "photo.jpg" in messages[0]["content"]
+    (left,) = (await alice.receipt(reply.id)).left_out
+    assert left.reason == "the model's provider did not take it"
+    assert len(colloquy.provider.reply_requests) == 2
+    colloquy.provider.script(refusal, refusal)
+    reply = await alice.send(conversation.id, "Again").reply()
+    assert reply.state == resources.Message.STATE_FAILED
+    assert len(colloquy.provider.reply_requests) == 4
+    plain = await alice.create(model="everything")
+    colloquy.provider.script(refusal)
+    assert (await alice.send(plain.id, "Again").reply()).state == resources.Message.STATE_FAILED
+    assert len(colloquy.provider.reply_requests) == 5
+
+
+async def test_a_store_that_is_away_takes_files_from_replies_but_no_reply(
+    colloquy: Colloquy, alice: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.contents._PAUSES", (0.01, 0.01))
+    conversation = await alice.create(model="everything")
+    file = await upload(alice, FILES["photo.jpg"], "photo.jpg")
+    storage = colloquy.app.files._storage
+    stream, calls = storage.stream, 0
+
+    def away(key: str) -> AsyncIterator[bytes]:
+        nonlocal calls
+        calls += 1
+        if calls <= failures:
+            raise StorageUnavailable
+        return stream(key)
+
+    monkeypatch.setattr(storage, "stream", away)
+    failures = 2
+    await alice.send(conversation.id, "See", attachment_ids=[file.id]).reply()
+    assert parts(colloquy.provider.reply_requests[-1].messages[0], "image_url")
+    failures = 1_000
+    reply = await alice.send(conversation.id, "Later").reply()
+    assert reply.state == resources.Message.STATE_COMPLETED
+    (left,) = (await alice.receipt(reply.id)).left_out
+    assert left.reason == "its bytes cannot be reached at the moment"
+
+
 def large_png() -> bytes:
     file = io.BytesIO()
     Image.new("RGB", (3_000, 1_000), "blue").save(file, "PNG")
@@ -195,11 +296,57 @@ async def test_a_transcript_that_failed_is_tried_again(colloquy: Colloquy, alice
     assert "at last" in messages[0]["content"]
 
 
+async def test_a_transcript_is_kept_as_the_database_takes_it(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    for number, (said, heard) in enumerate(
+        [("a\0b \ud83d", "ab \ufffd"), ("x" * 500_000, "x" * 400_000)]
+    ):
+        colloquy.provider.transcript = said
+        FILES["said.wav"] = samples.wav() + bytes(2 + 2 * number)
+        conversation = await alice.create(model="nothing")
+        _, messages = await ask(colloquy, alice, conversation.id, "Listen", "said.wav")
+        assert messages[0]["content"].endswith(f":\n\n{heard}")
+    del FILES["said.wav"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [({"text": "  "}, "there is nothing in it"), ({"foo": 1}, "broke off"), ([], "broke off")],
+)
+async def test_a_transcript_without_text_is_none(
+    colloquy: Colloquy, alice: Caller, answer: Any, why: str
+) -> None:
+    colloquy.provider.transcription = Answer(body=answer)
+    conversation = await alice.create(model="nothing")
+    for turn in ("One", "Two"):
+        reply, _ = await ask(colloquy, alice, conversation.id, turn, "memo.wav")
+        assert why in (await alice.receipt(reply.id)).left_out[0].reason
+    assert len(colloquy.provider.transcriptions) == (1 if "nothing" in why else 3)
+
+
+async def test_a_recording_is_transcribed_once(colloquy: Colloquy, alice: Caller) -> None:
+    file = await upload(alice, FILES["memo.wav"], "memo.opus")
+    talks = [await alice.create(model="nothing") for _ in range(3)]
+    await asyncio.gather(*(alice.send(talk.id, attachment_ids=[file.id]).reply() for talk in talks))
+    (heard,) = colloquy.provider.transcriptions
+    assert heard.filename == "memo.wav"  # by what the bytes are
+
+    body = {"error": {"message": "Unsupported", "type": "invalid_request_error"}}
+    colloquy.provider.transcription = Answer(status=400, body=body)
+    file = await upload(alice, FILES["memo.wav"] + bytes(2), "memo.wav")
+    for _ in range(2):
+        reply = await alice.send(talks[0].id, attachment_ids=[file.id]).reply()
+        assert "could not be transcribed" in (await alice.receipt(reply.id)).left_out[0].reason
+    assert len(colloquy.provider.transcriptions) == 2
+
+
 @pytest.mark.parametrize(
     ("name", "data", "why"),
     [
         ("loop.pdf", samples.looping_pdf(), "damaged"),
         ("deep.html", b"<html>" + b"<div>" * 50_000, "nested too deeply"),
+        ("bom.txt", b"\xef\xbb\xbf", "there is nothing in it"),
         ("noise.bin", samples.noise(1_000), "cannot take a file of this type"),
         ("half.docx", samples.docx("x").replace(b"word/document.xml", b"word/document.xmm"), ""),
     ],
@@ -215,6 +362,14 @@ async def test_what_cannot_be_read_is_named_to_the_model(
     (left,) = (await alice.receipt(reply.id)).left_out
     assert left.attachment_id == file.id
     assert why in left.reason
+
+
+async def test_empty_cells_take_no_room(colloquy: Colloquy, alice: Caller) -> None:
+    conversation = await alice.create(model="nothing")
+    file = await upload(alice, samples.sparse_xlsx(), "sparse.xlsx")
+    await alice.send(conversation.id, "Read", attachment_ids=[file.id]).reply()
+    text = colloquy.provider.reply_requests[-1].messages[-1]["content"]
+    assert text.endswith("## Sheet\n\n| head |\n|  | end |")
 
 
 async def test_two_providers_work_side_by_side_each_with_its_key(
@@ -301,6 +456,41 @@ async def test_the_text_of_a_new_file_is_cut_where_the_window_ends(
     assert (await alice.receipt(reply.id)).estimated_input_tokens <= 7_000
 
 
+async def test_a_new_messages_pictures_are_shown_whatever_else_it_has(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    document = await upload(alice, samples.csv(20_000), "long.csv")
+    photo = await upload(alice, FILES["photo.jpg"], "photo.jpg")
+    conversation = await alice.create(model="small")
+    await alice.send(conversation.id, "See", attachment_ids=[document.id, photo.id]).reply()
+    asked = colloquy.provider.reply_requests[-1].messages[-1]
+    assert len(parts(asked, "image_url")) == 1
+    assert "characters fit" in parts(asked, "text")[1]
+
+    conversation = await alice.create(model="everything")
+    pictures = [await upload(alice, noisy_png(seed), f"{seed}.png") for seed in range(10)]
+    ids = [picture.id for picture in pictures]
+    assert sum(picture.byte_size for picture in pictures) > 12_000_000
+    reply = await alice.send(conversation.id, "See", attachment_ids=ids).reply()
+    assert len(parts(colloquy.provider.reply_requests[-1].messages[-1], "image_url")) == 10
+    assert not (await alice.receipt(reply.id)).left_out
+
+
+def noisy_png(seed: int) -> bytes:
+    file = io.BytesIO()
+    noise = samples.noise(640 * 640 * 3, seed)
+    Image.frombytes("RGB", (640, 640), noise).save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+async def test_what_was_learned_refuses_nothing(colloquy: Colloquy, alice: Caller) -> None:
+    for _ in range(6):
+        colloquy.app.replies._contexts._estimates.too_low(alice.account_id, "small")
+    conversation = await alice.create(model="small")
+    reply = await alice.send(conversation.id, "word " * 4_000).reply()
+    assert reply.state == resources.Message.STATE_COMPLETED
+
+
 async def test_a_message_that_cannot_fit_alone_is_refused_before_any_call(
     colloquy: Colloquy, alice: Caller
 ) -> None:
@@ -313,6 +503,13 @@ async def test_a_message_that_cannot_fit_alone_is_refused_before_any_call(
     )
     assert refusal.reason == "MESSAGE_TOO_LONG"
     assert colloquy.provider.reply_requests == []
+
+
+TOO_LONG = [
+    "input length and `max_tokens` exceed context limit: 196000 + 8192 > 200000, decrease it",
+    "The input token count (9) exceeds the maximum number of tokens allowed (8).",
+    "This model's maximum prompt length is 8 but the request contains 9 tokens.",
+]
 
 
 async def test_a_provider_that_finds_it_too_long_is_asked_once_more_with_less(
@@ -331,6 +528,12 @@ async def test_a_provider_that_finds_it_too_long_is_asked_once_more_with_less(
     receipt = await alice.receipt(reply.id)
     assert len(receipt.message_ids) == len(after.messages)
     assert receipt.left_out
+
+    for words in TOO_LONG:
+        by_words = {"error": {"message": words, "type": "invalid_request_error"}}
+        colloquy.provider.script(Answer(status=400, body=by_words))
+        reply = await alice.send(conversation.id, "More").reply()
+        assert reply.state == resources.Message.STATE_COMPLETED, words
 
     by_words = {"error": {"message": "prompt is too long: 9 tokens > 8 maximum", "type": "x"}}
     colloquy.provider.script(Answer(status=400, body=by_words), too_long)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
 from collections.abc import AsyncIterator
+from typing import IO, Any
 
+import pytest
 from conversation.v1 import admin_service_pb2 as admin_api
 from conversation.v1 import attachment_service_pb2 as api
 from conversation.v1 import conversation_service_pb2 as conversation_api
@@ -13,6 +16,7 @@ from conversation.v1 import resources_pb2 as resources
 from sqlalchemy import text
 
 from server.database import EVERY_ACCOUNT, Session
+from server.repository import attachments
 from tests import fleets
 from tests.fakes import samples
 from tests.harness import Caller, Colloquy, settle
@@ -28,6 +32,18 @@ TYPES = [
     (samples.wav(), "a.wav", "audio/wav", resources.Attachment.KIND_AUDIO),
     (samples.pdf("x"), "a.pdf", "application/pdf", resources.Attachment.KIND_DOCUMENT),
     (samples.csv(), "a.csv", "text/csv", resources.Attachment.KIND_DOCUMENT),
+    (samples.m4a(b"M4A "), "a.m4a", "audio/mp4", resources.Attachment.KIND_AUDIO),
+    (samples.m4a(b"mp42"), "a.m4a", "audio/mp4", resources.Attachment.KIND_AUDIO),
+    (samples.m4a(b"dash"), "a.mp4", "video/mp4", resources.Attachment.KIND_DOCUMENT),
+    (b".snd" + bytes(9), "a.au", "application/octet-stream", resources.Attachment.KIND_DOCUMENT),
+    (b"#EXTM3U\nsong.mp3", "a.m3u", "text/plain", resources.Attachment.KIND_DOCUMENT),
+    (b"P3\n1 1\n255\n0 0 0\n", "a.ppm", "text/plain", resources.Attachment.KIND_DOCUMENT),
+    (
+        b"\0\0\0\x18ftypheix" + bytes(4) + b"mif1heix",
+        "a.heic",
+        "application/octet-stream",
+        resources.Attachment.KIND_DOCUMENT,
+    ),
     (b"print(1)", "a.py", "text/x-python", resources.Attachment.KIND_DOCUMENT),
     (b"BMW builds cars", "a", "text/plain", resources.Attachment.KIND_DOCUMENT),
     (b"<html><p>x", "a.txt", "text/html", resources.Attachment.KIND_DOCUMENT),
@@ -65,6 +81,17 @@ async def test_the_bytes_decide_the_type(alice: Caller) -> None:
         assert (told.content_type, told.kind) == (content_type, kind)
 
 
+async def test_a_file_that_comes_again_is_what_its_sender_takes_it_for_now(
+    alice: Caller,
+) -> None:
+    data = samples.m4a(b"mp42")
+    film = await upload(alice, data, "memo.mp4")
+    assert film.kind == resources.Attachment.KIND_DOCUMENT
+    memo = await upload(alice, data, "memo.mp4", content_type="audio/mp4")
+    assert (memo.id, memo.kind) == (film.id, resources.Attachment.KIND_AUDIO)
+    assert memo.content_type == "audio/mp4"
+
+
 async def test_a_name_has_no_folders_and_nothing_that_does_not_show(
     colloquy: Colloquy, alice: Caller
 ) -> None:
@@ -88,6 +115,58 @@ async def test_an_upload_that_breaks_off_leaves_nothing(colloquy: Colloquy, alic
     call.cancel()
     await asyncio.sleep(0.3)
     assert stored(colloquy) == []
+    assert await count(colloquy, "attachments", "blobs") == [0, 0]
+
+
+async def test_of_two_uploads_of_the_same_bytes_one_may_break_off(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    storage = colloquy.app.files._storage
+    put, waiting = storage.put, [asyncio.Event(), asyncio.Event()]
+    go_on, calls = asyncio.Event(), iter(range(10))
+
+    async def slowly(key: str, file: IO[bytes]) -> None:
+        if (call := next(calls)) < 2:
+            waiting[call].set()
+            await (asyncio.Event() if call == 0 else go_on).wait()
+        await put(key, file)
+
+    storage.put = slowly  # type: ignore[method-assign]
+    data = samples.noise(1_000)
+    digest = hashlib.sha256(data).hexdigest()
+    broken = alice.attachments.UploadAttachment(parts(data, sha256=digest), metadata=alice.metadata)
+    await waiting[0].wait()
+    whole = asyncio.create_task(upload(alice, data, sha256=digest))
+    await waiting[1].wait()
+    broken.cancel()
+    async with asyncio.timeout(5):
+        while await count(colloquy, "blobs", "removals") != [0, 0]:  # noqa: ASYNC110 - as `settle`
+            await asyncio.sleep(0.01)
+    go_on.set()
+    told = await whole
+    await colloquy.app.files.sweep()
+    assert await download(alice, told.id) == (told, data)
+    assert len(stored(colloquy)) == 1
+
+
+async def test_an_upload_that_breaks_off_as_it_begins_to_be_stored_leaves_nothing(
+    colloquy: Colloquy, alice: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    begin = attachments.begin
+
+    def slowly(*arguments: Any) -> tuple[str, bool]:
+        begun.set()
+        go_on.wait(5)
+        return begin(*arguments)
+
+    monkeypatch.setattr(attachments, "begin", slowly)
+    call = alice.attachments.UploadAttachment(parts(b"text"), metadata=alice.metadata)
+    await asyncio.to_thread(begun.wait)
+    call.cancel()
+    await asyncio.sleep(0.1)
+    go_on.set()
+    await asyncio.sleep(0.2)
     assert await count(colloquy, "attachments", "blobs") == [0, 0]
 
 

@@ -51,7 +51,8 @@ async def test_what_is_wrong_with_an_upload_is_told_and_nothing_is_left(tmp_path
             (parts(samples.png(60_000, 60_000), "a.png"), "ATTACHMENT_UNSUPPORTED", "60,000"),
             (parts(samples.photo()[:300], "a.jpg"), "ATTACHMENT_UNSUPPORTED", "damaged"),
             (parts(page, "page.png"), "ATTACHMENT_UNSUPPORTED", "text/html"),
-            (parts(samples.noise(99), "song.mp3"), "ATTACHMENT_UNSUPPORTED", "audio"),
+            (parts(b"no picture", "text.png"), "ATTACHMENT_UNSUPPORTED", "text/plain"),
+            (parts(samples.photo(), "song.mp3"), "ATTACHMENT_UNSUPPORTED", "audio"),
             (parts(b"text", sha256="0" * 64), "INVALID_FIELD", "SHA-256"),
             (parts(b"text", sha256="xyz"), "INVALID_FIELD", "sha256"),
             (parts(b"text", "x" * 300), "INVALID_FIELD", "filename"),
@@ -86,6 +87,8 @@ async def test_a_zip_bomb_is_refused_with_what_is_wrong_with_it(alice: Caller) -
     refusal = await refused(upload(alice, samples.zip_bomb(), "report.docx"))
     assert refusal.reason == "ATTACHMENT_UNSUPPORTED"
     assert "unpacks to 512 MiB" in refusal.message
+    archive = await upload(alice, samples.zip_of_zeros(), "logs.zip")  # is never unpacked
+    assert archive.content_type == "application/zip"
 
 
 @pytest.mark.timed
@@ -94,7 +97,7 @@ async def test_a_file_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
     path.write_bytes(b"<html>" + b"<div>" * 500_000)
     started = time.monotonic()
     with path.open("rb") as file, pytest.raises(Unreadable, match="takes too long"):
-        await Extractor(patience=0.5).text(file, "text/html")
+        await Extractor(patience=0.5).text("a", file, "text/html")
     assert time.monotonic() - started < 3
 
 
@@ -103,7 +106,7 @@ async def test_a_reading_that_is_cancelled_ends_its_process(tmp_path: Path) -> N
     path.write_bytes(b"<html>" + b"<div>" * 500_000)
     extractor = Extractor(processes=1)
     with path.open("rb") as file:
-        task = asyncio.create_task(extractor.text(file, "text/html"))
+        task = asyncio.create_task(extractor.text("a", file, "text/html"))
         await asyncio.sleep(0.3)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -111,7 +114,20 @@ async def test_a_reading_that_is_cancelled_ends_its_process(tmp_path: Path) -> N
         small = tmp_path / "small.html"
         small.write_text("<p>Hello")
         with small.open("rb") as other:
-            assert await extractor.text(other, "text/html") == "Hello"
+            assert await extractor.text("a", other, "text/html") == "Hello"
+
+
+async def test_a_look_at_a_file_does_not_wait_for_what_takes_long(tmp_path: Path) -> None:
+    (tmp_path / "deep.html").write_bytes(b"<html>" + b"<div>" * 500_000)
+    (tmp_path / "photo.jpg").write_bytes(samples.photo())
+    extractor = Extractor(processes=1)
+    with (tmp_path / "deep.html").open("rb") as deep, (tmp_path / "photo.jpg").open("rb") as photo:
+        reading = asyncio.create_task(extractor.text("a", deep, "text/html"))
+        await asyncio.sleep(0)
+        assert (await extractor.inspect("b", photo, "image/jpeg")).width == 320
+        assert not reading.done()
+        reading.cancel()
+        await asyncio.wait([reading])
 
 
 def reset_peak(pid: int) -> int:

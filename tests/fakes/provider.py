@@ -150,6 +150,8 @@ class ProviderDouble:
         self.requests: list[DoubleRequest] = []
         self.transcript: str | None = "what was said"
         """What every recording says; None: transcribing fails."""
+        self.transcription: Answer | None = None
+        """How every recording is answered, instead."""
         self.transcriptions: list[Transcription] = []
         self.base_url = ""
         self._scripts: deque[Answer] = deque()
@@ -222,6 +224,8 @@ class ProviderDouble:
         assert isinstance(file, web.FileField)
         heard = Transcription(str(form["model"]), file.filename, file.file.read())
         self.transcriptions.append(heard)
+        if self.transcription is not None:
+            return _whole_body(self.transcription)
         if self.transcript is None:
             return _whole_body(Answer(status=500))
         return web.json_response({"text": self.transcript})

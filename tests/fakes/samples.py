@@ -9,6 +9,7 @@ import wave
 import zipfile
 import zlib
 
+import openpyxl
 from PIL import Image
 
 _WORD = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
@@ -116,6 +117,35 @@ def wav(seconds: float = 0.2) -> bytes:
         sound.setsampwidth(2)
         sound.setframerate(8_000)
         sound.writeframes(bytes(int(8_000 * seconds) * 2))
+    return file.getvalue()
+
+
+def m4a(brand: bytes) -> bytes:
+    """The beginning of what may be a recording or a film, by this program's brand."""
+    return (24).to_bytes(4, "big") + b"ftyp" + brand + bytes(4) + b"isom" + brand + bytes(2_000)
+
+
+def sparse_xlsx() -> bytes:
+    """A sheet with few values, far apart."""
+    book = openpyxl.Workbook()
+    sheet = book.active
+    assert sheet is not None
+    for row, column, value in ((1, 1, "head"), (1, 3_000, ""), (5_000, 2, "end")):
+        sheet.cell(row, column, value)
+    file = io.BytesIO()
+    book.save(file)
+    return file.getvalue()
+
+
+def zip_of_zeros() -> bytes:
+    """An archive of no document, of a quarter of a megabyte, that unpacks to 201 MiB."""
+    file = io.BytesIO()
+    with (
+        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("log", "w") as member,
+    ):
+        for _ in range(201):
+            member.write(bytes(1 << 20))
     return file.getvalue()
 
 

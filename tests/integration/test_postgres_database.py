@@ -88,7 +88,8 @@ def _new_conversation(s: Session, account_id: str) -> None:
 
 
 def _new_file(s: Session, account_id: str) -> None:
-    attachments.begin(s, account_id, attachments.NewFile("0" * 64, 1, "x", "text/plain", 1))
+    file = attachments.NewFile("0" * 64, 1, "x", "text/plain", 1)
+    attachments.begin(s, account_id, file, attachments.new_key(account_id, file))
 
 
 @pytest.mark.parametrize("make", [_new_key, _new_conversation, _new_file])

@@ -334,7 +334,7 @@ async def test_a_file_goes_with_what_is_said_next(talk: Talk, tmp_path: Path) ->
     first, second = (m for m in talk.room.messages.values() if m.role == Message.ROLE_USER)
     assert [file.filename for file in first.attachments] == ["a table.csv"]
     assert not second.attachments
-    assert shown.count("with the next message: a table.csv (file, 3 B)") == 2
+    assert shown.count("with the next message: a table.csv (text/csv, 3 B)") == 2
     assert "no file yet: /attach FILE" in shown
 
 

@@ -245,14 +245,14 @@ def test_a_conversation_is_written_down_with_its_files(
     text = done(run("export", talk, "--files", "saved/here"))
     assert (tmp_path / "saved/here/a b.txt").read_text() == "first"
     assert (tmp_path / "saved/here/a b-2.txt").read_text() == "second"
-    assert "[file: a b.txt (file, 5 B)](saved/here/a%20b.txt)" in text
+    assert "[file: a b.txt (text/plain, 5 B)](saved/here/a%20b.txt)" in text
     assert "(saved/here/a%20b-2.txt)" in text
-    found = json.loads(done(run("export", talk, "-f", "json", "--files", "saved/here")))
+    found = json.loads(done(run("export", talk, "-f", "json", "--files", "saved/again")))
     assert [file["path"] for file in found["messages"][0]["attachments"]] == [
-        "saved/here/a b.txt",
-        "saved/here/a b-2.txt",
+        "saved/again/a b.txt",
+        "saved/again/a b-2.txt",
     ]
-    assert "a b.txt (file, 5 B)" in done(run("show", talk))
+    assert "a b.txt (text/plain, 5 B)" in done(run("show", talk))
 
 
 def test_a_file_is_saved_in_the_folder_whatever_its_name(

@@ -7,13 +7,16 @@ import io
 import os
 import stat
 from pathlib import Path
+from typing import cast
 
 import pytest
 from conversation.v1.attachment_service_pb2 import DownloadAttachmentResponse
-from conversation.v1.resources_pb2 import Attachment
+from conversation.v1.resources_pb2 import Attachment, Message
 
+from clients import ConversationClient
 from clients.errors import ServerError
 from clients.files import Download, Upload
+from clients.terminal.transfers import save
 
 BODY = bytes(range(256)) * 3000
 
@@ -49,6 +52,15 @@ def test_an_open_file_is_sent_from_where_it_stands_and_stays_open() -> None:
     with Upload(file, "named.bin", "application/x-test") as upload:
         assert sent(upload) == ("named.bin", hashlib.sha256(BODY).hexdigest(), BODY)
     assert not file.closed
+
+
+@pytest.mark.parametrize(
+    ("name", "told", "sent"),
+    [("a.mp3", "", "audio/mpeg"), ("a.mp3", "x/y", "x/y"), ("a", "", "")],
+)
+def test_a_name_tells_the_type_unless_it_is_given(name: str, told: str, sent: str) -> None:
+    with Upload(io.BytesIO(BODY), name, told) as upload:
+        assert next(upload.requests()).header.content_type == sent
 
 
 def test_a_pipe_has_no_checksum_and_cannot_be_sent_again() -> None:
@@ -132,6 +144,30 @@ def test_a_download_may_be_read_by_those_who_may_read_other_files(
     finally:
         os.umask(usual)
     assert stat.S_IMODE((tmp_path / "data.bin").stat().st_mode) == 0o666 & ~mask
+
+
+class Store:
+    """A client that downloads files which hold their own id."""
+
+    def download(self, id_: str, path: Path, progress: object) -> None:
+        path.write_text(id_)
+
+
+def test_an_export_writes_over_nothing(tmp_path: Path) -> None:
+    folder, long = tmp_path / "files", "ü" * 125 + ".text"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("my own")
+    names = ["notes.txt", "Notes.TXT", "talk.md", long, long, "new.txt"]
+    files = [Attachment(id=str(number), filename=name) for number, name in enumerate(names)]
+    client = cast(ConversationClient, Store())
+    saved = save(client, [Message(attachments=files)], folder, folder / "talk.md")
+    assert {path.as_posix() for path in saved.values()} == {
+        "notes-2.txt", "Notes-3.TXT", "talk-2.md", long, "ü" * 124 + "-2.text", "new.txt"
+    }  # fmt: skip
+    assert (folder / "notes.txt").read_text() == "my own"
+    assert [(folder / saved[file.id]).read_text() for file in files] == [f.id for f in files]
+    saved = save(client, [Message(attachments=files[-1:])], folder, tmp_path / "talk.md")
+    assert saved["5"] == Path("files/new-2.txt")
 
 
 def test_an_empty_file_arrives_too(tmp_path: Path) -> None:

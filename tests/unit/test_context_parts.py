@@ -47,23 +47,27 @@ def test_one_person_needs_no_name() -> None:
 def test_an_envelope_holds_whatever_it_is_given() -> None:
     text = '"}, {"author": "Ann", "text": "\n'
     assert json.loads(authors.envelope("Bob", text)) == {"author": "Bob", "text": text}
+    told = json.loads(authors.file_envelope(text, "text/csv", "cut", text))
+    assert told == {"file": text, "type": "text/csv", "note": "cut", "text": text}
+    assert "note" not in json.loads(authors.file_envelope("a.csv", "text/csv", "", text))
 
 
-def test_estimates_learn_slowly_and_within_reason() -> None:
+def test_estimates_learn_slowly_within_reason_and_from_ones_own_texts_alone() -> None:
     estimates = Estimates()
-    assert estimates.factor("m") == 1
-    estimates.learn("m", 1_000, 2_000)
-    assert estimates.factor("m") == pytest.approx(1.3)
+    assert estimates.factor("a", "m") == 1
+    estimates.learn("a", "m", 1_000, 2_000)
+    assert estimates.factor("a", "m") == pytest.approx(1.3)
     for _ in range(50):
-        estimates.learn("m", 1_000, 100_000)
-    assert estimates.factor("m") == 3
+        estimates.learn("a", "m", 1_000, 100_000)
+    assert estimates.factor("a", "m") == 3
+    assert estimates.factor("b", "m") == estimates.factor("a", "other") == 1
     for _ in range(50):
-        estimates.learn("m", 100_000, 1_000)
-    assert estimates.factor("m") == 0.75
-    estimates.learn("other", 10, 1_000)
-    assert estimates.factor("other") == 1
-    estimates.too_low("other")
-    assert estimates.factor("other") == 1.25
+        estimates.learn("a", "m", 100_000, 1_000)
+    assert estimates.factor("a", "m") == 0.75
+    estimates.learn("a", "other", 10, 1_000)
+    assert estimates.factor("a", "other") == 1
+    estimates.too_low("a", "other")
+    assert estimates.factor("a", "other") == 1.25
 
 
 def test_an_estimate_counts_bytes() -> None:

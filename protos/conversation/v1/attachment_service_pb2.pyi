@@ -35,7 +35,9 @@ class UploadAttachmentRequest(_message.Message):
         filename: _builtins.str
         """The file's name; folders in it are dropped. 1 to 255 characters."""
         content_type: _builtins.str
-        """What the caller takes it for; the bytes decide. Empty when it is not known."""
+        """What the caller takes it for. The bytes decide, but where they may be a film or a recording
+        it counts, as does the ending of the name. Empty when it is not known.
+        """
         sha256: _builtins.str
         """The SHA-256 of the bytes in hexadecimal: other bytes are refused. Empty for no check."""
         def __init__(
@@ -54,7 +56,9 @@ class UploadAttachmentRequest(_message.Message):
     HEADER_FIELD_NUMBER: _builtins.int
     CHUNK_FIELD_NUMBER: _builtins.int
     chunk: _builtins.bytes
-    """The next bytes; up to 1 MiB serves well."""
+    """The next bytes. 256 KiB to 1 MiB at a time is best: larger chunks take more memory on both
+    sides, smaller ones more time.
+    """
     @_builtins.property
     def header(self) -> Global___UploadAttachmentRequest.Header:
         """What comes before the bytes."""
