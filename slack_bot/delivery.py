@@ -38,12 +38,23 @@ _UNSHOWABLE = {
     *("msg_blocks_too_many", "markdown_text_conflict", "no_text", "invalid_arguments"),
 }
 
+# Slack says these of a place where nothing may be posted: not now, and not with another token.
+_CLOSED = {
+    *("cannot_reply_to_message", "channel_not_found", "is_archived", "is_inactive"),
+    *("messages_tab_disabled", "not_in_channel", "restricted_action", "user_not_found"),
+    *("restricted_action_non_threadable_channel", "restricted_action_read_only_channel"),
+    *("restricted_action_thread_locked", "restricted_action_thread_only_channel"),
+    *("team_access_not_granted", "thread_not_found"),
+}
+_TRIES = 6
+"""How often a post is tried that Slack refuses for a reason that may pass: for a minute."""
+
 _SHORTEST_WAIT = 0.5
 """Seconds to wait after a 429 that asks for none."""
 
 
 class GaveUp(Exception):
-    """Slack will not have the reply: the channel or the app is gone."""
+    """Slack will not have the reply: nothing may be posted in the channel."""
 
 
 class LeaseLost(Exception):
@@ -109,7 +120,7 @@ class Delivery:
     async def run(self) -> None:
         """Keep Slack up to date until the last state is shown whole.
 
-        Raises GaveUp and LeaseLost.
+        Raises GaveUp, LeaseLost and NotLetIn.
         """
         self._workspace.pace.live += 1
         try:
@@ -292,6 +303,7 @@ class Delivery:
             await db.run(outbox.intend, request.id, number)
             self._posted[number] = _Posted()
         self._tools.reached("post intended")
+        refusals = 0
         while True:
             await self._tools.sleep(self._workspace.pace.claim_post(request.channel_id))
             self._guard()
@@ -301,10 +313,15 @@ class Delivery:
             except RateLimited as limited:
                 await self._tools.sleep(limited.retry_after)
             except Refused as refused:
-                if not self._takes_another_form(refused, shown):
+                if self._takes_another_form(refused, shown):
+                    parts = self._messages(self._view)
+                    shown = parts[min(number, len(parts) - 1)]
+                    continue
+                refusals += 1
+                if refused.error in _CLOSED or refusals == _TRIES:
                     raise GaveUp(refused.error) from None
-                parts = self._messages(self._view)
-                shown = parts[min(number, len(parts) - 1)]
+                log.info("not posted", error=refused.error)
+                await self._tools.sleep(2.0**refusals)
         self._tools.reached("posted")
         posted = self._posted[number]
         posted.ts = ts

@@ -22,7 +22,7 @@ from slack_bot.files import Fetched, fetch_files
 from slack_bot.mapping import author, request_id
 from slack_bot.models import Kind, Post, Request, State
 from slack_bot.patience import Patience, phase_while
-from slack_bot.slack_api import Refused, SlackProblem
+from slack_bot.slack_api import NotLetIn, Refused, SlackProblem
 from slack_bot.titles import name_thread
 from slack_bot.view import Phase, View
 from slack_bot.workspace import Tools, Workspace
@@ -68,9 +68,11 @@ class Exchange:
         if self._held is not None:
             self._to_cancel.set()
 
-    async def run(self) -> None:
-        """Bring the request to its end, or leave it to whoever holds the lease now."""
-        is_ours = True
+    async def run(self) -> bool:
+        """Bring the request to its end. Returns False when that is left to another process or
+        time: the lease is another's now, or Slack wants another token.
+        """
+        is_ended = True
         try:
             async with asyncio.TaskGroup() as group:
                 cancelling = group.create_task(self._cancel_when_stopped())
@@ -78,16 +80,18 @@ class Exchange:
                 following.add_done_callback(lambda _: cancelling.cancel())
                 group.create_task(self._delivery.run())
                 group.create_task(self._say_thinking())
-        except* LeaseLost:
-            is_ours = False
+        except* (LeaseLost, NotLetIn) as left:
+            log.info("reply left open", request=self._name, why=repr(left.exceptions[0]))
+            is_ended = False
         except* GaveUp as given_up:
             log.warning("reply not delivered", request=self._name, why=str(given_up.exceptions[0]))
-        if not is_ours:
-            return
+        if not is_ended:
+            return False
         await self._tools.db.run(inbox.change, self._request.id, state=State.DONE)
         self._tools.reached("reply delivered")
         if self._request.is_direct and self._request.thread_ts:
             await name_thread(self._workspace, self._request)
+        return True
 
     # What is said to the server, and what comes back.
 

@@ -24,7 +24,7 @@ POLL = 0.5
 """Seconds after which a request that another process took in is seen."""
 
 _PAUSE = 5.0
-"""Seconds before a request is tried again whose exchange broke unexpectedly."""
+"""Seconds before a request is tried again whose exchange broke, or could not be ended."""
 
 
 class Worker:
@@ -60,7 +60,8 @@ class Worker:
 
     async def _answer(self, request: Request, exchange: Exchange) -> None:
         try:
-            await exchange.run()
+            if not await exchange.run():
+                await self._tools.sleep(_PAUSE)
         except Exception as error:
             log.error("exchange broke", request=request.id, problem=names(error))
             await self._tools.sleep(_PAUSE)

@@ -15,7 +15,7 @@ from slack_bot.database import Database, migrate
 from slack_bot.delivery import Delivery, GaveUp
 from slack_bot.inbox import Asked
 from slack_bot.pacing import Pace
-from slack_bot.slack_api import RateLimited, Refused, SlackApi, SlackProblem
+from slack_bot.slack_api import NotLetIn, RateLimited, Refused, SlackApi, SlackProblem
 from slack_bot.view import Phase, View
 from slack_bot.workspace import Tools, Workspace
 
@@ -47,6 +47,9 @@ class Slack:
         self.troubles: dict[str, Trouble] = {}
         self.messages: dict[str, dict[str, Any]] = {}
         self.called = asyncio.Event()
+
+    async def read_patiently(self, _method: str, /, **_given: Any) -> dict[str, Any]:
+        return {"messages": []}
 
     async def call(self, method: str, /, **given: Any) -> dict[str, Any]:
         self.calls.append(method)
@@ -84,19 +87,19 @@ class Stage:
         self.clock, self.slack = Clock(), Slack()
         self.tools = Tools(db, clock=self.clock, now=self.clock, sleep=self.clock.sleep)
 
-    async def begin(self, *, is_native: bool = False) -> Delivery:
+    async def begin(self, *, is_native: bool = False, ts: str = "1.0") -> Delivery:
         """A delivery of a request that just came, or of one that a process before left."""
         asked = Asked(
             team_id="T1",
             channel_id="C1",
-            ts="1.0",
+            ts=ts,
             thread_ts="1.0",
             external_id="slack:T1:C1:1.0",
             user_id="U1",
             received_at=self.clock.now,
         )
         await self.tools.db.run(inbox.store, asked)
-        request = await self.tools.db.run(inbox.by_ts, "T1", "C1", "1.0")
+        request = await self.tools.db.run(inbox.by_ts, "T1", "C1", ts)
         assert request is not None
         posts = await self.tools.db.run(outbox.posts, request.id)
         self.request = request
@@ -116,7 +119,7 @@ class Stage:
 
         return Delivery(self.tools, workspace, request, lambda: True, stop, posts)
 
-    async def deliver(self, *views: View, after: str = "chat.postMessage", **how: bool) -> None:
+    async def deliver(self, *views: View, after: str = "chat.postMessage", **how: Any) -> None:
         """Shows the views one after the other, the next one when the method was called."""
         delivery = await self.begin(**how)
         delivery.show(views[0])
@@ -206,6 +209,29 @@ async def test_a_reply_is_given_up_only_when_it_may_not_be_posted(stage: Stage) 
         await stage.deliver(WRITING, WHOLE)
     # What was there stays.
     assert WRITING.text in stage.shown[0]
+
+
+@pytest.mark.parametrize("method", ["chat.postMessage", "chat.update"])
+async def test_without_a_token_that_slack_takes_a_reply_waits_for_another(
+    stage: Stage, method: str
+) -> None:
+    stage.slack.troubles[method] = always(NotLetIn("token_revoked"))
+    with pytest.raises(NotLetIn):
+        await stage.deliver(WRITING, WHOLE)
+    del stage.slack.troubles[method]
+    await stage.deliver(WHOLE)
+    (message,) = stage.shown
+    assert WHOLE.text in message
+
+
+async def test_a_refusal_that_nobody_knows_may_pass_within_a_minute(stage: Stage) -> None:
+    stage.slack.troubles["chat.postMessage"] = times(4, Refused("an_error_of_tomorrow"))
+    await stage.deliver(WHOLE)
+    assert WHOLE.text in stage.shown[0]
+    stage.slack.troubles["chat.postMessage"] = always(Refused("an_error_of_tomorrow"))
+    with pytest.raises(GaveUp, match="an_error_of_tomorrow"):
+        await stage.deliver(WHOLE, ts="2.0")
+    assert sum(stage.clock.slept) < 120
 
 
 @pytest.mark.parametrize("method", ["chat.delete", "chat.stopStream"])
