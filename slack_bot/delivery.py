@@ -18,7 +18,7 @@ from slack_bot import outbox
 from slack_bot.attach import attach_text
 from slack_bot.models import Post, Request
 from slack_bot.native import NativeStream
-from slack_bot.posting import delete, edit, post, stop_stream
+from slack_bot.posting import ThreadGone, delete, edit, post, stop_stream
 from slack_bot.search import find_post
 from slack_bot.slack_api import InDoubt, RateLimited, Refused
 from slack_bot.view import MOST, Form, Phase, Shown, View, messages, metadata, needs_file
@@ -61,6 +61,10 @@ class LeaseLost(Exception):
     """Another process serves the workspace now."""
 
 
+class _Withdrawn(Exception):
+    """The question was deleted before there was anything of the answer."""
+
+
 @dataclass
 class _Posted:
     """A message of the reply; `ts` is empty while in doubt, `shown` while it is not known."""
@@ -87,7 +91,7 @@ class Delivery:
     ) -> None:
         """`posts` were made or meant before this process began; `may_write` says whether it still
         serves the workspace; `on_stop` is called when the person stops the reply with a button of
-        Slack's own."""
+        Slack's own, or deleted its thread."""
         self._tools, self._workspace, self._request = tools, workspace, request
         self._may_write, self._on_stop = may_write, on_stop
         self._view = View()
@@ -118,7 +122,7 @@ class Delivery:
             self._final.set()
 
     async def run(self) -> None:
-        """Keep Slack up to date until the last state is shown whole.
+        """Keep Slack up to date until the last state is shown whole, or the question withdrawn.
 
         Raises GaveUp, LeaseLost and NotLetIn.
         """
@@ -129,6 +133,8 @@ class Delivery:
                 await self._show_meanwhile()
             self._tools.reached("text complete")
             await self._show_at_last()
+        except _Withdrawn:
+            log.info("nothing to show any more", request=self._request.id)
         finally:
             self._workspace.pace.live -= 1
 
@@ -307,9 +313,14 @@ class Delivery:
         while True:
             await self._tools.sleep(self._workspace.pace.claim_post(request.channel_id))
             self._guard()
+            if self._request.is_deleted and not any(one.ts for one in self._posted.values()):
+                raise _Withdrawn
             try:
                 ts = await self._put(number, shown)
                 break
+            except ThreadGone:
+                await self._on_stop()
+                raise _Withdrawn from None
             except RateLimited as limited:
                 await self._tools.sleep(limited.retry_after)
             except Refused as refused:

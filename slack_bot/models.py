@@ -68,6 +68,8 @@ class Request(Base):
     received_at: Mapped[float] = mapped_column(Float)
     # Somebody wants it stopped, perhaps before the server has it.
     is_stopped: Mapped[bool]
+    # Its message was deleted: what was not sent is not sent, what was not posted is not posted.
+    is_deleted: Mapped[bool]
 
     # What the server gets, fixed before the first try so that each try says the same.
     content: Mapped[str | None] = mapped_column(Text)

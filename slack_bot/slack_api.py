@@ -78,12 +78,24 @@ class SlackApi:
         """Call a method that takes a form: those that read, mostly. Raises SlackProblem."""
         return await self._run(method, data=_given(arguments))
 
+    async def call_patiently(self, method: str, /, **arguments: Any) -> dict[str, Any]:
+        """Call what may be done twice, through limits and outages. Raises Refused and NotLetIn."""
+        return await self._patiently(self.call, method, arguments)
+
     async def read_patiently(self, method: str, /, **arguments: Any) -> dict[str, Any]:
         """Read for as long as it takes, through limits and outages. Raises Refused and NotLetIn."""
+        return await self._patiently(self.read, method, arguments)
+
+    async def _patiently(
+        self,
+        run: Callable[..., Awaitable[dict[str, Any]]],
+        method: str,
+        arguments: dict[str, Any],
+    ) -> dict[str, Any]:
         failures = 0
         while True:
             try:
-                return await self.read(method, **arguments)
+                return await run(method, **arguments)
             except RateLimited as limited:
                 await self._sleep(limited.retry_after)
             except InDoubt as problem:

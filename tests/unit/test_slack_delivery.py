@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from slack_sdk.web.async_client import AsyncWebClient
 
 from clients import AsyncConversationClient
 from slack_bot import inbox, outbox
@@ -15,7 +16,7 @@ from slack_bot.database import Database, migrate
 from slack_bot.delivery import Delivery, GaveUp
 from slack_bot.inbox import Asked
 from slack_bot.pacing import Pace
-from slack_bot.slack_api import NotLetIn, RateLimited, Refused, SlackApi, SlackProblem
+from slack_bot.slack_api import InDoubt, NotLetIn, RateLimited, Refused, SlackApi, SlackProblem
 from slack_bot.view import Phase, View
 from slack_bot.workspace import Tools, Workspace
 
@@ -39,16 +40,18 @@ class Clock:
         await asyncio.sleep(0)
 
 
-class Slack:
+class Slack(SlackApi):
     """What is called, what goes wrong, and which messages stand."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(cast(AsyncWebClient, None), clock.sleep)
+        self.thread_is_gone = False
         self.calls: list[str] = []
         self.troubles: dict[str, Trouble] = {}
         self.messages: dict[str, dict[str, Any]] = {}
         self.called = asyncio.Event()
 
-    async def read_patiently(self, _method: str, /, **_given: Any) -> dict[str, Any]:
+    async def read(self, _method: str, /, **_given: Any) -> dict[str, Any]:
         return {"messages": []}
 
     async def call(self, method: str, /, **given: Any) -> dict[str, Any]:
@@ -63,7 +66,8 @@ class Slack:
             del self.messages[ts]
         elif method != "chat.stopStream":
             self.messages[ts] = given
-        return {"ts": ts}
+        thread_ts = None if self.thread_is_gone else given.get("thread_ts")
+        return {"ts": ts, "message": {"ts": ts, "thread_ts": thread_ts}}
 
     async def until(self, method: str) -> None:
         """Waits until a method was called."""
@@ -84,8 +88,10 @@ def times(number: int, problem: SlackProblem) -> Trouble:
 
 class Stage:
     def __init__(self, db: Database) -> None:
-        self.clock, self.slack = Clock(), Slack()
+        self.clock = Clock()
+        self.slack = Slack(self.clock)
         self.tools = Tools(db, clock=self.clock, now=self.clock, sleep=self.clock.sleep)
+        self.is_stopped = False
 
     async def begin(self, *, is_native: bool = False, ts: str = "1.0") -> Delivery:
         """A delivery of a request that just came, or of one that a process before left."""
@@ -108,14 +114,14 @@ class Stage:
             bot_user_id="UBOT",
             bot_id="B1",
             url="https://example.slack.com/",
-            slack=cast(SlackApi, self.slack),
+            slack=self.slack,
             colloquy=cast(AsyncConversationClient, None),
             pace=Pace(self.clock),
             is_native=is_native,
         )
 
         async def stop() -> None:
-            raise AssertionError("nobody stopped it")
+            self.is_stopped = True
 
         return Delivery(self.tools, workspace, request, lambda: True, stop, posts)
 
@@ -222,6 +228,30 @@ async def test_without_a_token_that_slack_takes_a_reply_waits_for_another(
     await stage.deliver(WHOLE)
     (message,) = stage.shown
     assert WHOLE.text in message
+
+
+@pytest.mark.parametrize("in_doubt", [False, True])
+async def test_of_a_deleted_question_nothing_is_posted(stage: Stage, in_doubt: bool) -> None:
+    if in_doubt:
+        stage.slack.troubles["chat.postMessage"] = times(1, InDoubt("dropped"))
+    delivery = await stage.begin()
+    delivery.show(WRITING)
+    stage.request.is_deleted = not in_doubt
+    running = asyncio.create_task(delivery.run())
+    if in_doubt:
+        await stage.slack.until("chat.postMessage")
+        stage.request.is_deleted = True
+    delivery.show(WHOLE)
+    await asyncio.wait_for(running, 2)
+    assert not stage.slack.messages
+
+
+async def test_an_answer_to_a_deleted_thread_does_not_stand_in_the_channel(stage: Stage) -> None:
+    stage.slack.thread_is_gone = True
+    stage.slack.troubles["chat.delete"] = times(1, RateLimited(3.0))
+    await stage.deliver(WRITING)
+    assert not stage.slack.messages
+    assert stage.is_stopped
 
 
 async def test_a_refusal_that_nobody_knows_may_pass_within_a_minute(stage: Stage) -> None:

@@ -1,0 +1,20 @@
+"""Prompts that were deleted
+
+Revision: 0002, after 0001.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Adds a mark to requests."""
+    mark = sa.Column("is_deleted", sa.Boolean(), nullable=False, server_default=sa.false())
+    op.add_column("slack_requests", mark)
