@@ -126,7 +126,6 @@ class Delivery:
 
         Raises GaveUp, LeaseLost and NotLetIn.
         """
-        self._workspace.pace.live += 1
         try:
             await self._until_first_paint()
             while not self._final.is_set():
@@ -136,7 +135,7 @@ class Delivery:
         except _Withdrawn:
             log.info("nothing to show any more", request=self._request.id)
         finally:
-            self._workspace.pace.live -= 1
+            self._workspace.pace.live.discard(self._request.id)
 
     # Meanwhile: whatever the budget has room for.
 
@@ -163,6 +162,9 @@ class Delivery:
     async def _show_meanwhile(self) -> None:
         """Show the present state if there is room for it, and wait until the next is due."""
         view = self._view
+        if view.text:
+            # Replies that wait for others need no edits meanwhile, and do not slow the others.
+            self._workspace.pace.live.add(self._request.id)
         self._changed.clear()
         due = self._tools.clock() + self._interval
         if not await self._try(view):

@@ -96,7 +96,7 @@ def stopped_of(s: Session, rows: Collection[int]) -> dict[int, bool]:
     if not rows:
         return {}
     found = select(Request.id, Request.is_deleted).where(Request.id.in_(rows), Request.is_stopped)
-    return {row_id: is_deleted for row_id, is_deleted in s.execute(found)}
+    return {row.id: row.is_deleted for row in s.execute(found)}
 
 
 def unfinished_in(
@@ -153,7 +153,7 @@ def stop(s: Session, team_id: str, row_id: int) -> Request | None:
     return row
 
 
-def delete(s: Session, team_id: str, channel_id: str, ts: str) -> bool:
+def take_back(s: Session, team_id: str, channel_id: str, ts: str) -> bool:
     """Note that a message was deleted. Returns False when it is not known (yet)."""
     row = by_ts(s, team_id, channel_id, ts)
     if row is not None and row.state in _LIVE:

@@ -173,7 +173,7 @@ def _take_in(s: Session, team_id: str, said: Said, now: float) -> Asked | None:
 
 def _take_back(s: Session, team_id: str, deleted: Deleted, now: float) -> None:
     """Note a deletion, also one that Slack delivers before the message."""
-    if inbox.delete(s, team_id, deleted.channel_id, deleted.ts) or deleted.said is None:
+    if inbox.take_back(s, team_id, deleted.channel_id, deleted.ts) or deleted.said is None:
         return
     asked = _asked(s, team_id, deleted.said, now)
     if asked is not None:

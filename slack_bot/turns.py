@@ -10,7 +10,7 @@ from slack_bot.view import Phase
 
 
 class Turn:
-    """The turn in one conversation. What holds up the one whose turn it is holds up all who wait."""
+    """The turn in one conversation. What holds up whose turn it is holds up all who wait."""
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()

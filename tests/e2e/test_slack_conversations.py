@@ -149,7 +149,7 @@ async def test_a_prompt_that_is_deleted_before_the_answer_begins_gets_none(
         return row is not None and row.state == State.DONE
 
     async with asyncio.timeout(10):
-        while not await is_done():
+        while not await is_done():  # noqa: ASYNC110 - a row in a database
             await asyncio.sleep(0.02)
     await db.close()
     assert not stage.slack.bot_messages(stage.general)

@@ -91,6 +91,7 @@ class Stage:
         self.clock = Clock()
         self.slack = Slack(self.clock)
         self.tools = Tools(db, clock=self.clock, now=self.clock, sleep=self.clock.sleep)
+        self.pace = Pace(self.clock)
         self.is_stopped = False
 
     async def begin(self, *, is_native: bool = False, ts: str = "1.0") -> Delivery:
@@ -116,7 +117,7 @@ class Stage:
             url="https://example.slack.com/",
             slack=self.slack,
             colloquy=cast(AsyncConversationClient, None),
-            pace=Pace(self.clock),
+            pace=self.pace,
             is_native=is_native,
         )
 
@@ -244,6 +245,20 @@ async def test_of_a_deleted_question_nothing_is_posted(stage: Stage, in_doubt: b
     delivery.show(WHOLE)
     await asyncio.wait_for(running, 2)
     assert not stage.slack.messages
+
+
+async def test_replies_that_wait_do_not_slow_the_one_that_is_written(stage: Stage) -> None:
+    delivery = await stage.begin()
+    delivery.show(View(Phase.QUEUED))
+    running = asyncio.create_task(delivery.run())
+    await stage.slack.until("chat.postMessage")
+    assert not stage.pace.live
+    delivery.show(WRITING)
+    await stage.slack.until("chat.update")
+    assert len(stage.pace.live) == 1
+    delivery.show(WHOLE)
+    await running
+    assert not stage.pace.live
 
 
 async def test_an_answer_to_a_deleted_thread_does_not_stand_in_the_channel(stage: Stage) -> None:
