@@ -11,6 +11,7 @@ from uuid import uuid4
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from clients import ColloquyError
 from slack_bot import inbox, leases
 from slack_bot.logs import names
 from slack_bot.worker import Worker
@@ -24,6 +25,9 @@ _UNANSWERED_KEPT = 7 * 86_400.0
 _FORGET_EVERY = 3_600.0
 """Seconds that the words of a request are kept here once it was answered (the server has them) and
 when it was not (a button may still ask for that), and how often that is seen to."""
+
+_TIDY_EVERY = 60.0
+"""Seconds between two tries to finish what workspaces left behind that went away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +51,12 @@ class Keeper:
         # By workspace: a connection may take long, and the leases of the others do not wait.
         self._connecting: dict[str, asyncio.Task[None]] = {}
         self._look = asyncio.Event()
-        self._forget_at = 0.0
+        self._forget_at = self._tidy_at = 0.0
+        self._tidying: asyncio.Task[None] | None = None
 
     def look(self) -> None:
         """Workspaces came or went: see to it now."""
+        self._tidy_at = 0.0
         self._look.set()
 
     async def run(self) -> None:
@@ -60,12 +66,16 @@ class Keeper:
             try:
                 await self._see_to_all()
                 await self._forget_words()
+                self._begin_to_tidy()
             except SQLAlchemyError as error:
                 log.warning("leases not renewed", problem=type(error).__name__)
             await self._tools.wait(self._look, self._ttl / 3)
 
     async def stop(self) -> None:
         """Stop all workers and give the leases back."""
+        if self._tidying is not None:
+            self._tidying.cancel()
+            await asyncio.gather(self._tidying, return_exceptions=True)
         for team_id in self._served.keys() | self._connecting.keys():
             await self._leave(team_id)
         for team_id in self._held_until:
@@ -76,6 +86,19 @@ class Keeper:
             self._forget_at = self._tools.clock() + _FORGET_EVERY
             now = self._tools.now()
             await self._tools.db.run(inbox.forget_before, now - _WORDS_KEPT, now - _UNANSWERED_KEPT)
+
+    def _begin_to_tidy(self) -> None:
+        """The server may hang, and the leases do not wait for it."""
+        is_busy = self._tidying is not None and not self._tidying.done()
+        if not is_busy and self._tools.clock() >= self._tidy_at:
+            self._tidy_at = self._tools.clock() + _TIDY_EVERY
+            self._tidying = asyncio.create_task(self._tidy())
+
+    async def _tidy(self) -> None:
+        try:
+            await self._workspaces.tidy()
+        except (ColloquyError, SQLAlchemyError) as error:
+            log.warning("not tidied", problem=names(error))
 
     async def _see_to_all(self) -> None:
         team_ids = set(await self._workspaces.team_ids())

@@ -143,3 +143,11 @@ class Account(Base):
     account_id: Mapped[str] = mapped_column(String(64))
     api_key_id: Mapped[str] = mapped_column(String(64))
     encrypted_key: Mapped[str] = mapped_column(Text)
+
+
+class RetiredKey(Base):
+    """A key of the server that has no workspace any more, until it is revoked."""
+
+    __tablename__ = "slack_retired_keys"
+
+    api_key_id: Mapped[str] = mapped_column(String(64), primary_key=True)

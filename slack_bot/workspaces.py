@@ -55,6 +55,10 @@ class Workspaces(ABC):
         """Return a workspace, connected; None when it does not have the app (any more)."""
 
     @abstractmethod
+    async def tidy(self) -> None:
+        """Finish what could not be finished when workspaces went away. Raises ColloquyError."""
+
+    @abstractmethod
     async def close(self) -> None:
         """End all connections to the server."""
 
@@ -80,6 +84,9 @@ class OneWorkspace(Workspaces):
     async def get(self, team_id: str | None) -> Workspace:
         """Return the one: in Slack Connect an event may name another company's workspace."""
         return self._workspace
+
+    async def tidy(self) -> None:
+        """The one does not go away."""
 
     async def close(self) -> None:
         """End the connection to the server."""
@@ -153,6 +160,11 @@ class InstalledWorkspaces(Workspaces):
             await self.drop(team_id)
         self._connected[team_id] = _Connected(bot.bot_token, key, workspace)
         return workspace
+
+    async def tidy(self) -> None:
+        """Revoke the keys of workspaces that went away, and forget those that never came."""
+        await self._installations.forget_begun()
+        await self._accounts.revoke_retired()
 
     async def drop(self, team_id: str) -> None:
         """End a workspace's connection."""

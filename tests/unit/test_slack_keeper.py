@@ -72,6 +72,9 @@ class Some(Workspaces):
             raise way
         return cast("Workspace | None", way)
 
+    async def tidy(self) -> None:
+        pass
+
     async def close(self) -> None:
         pass
 

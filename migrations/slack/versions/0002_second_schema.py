@@ -1,4 +1,4 @@
-"""Prompts that were deleted
+"""Prompts that were deleted, and keys that are to be revoked
 
 Revision: 0002, after 0001.
 """
@@ -15,6 +15,10 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Adds a mark to requests."""
+    """Adds a mark to requests, and a table."""
     mark = sa.Column("is_deleted", sa.Boolean(), nullable=False, server_default=sa.false())
     op.add_column("slack_requests", mark)
+    op.create_table(
+        "slack_retired_keys",
+        sa.Column("api_key_id", sa.String(64), primary_key=True),
+    )
