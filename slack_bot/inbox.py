@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import and_, delete, or_, select, update
+from sqlalchemy import and_, delete, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -89,6 +89,17 @@ def unfinished(s: Session, team_id: str, but: Iterable[int], limit: int) -> list
     return [row for row in s.scalars(found.limit(limit + len(left_out))) if row.id not in left_out][
         :limit
     ]
+
+
+def work(s: Session) -> dict[str, tuple[int, set[int]]]:
+    """Return how many requests of each workspace are not done, and which of these are to stop."""
+    live = Request.state.in_(_LIVE)
+    counted = select(Request.team_id, func.count()).where(live).group_by(Request.team_id)
+    found = {team_id: (number, set[int]()) for team_id, number in s.execute(counted)}
+    stopped = select(Request.team_id, Request.id).where(live, Request.is_stopped)
+    for team_id, row_id in s.execute(stopped):
+        found[team_id][1].add(row_id)
+    return found
 
 
 def stopped_of(s: Session, rows: Collection[int]) -> dict[int, bool]:

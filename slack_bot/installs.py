@@ -12,7 +12,7 @@ from slack_sdk.oauth.installation_store.sqlalchemy import (
     AsyncSQLAlchemyInstallationStore,
     SQLAlchemyInstallationStore,
 )
-from sqlalchemy import DateTime, column, delete, select, table
+from sqlalchemy import DateTime, column, delete, func, select, table
 from sqlalchemy.orm import Session
 
 from clients import AsyncAdminClient
@@ -111,12 +111,16 @@ class Installations(AsyncSQLAlchemyInstallationStore):
         async with self.engine.begin() as connection:
             await connection.execute(delete(_STATES).where(_STATES.c.expire_at < now))
 
-    async def team_ids(self) -> list[str]:
-        """Return the workspaces that have the app."""
-        column = self.bots.c.team_id
-        found = select(column).where(self.bots.c.client_id == self.client_id).distinct()
+    async def newest(self) -> dict[str, datetime]:
+        """Return the workspaces that have the app, and when each installed it the last time."""
+        bots = self.bots.c
+        found = (
+            select(bots.team_id, func.max(bots.installed_at))
+            .where(bots.client_id == self.client_id, bots.team_id.is_not(None))
+            .group_by(bots.team_id)
+        )
         async with self.engine.connect() as connection:
-            return [team_id for team_id in await connection.scalars(found) if team_id]
+            return {row[0]: row[1] for row in await connection.execute(found)}
 
     def _change(self, kept: Bot | Installation, how: Callable[[str], str]) -> None:
         for name in _SECRETS:

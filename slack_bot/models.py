@@ -44,7 +44,7 @@ class Request(Base):
     __tablename__ = "slack_requests"
     __table_args__ = (
         UniqueConstraint("team_id", "channel_id", "ts"),
-        Index("ix_slack_requests_work", "team_id", "state"),
+        Index("ix_slack_requests_work", "state", "team_id"),
         Index("ix_slack_requests_conversation", "team_id", "external_id"),
     )
 

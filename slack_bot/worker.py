@@ -22,9 +22,6 @@ log = structlog.get_logger()
 MOST = 200
 """Requests of a workspace that are being answered at the same time."""
 
-POLL = 0.5
-"""Seconds after which a request that another process took in is seen."""
-
 _PAUSE = 5.0
 """Seconds before a request is tried again whose exchange broke, or could not be ended."""
 
@@ -37,8 +34,15 @@ class Worker:
         self._running: dict[int, Exchange] = {}
         self._turns: WeakValueDictionary[str, Turn] = WeakValueDictionary()
 
+    def has_to_look(self, live: int, stopped: set[int]) -> bool:
+        """Whether there is more to do than it does, when so many requests are not done."""
+        running = self._running
+        return len(running) < min(live, MOST) or any(
+            not running[row_id].is_stopped for row_id in stopped & running.keys()
+        )
+
     async def run(self) -> None:
-        """Work until cancelled."""
+        """Work until cancelled, whenever the workspace is woken."""
         async with asyncio.TaskGroup() as group:
             while True:
                 self._workspace.wake.clear()
@@ -50,7 +54,7 @@ class Worker:
                 for row_id, is_deleted in stopped.items():
                     if row_id in self._running:
                         self._running[row_id].stop(is_deleted=is_deleted)
-                await self._tools.wait(self._workspace.wake, POLL)
+                await self._workspace.wake.wait()
 
     async def _look(self) -> tuple[list[tuple[Request, list[Post]]], dict[int, bool]]:
         """Return the requests that wait, and those running ones that somebody wants stopped."""
@@ -70,6 +74,8 @@ class Worker:
             await self._tools.sleep(_PAUSE)
         finally:
             del self._running[request.id]
+            # There is room for one more, and this one may not be done.
+            self._workspace.wake.set()
         if exchange.is_answered and request.is_direct and request.thread_ts:
             await name_thread(self._workspace, request)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
@@ -39,8 +39,9 @@ class Workspaces(ABC):
     """Who is served."""
 
     @abstractmethod
-    async def team_ids(self) -> Iterable[str]:
-        """Return all workspaces that have the app."""
+    async def installed(self) -> Mapping[str, object]:
+        """Return all workspaces that have the app, each with what changes when it installs it
+        again."""
 
     @abstractmethod
     async def identify(self, team_id: str | None) -> Identity | None:
@@ -69,9 +70,9 @@ class OneWorkspace(Workspaces):
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
 
-    async def team_ids(self) -> Iterable[str]:
+    async def installed(self) -> Mapping[str, object]:
         """Return the one."""
-        return (self._workspace.team_id,)
+        return {self._workspace.team_id: None}
 
     async def identify(self, team_id: str | None) -> Identity:
         """Return the one's."""
@@ -112,9 +113,9 @@ class InstalledWorkspaces(Workspaces):
         # Held while a workspace is connected: who comes meanwhile gets the same connection.
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def team_ids(self) -> Iterable[str]:
+    async def installed(self) -> Mapping[str, object]:
         """Return all that are stored."""
-        return await self._installations.team_ids()
+        return await self._installations.newest()
 
     async def identify(self, team_id: str | None) -> Identity | None:
         """Return whom an event is for, as the installation says."""

@@ -126,7 +126,7 @@ async def test_a_message_that_comes_while_a_reply_is_written_is_queued_and_said_
 async def test_a_deleted_prompt_is_cancelled(stage: SlackStage) -> None:
     stage.colloquy.provider.script(Answer(tokens=50, stall_after=10))
     asked = stage.alice.post(stage.general, "Forget it", mention=True)
-    await stage.slack.wait_for(lambda: stage.slack.thread(stage.general, asked.ts))
+    await stage.slack.wait_for(lambda: "r0w9" in stage.slack.thread(stage.general, asked.ts))
     stage.alice.delete(asked)
     await stage.answered(stage.general, asked.ts)
     _, reply = await stage.stored(stage.thread(asked.ts))

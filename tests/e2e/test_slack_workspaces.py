@@ -36,7 +36,7 @@ async def keys(stage: OAuthStage) -> dict[str, str]:
     """Each workspace's key at the server."""
     found = {}
     workspaces = stage.bot.workspaces
-    for team_id in await workspaces.team_ids():
+    for team_id in await workspaces.installed():
         workspace = await workspaces.get(team_id)
         assert workspace is not None
         found[team_id] = workspace.colloquy._endpoint.api_key
@@ -149,7 +149,7 @@ async def test_a_denied_or_forged_installation_leaves_nothing(stage: OAuthStage)
     forged = f"{stage.url}/slack/oauth_redirect?code=x&state=y"
     async with aiohttp.ClientSession() as browser, browser.get(forged) as page:
         assert page.status == 400
-    assert list(await stage.bot.workspaces.team_ids()) == []
+    assert list(await stage.bot.workspaces.installed()) == []
 
 
 async def test_taking_the_app_away_cleans_up(
@@ -175,7 +175,7 @@ async def test_taking_the_app_away_cleans_up(
     for delivery in sent:
         await delivery.settled()
     assert [len(delivery.attempts) for delivery in sent] == [1, 1]
-    assert list(await stage.bot.workspaces.team_ids()) == []
+    assert list(await stage.bot.workspaces.installed()) == []
     await stage.restart()
     server.set()
     await asyncio.wait_for(revoked.wait(), 5)
@@ -198,4 +198,4 @@ async def test_a_late_word_of_taking_the_app_away_leaves_a_newer_installation(
         delivery.payload["event_time"] -= 5
         stage.slack.courier.again(delivery, times=1)
     await asyncio.gather(*(delivery.settled() for delivery in sent))
-    assert list(await stage.bot.workspaces.team_ids()) == [workspace.id]
+    assert list(await stage.bot.workspaces.installed()) == [workspace.id]

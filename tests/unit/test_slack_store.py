@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -118,10 +119,31 @@ async def test_a_lease_has_one_holder_until_it_ends(db: Database) -> None:
     assert not await db.run(leases.take, "T1", "b", 114, 10)
     assert await db.run(leases.take, "T1", "b", 115, 10)
     assert not await db.run(leases.take, "T1", "a", 116, 10)
-    await db.run(leases.give_back, "T1", "a")
+    await db.run(leases.give_back, ["T1"], "a")
     assert not await db.run(leases.take, "T1", "a", 116, 10)
-    await db.run(leases.give_back, "T1", "b")
+    await db.run(leases.give_back, ["T1"], "b")
     assert await db.run(leases.take, "T1", "a", 116, 10)
+    await db.close()
+
+
+async def test_leases_are_renewed_and_taken_together(db: Database) -> None:
+    await db.run(leases.take, "T1", "b", 100, 10)
+    assert await db.run(leases.take_free, ["T1", "T2", "T3"], "a", 105, 10) == {"T2", "T3"}
+    assert await db.run(leases.renew, "a", 110, 10) == {"T2", "T3"}
+    assert await db.run(leases.take_free, ["T1", "T2", "T3"], "b", 111, 10) == {"T1"}
+    await db.run(leases.give_back, ["T1", "T2"], "a")
+    assert await db.run(leases.renew, "a", 112, 10) == {"T3"}
+    await db.close()
+
+
+async def test_work_of_all_workspaces_is_one_question(db: Database) -> None:
+    for number, team_id in enumerate(("T1", "T1", "T2", "T3")):
+        await db.run(inbox.store, replace(asked(f"{number}.0"), team_id=team_id))
+    (done,) = await db.run(inbox.unfinished, "T3", (), 10)
+    await db.run(inbox.change, done.id, state=State.DONE)
+    (stopped,) = await db.run(inbox.unfinished, "T2", (), 10)
+    await db.run(inbox.stop, "T2", stopped.id)
+    assert await db.run(inbox.work) == {"T1": (2, set()), "T2": (1, {stopped.id})}
     await db.close()
 
 
@@ -167,10 +189,10 @@ async def test_an_installation_within_an_enterprise_is_found_and_deleted(
     assert (bot.bot_token, bot.enterprise_id) == ("xoxb-new", "E1")
     # Slack may say again that the app was taken away before it was installed the last time.
     assert not await store.remove("T1", 1.0)
-    assert await store.team_ids() == ["T1"]
+    assert list(await store.newest()) == ["T1"]
     assert await store.remove("T1", 2.0)
     assert await store.remove("T1", 2.0)
-    assert await store.team_ids() == []
+    assert await store.newest() == {}
     assert await store.async_find_bot(enterprise_id=None, team_id="T1") is None
     await db.close()
 
