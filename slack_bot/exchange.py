@@ -17,7 +17,7 @@ from conversation.v1.resources_pb2 import Message, User
 from clients import AsyncReply, ColloquyError, ReplyText, is_final
 from clients.errors import DeadlineExceeded, InvalidArgument
 from slack_bot import choices, inbox, mentions
-from slack_bot.delivery import Delivery, GaveUp, LeaseLost
+from slack_bot.delivery import Delivery, GaveUp
 from slack_bot.files import Fetched, fetch_files
 from slack_bot.mapping import author, request_id
 from slack_bot.models import Kind, Post, Request, State
@@ -26,6 +26,7 @@ from slack_bot.slack_api import NotLetIn, Refused, SlackProblem
 from slack_bot.turns import Turn
 from slack_bot.view import Phase, View
 from slack_bot.workspace import Tools, Workspace
+from slack_bot.writing import LeaseLost
 
 log = structlog.get_logger()
 
@@ -50,14 +51,14 @@ class Exchange:
         workspace: Workspace,
         request: Request,
         turn: Turn,
-        may_write: Callable[[], bool],
+        lease_left: Callable[[], float],
         posts: Sequence[Post],
     ) -> None:
         """`turn` is held until the server has the message: a conversation keeps its order. `posts`
         is what the outbox holds for the request."""
         self._tools, self._workspace, self._request, self._turn = tools, workspace, request, turn
         self._name = request_id(request.team_id, request.channel_id, request.ts)
-        self._delivery = Delivery(tools, workspace, request, may_write, self._stop, posts)
+        self._delivery = Delivery(tools, workspace, request, lease_left, self._stop, posts)
         self._held: ReplyText | None = None
         self._stopped = asyncio.Event()
         # Set when a reply that the server has is to be stopped.

@@ -171,10 +171,10 @@ class Keeper:
         log.info("serving workspace", team=team_id)
 
     def _worker(self, workspace: Workspace) -> Worker:
-        def may_write() -> bool:
-            return self._tools.clock() < self._held_until.get(workspace.team_id, 0.0)
+        def lease_left() -> float:
+            return self._held_until.get(workspace.team_id, 0.0) - self._tools.clock()
 
-        return Worker(self._tools, workspace, may_write)
+        return Worker(self._tools, workspace, lease_left)
 
     async def _leave(self, team_id: str) -> None:
         """Stop serving a workspace, and whatever was begun in order to."""

@@ -29,8 +29,8 @@ _PAUSE = 5.0
 class Worker:
     """Runs while this process holds the workspace's lease."""
 
-    def __init__(self, tools: Tools, workspace: Workspace, may_write: Callable[[], bool]) -> None:
-        self._tools, self._workspace, self._may_write = tools, workspace, may_write
+    def __init__(self, tools: Tools, workspace: Workspace, lease_left: Callable[[], float]) -> None:
+        self._tools, self._workspace, self._lease_left = tools, workspace, lease_left
         self._running: dict[int, Exchange] = {}
         self._turns: WeakValueDictionary[str, Turn] = WeakValueDictionary()
 
@@ -63,7 +63,7 @@ class Worker:
 
     def _exchange(self, request: Request, posts: list[Post]) -> Exchange:
         turn = self._turns.setdefault(request.external_id, Turn())
-        return Exchange(self._tools, self._workspace, request, turn, self._may_write, posts)
+        return Exchange(self._tools, self._workspace, request, turn, self._lease_left, posts)
 
     async def _answer(self, request: Request, exchange: Exchange) -> None:
         try:

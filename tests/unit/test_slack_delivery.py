@@ -13,12 +13,13 @@ from slack_sdk.web.async_client import AsyncWebClient
 from clients import AsyncConversationClient
 from slack_bot import inbox, outbox
 from slack_bot.database import Database, migrate
-from slack_bot.delivery import Delivery, GaveUp
+from slack_bot.delivery import ARRIVES_WITHIN, Delivery, GaveUp
 from slack_bot.inbox import Asked
 from slack_bot.pacing import Pace
 from slack_bot.slack_api import InDoubt, NotLetIn, RateLimited, Refused, SlackApi, SlackProblem
 from slack_bot.view import Phase, View
 from slack_bot.workspace import Tools, Workspace
+from slack_bot.writing import LeaseLost
 
 WRITING = View(Phase.WRITING, "Some words of an answer that is being written, and more to come.")
 WHOLE = View(Phase.COMPLETED, "Some words of an answer that is being written, and it is whole.")
@@ -46,6 +47,7 @@ class Slack(SlackApi):
     def __init__(self, clock: Clock) -> None:
         super().__init__(cast(AsyncWebClient, None), clock.sleep)
         self.thread_is_gone = False
+        self.gates: dict[str, asyncio.Event] = {}
         self.calls: list[str] = []
         self.troubles: dict[str, Trouble] = {}
         self.messages: dict[str, dict[str, Any]] = {}
@@ -58,6 +60,8 @@ class Slack(SlackApi):
         self.calls.append(method)
         self.called.set()
         trouble = self.troubles.get(method)
+        if method in self.gates:
+            await self.gates[method].wait()
         problem = trouble(given) if trouble else None
         if problem is not None:
             raise problem
@@ -92,6 +96,7 @@ class Stage:
         self.slack = Slack(self.clock)
         self.tools = Tools(db, clock=self.clock, now=self.clock, sleep=self.clock.sleep)
         self.pace = Pace(self.clock)
+        self.lease_left = 60.0
         self.is_stopped = False
 
     async def begin(self, *, is_native: bool = False, ts: str = "1.0") -> Delivery:
@@ -124,7 +129,7 @@ class Stage:
         async def stop() -> None:
             self.is_stopped = True
 
-        return Delivery(self.tools, workspace, request, lambda: True, stop, posts)
+        return Delivery(self.tools, workspace, request, lambda: self.lease_left, stop, posts)
 
     async def deliver(self, *views: View, after: str = "chat.postMessage", **how: Any) -> None:
         """Shows the views one after the other, the next one when the method was called."""
@@ -245,6 +250,38 @@ async def test_of_a_deleted_question_nothing_is_posted(stage: Stage, in_doubt: b
     delivery.show(WHOLE)
     await asyncio.wait_for(running, 2)
     assert not stage.slack.messages
+
+
+@pytest.mark.parametrize("end", ["told", "lease"])
+async def test_a_post_on_its_way_is_waited_for_only_while_the_lease_is_held(
+    stage: Stage, end: str
+) -> None:
+    gate = stage.slack.gates["chat.postMessage"] = asyncio.Event()
+    delivery = await stage.begin()
+    delivery.show(WRITING)
+    stage.lease_left = 0.05 if end == "lease" else 60.0
+    running = asyncio.create_task(delivery.run())
+    await stage.slack.until("chat.postMessage")
+    if end == "lease":
+        stage.lease_left = 0.0
+        with pytest.raises(LeaseLost):
+            await asyncio.wait_for(running, 2)
+        assert not stage.slack.messages
+        return
+    running.cancel()
+    await asyncio.sleep(0.02)
+    assert not running.done()
+    gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert len(stage.slack.messages) == 1
+
+
+async def test_what_was_on_its_way_is_looked_for_when_it_arrived(stage: Stage) -> None:
+    stage.slack.troubles["chat.postMessage"] = times(1, InDoubt("dropped"))
+    await stage.deliver(WHOLE)
+    assert ARRIVES_WITHIN in stage.clock.slept
+    assert len(stage.slack.messages) == 1
 
 
 async def test_replies_that_wait_do_not_slow_the_one_that_is_written(stage: Stage) -> None:
