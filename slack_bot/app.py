@@ -23,6 +23,7 @@ from slack_bolt.adapter.socket_mode.aiohttp import AsyncSocketModeHandler
 from slack_bolt.app.async_app import AsyncApp
 from slack_bolt.authorization import AuthorizeResult
 from slack_bolt.authorization.async_authorize import AsyncAuthorize
+from slack_bolt.context.async_context import AsyncBoltContext
 from slack_bolt.oauth.async_callback_options import (
     AsyncCallbackOptions,
     AsyncFailureArgs,
@@ -35,7 +36,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from clients import AsyncAdminClient, AsyncConversationClient
 from slack_bot.database import Database, migrate
-from slack_bot.installs import Accounts, Installations
+from slack_bot.installs import STATES, Accounts, Installations
 from slack_bot.intake import Intake
 from slack_bot.keeper import Keeper
 from slack_bot.listeners import Listeners
@@ -156,12 +157,7 @@ class Bot:
         self._closing.append(admin.close)
         accounts = Accounts(tools.db, vault, admin)
 
-        async def forget(team_id: str) -> None:
-            await workspaces.drop(team_id)
-            await accounts.forget(team_id)
-            self._keeper.look()
-
-        store = Installations(settings.slack_client_id or "", tools.db, vault, forget)
+        store = Installations(settings.slack_client_id or "", tools.db, vault)
         workspaces = InstalledWorkspaces(store, accounts, connect)
         app = AsyncApp(
             client=self._web_client(None),
@@ -170,7 +166,22 @@ class Bot:
             authorize=AsIdentified(workspaces),  # type: ignore[arg-type]  # an AsyncAuthorize may be
             oauth_settings=self._oauth_settings(store, tools.db),
         )
-        app.enable_token_revocation_listeners()
+
+        async def gone(
+            body: dict[str, Any], event: dict[str, Any], context: AsyncBoltContext
+        ) -> None:
+            """A workspace took the app away, or the bot's token. Others' tokens are not kept."""
+            tokens = event.get("tokens") or {}
+            if event["type"] == "tokens_revoked" and not tokens.get("bot"):
+                return
+            team_id = context.team_id or ""
+            if await store.remove(team_id, float(body["event_time"])):
+                await accounts.forget(team_id)
+                await workspaces.drop(team_id)
+                self._keeper.look()
+
+        app.event("app_uninstalled")(gone)
+        app.event("tokens_revoked")(gone)
         return workspaces, app
 
     def _oauth_settings(self, store: Installations, db: Database) -> AsyncOAuthSettings:
@@ -183,7 +194,7 @@ class Bot:
             installation_store=store,
             installation_store_bot_only=True,
             state_store=AsyncSQLAlchemyOAuthStateStore(
-                _STATE_SECONDS, db.async_engine, table_name="slack_oauth_states"
+                _STATE_SECONDS, db.async_engine, table_name=STATES
             ),
             state_expiration_seconds=_STATE_SECONDS,
             callback_options=AsyncCallbackOptions(success=self._installed, failure=_not_installed),

@@ -9,22 +9,27 @@ that one is looked up before anything is posted again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import structlog
 
 from slack_bot import outbox
 from slack_bot.attach import attach_text
+from slack_bot.mapping import request_id
 from slack_bot.models import Post, Request
 from slack_bot.native import NativeStream
-from slack_bot.posting import delete, edit, post, stop_stream
+from slack_bot.posting import ThreadGone, delete, edit, post, stop_stream
 from slack_bot.search import find_post
 from slack_bot.slack_api import InDoubt, RateLimited, Refused
 from slack_bot.view import MOST, Form, Phase, Shown, View, messages, metadata, needs_file
 from slack_bot.workspace import Tools, Workspace
+from slack_bot.writing import while_leased
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 FIRST_CHARACTERS = 40
 FIRST_TEXT_AFTER = 0.3
@@ -38,16 +43,30 @@ _UNSHOWABLE = {
     *("msg_blocks_too_many", "markdown_text_conflict", "no_text", "invalid_arguments"),
 }
 
+# Slack says these of a place where nothing may be posted: not now, and not with another token.
+_CLOSED = {
+    *("cannot_reply_to_message", "channel_not_found", "is_archived", "is_inactive"),
+    *("messages_tab_disabled", "not_in_channel", "restricted_action", "user_not_found"),
+    *("restricted_action_non_threadable_channel", "restricted_action_read_only_channel"),
+    *("restricted_action_thread_locked", "restricted_action_thread_only_channel"),
+    *("team_access_not_granted", "thread_not_found"),
+}
+_TRIES = 6
+"""How often a post is tried that Slack refuses for a reason that may pass: for a minute."""
+
+ARRIVES_WITHIN = 1.5
+"""Seconds after which a post that Slack got is there, whatever became of the connection."""
+
 _SHORTEST_WAIT = 0.5
 """Seconds to wait after a 429 that asks for none."""
 
 
 class GaveUp(Exception):
-    """Slack will not have the reply: the channel or the app is gone."""
+    """Slack will not have the reply: nothing may be posted in the channel."""
 
 
-class LeaseLost(Exception):
-    """Another process serves the workspace now."""
+class _Withdrawn(Exception):
+    """The question was deleted before there was anything of the answer."""
 
 
 @dataclass
@@ -70,15 +89,15 @@ class Delivery:
         tools: Tools,
         workspace: Workspace,
         request: Request,
-        may_write: Callable[[], bool],
+        lease_left: Callable[[], float],
         on_stop: Callable[[], Awaitable[None]],
         posts: Sequence[Post],
     ) -> None:
-        """`posts` were made or meant before this process began; `may_write` says whether it still
-        serves the workspace; `on_stop` is called when the person stops the reply with a button of
-        Slack's own."""
+        """`posts` were made or meant before this process began; `lease_left` says for how
+        many seconds it serves the workspace for sure; `on_stop` is called when the person stops the
+        reply with a button of Slack's own, or deleted its thread."""
         self._tools, self._workspace, self._request = tools, workspace, request
-        self._may_write, self._on_stop = may_write, on_stop
+        self._lease_left, self._on_stop = lease_left, on_stop
         self._view = View()
         self._changed = asyncio.Event()
         self._final = asyncio.Event()
@@ -107,19 +126,20 @@ class Delivery:
             self._final.set()
 
     async def run(self) -> None:
-        """Keep Slack up to date until the last state is shown whole.
+        """Keep Slack up to date until the last state is shown whole, or the question withdrawn.
 
-        Raises GaveUp and LeaseLost.
+        Raises GaveUp, LeaseLost and NotLetIn.
         """
-        self._workspace.pace.live += 1
         try:
             await self._until_first_paint()
             while not self._final.is_set():
                 await self._show_meanwhile()
             self._tools.reached("text complete")
             await self._show_at_last()
+        except _Withdrawn:
+            log.info("nothing to show any more", request=self._request.id)
         finally:
-            self._workspace.pace.live -= 1
+            self._workspace.pace.live.discard(self._request.id)
 
     # Meanwhile: whatever the budget has room for.
 
@@ -146,6 +166,9 @@ class Delivery:
     async def _show_meanwhile(self) -> None:
         """Show the present state if there is room for it, and wait until the next is due."""
         view = self._view
+        if view.text:
+            # Replies that wait for others need no edits meanwhile, and do not slow the others.
+            self._workspace.pace.live.add(self._request.id)
         self._changed.clear()
         due = self._tools.clock() + self._interval
         if not await self._try(view):
@@ -187,7 +210,7 @@ class Delivery:
         if posted.is_gone or posted.is_frozen or posted.shown == shown.digest:
             return True
         if self._native is not None and self._native.ts == posted.ts:
-            if await self._native.grow(self._view.text):
+            if await self._write(self._native.grow(self._view.text)):
                 return True
             await self._end_stream()
         return self._workspace.pace.claim_interim() and await self._edit(number, posted, shown)
@@ -196,7 +219,7 @@ class Delivery:
         """Go on with edits, which say the whole text and so neither lose nor double any."""
         if self._native is None:
             return
-        await self._native.stop()
+        await self._write(self._native.stop())
         if self._native.is_stopped_by_user:
             await self._on_stop()
         self._native = None
@@ -245,9 +268,8 @@ class Delivery:
         return True
 
     async def _attach(self, view: View) -> bool:
-        self._guard()
         try:
-            await attach_text(self._tools, self._workspace, self._request, view.text)
+            await self._write(attach_text(self._tools, self._workspace, self._request, view.text))
         except Refused as refused:
             log.warning("the whole text was not attached", error=refused.error)
             self._has_no_file = True
@@ -256,9 +278,8 @@ class Delivery:
 
     async def _remove(self, number: int, ts: str) -> None:
         """Delete a message that shows nothing of the reply any more."""
-        self._guard()
         if ts:
-            await delete(self._workspace, self._request, ts)
+            await self._write(delete(self._workspace, self._request, ts))
         await self._tools.db.run(outbox.forget, self._request.id, number)
 
     async def _replace(self, number: int) -> None:
@@ -278,11 +299,15 @@ class Delivery:
         return messages(view, str(self._request.id), self._form, most)
 
     def _metadata(self, number: int, shown: Shown) -> dict[str, object]:
-        return metadata(request_name(self._request), self.reply_id, number, shown.part)
+        request = self._request
+        name = request_id(request.team_id, request.channel_id, request.ts)
+        return metadata(name, self.reply_id, number, shown.part)
 
     async def _post(self, number: int, shown: Shown) -> None:
         db, request = self._tools.db, self._request
         if number in self._posted:
+            # What was on its way may not have arrived yet.
+            await self._tools.sleep(ARRIVES_WITHIN)
             ts = await find_post(self._tools, self._workspace, request, number)
             if ts:
                 self._posted[number].ts = ts
@@ -292,19 +317,29 @@ class Delivery:
             await db.run(outbox.intend, request.id, number)
             self._posted[number] = _Posted()
         self._tools.reached("post intended")
+        refusals = 0
         while True:
             await self._tools.sleep(self._workspace.pace.claim_post(request.channel_id))
-            self._guard()
+            if self._request.is_deleted and not any(one.ts for one in self._posted.values()):
+                raise _Withdrawn
             try:
-                ts = await self._put(number, shown)
+                ts = await self._write(self._put(number, shown))
                 break
+            except ThreadGone:
+                await self._on_stop()
+                raise _Withdrawn from None
             except RateLimited as limited:
                 await self._tools.sleep(limited.retry_after)
             except Refused as refused:
-                if not self._takes_another_form(refused, shown):
+                if self._takes_another_form(refused, shown):
+                    parts = self._messages(self._view)
+                    shown = parts[min(number, len(parts) - 1)]
+                    continue
+                refusals += 1
+                if refused.error in _CLOSED or refusals == _TRIES:
                     raise GaveUp(refused.error) from None
-                parts = self._messages(self._view)
-                shown = parts[min(number, len(parts) - 1)]
+                log.info("not posted", error=refused.error)
+                await self._tools.sleep(2.0**refusals)
         self._tools.reached("posted")
         posted = self._posted[number]
         posted.ts = ts
@@ -325,10 +360,9 @@ class Delivery:
 
     async def _edit(self, number: int, posted: _Posted, shown: Shown) -> bool:
         """Edit a message. Returns False when the reply has to be looked at anew."""
-        self._guard()
         told = self._metadata(number, shown)
         try:
-            await edit(self._workspace, self._request, posted.ts, shown, told)
+            await self._write(edit(self._workspace, self._request, posted.ts, shown, told))
         except Refused as refused:
             if refused.error == "message_not_found":
                 # Somebody deleted it. It is not for the bot to bring it back.
@@ -336,7 +370,7 @@ class Delivery:
                 return True
             if refused.error == "streaming_state_conflict":
                 # A process before this one left the stream open.
-                await stop_stream(self._workspace, self._request, posted.ts)
+                await self._write(stop_stream(self._workspace, self._request, posted.ts))
             elif not self._takes_another_form(refused, shown):
                 log.info("message posted anew at the end", error=refused.error)
                 posted.is_frozen = True
@@ -354,11 +388,5 @@ class Delivery:
         self._form = form
         return True
 
-    def _guard(self) -> None:
-        if not self._may_write():
-            raise LeaseLost
-
-
-def request_name(request: Request) -> str:
-    """Return the request_id by which server and Slack know a request."""
-    return f"{request.team_id}:{request.channel_id}:{request.ts}"
+    async def _write(self, change: Coroutine[Any, Any, T]) -> T:
+        return await while_leased(self._lease_left, change)

@@ -17,15 +17,16 @@ from conversation.v1.resources_pb2 import Message, User
 from clients import AsyncReply, ColloquyError, ReplyText, is_final
 from clients.errors import DeadlineExceeded, InvalidArgument
 from slack_bot import choices, inbox, mentions
-from slack_bot.delivery import Delivery, GaveUp, LeaseLost
+from slack_bot.delivery import Delivery, GaveUp
 from slack_bot.files import Fetched, fetch_files
 from slack_bot.mapping import author, request_id
 from slack_bot.models import Kind, Post, Request, State
 from slack_bot.patience import Patience, phase_while
-from slack_bot.slack_api import Refused, SlackProblem
-from slack_bot.titles import name_thread
+from slack_bot.slack_api import NotLetIn, Refused, SlackProblem
+from slack_bot.turns import Turn
 from slack_bot.view import Phase, View
 from slack_bot.workspace import Tools, Workspace
+from slack_bot.writing import LeaseLost
 
 log = structlog.get_logger()
 
@@ -49,28 +50,45 @@ class Exchange:
         tools: Tools,
         workspace: Workspace,
         request: Request,
-        turn: asyncio.Lock,
-        may_write: Callable[[], bool],
+        turn: Turn,
+        lease_left: Callable[[], float],
         posts: Sequence[Post],
     ) -> None:
         """`turn` is held until the server has the message: a conversation keeps its order. `posts`
         is what the outbox holds for the request."""
         self._tools, self._workspace, self._request, self._turn = tools, workspace, request, turn
         self._name = request_id(request.team_id, request.channel_id, request.ts)
-        self._delivery = Delivery(tools, workspace, request, may_write, self._stop, posts)
+        self._delivery = Delivery(tools, workspace, request, lease_left, self._stop, posts)
         self._held: ReplyText | None = None
+        self._stopped = asyncio.Event()
         # Set when a reply that the server has is to be stopped.
         self._to_cancel = asyncio.Event()
 
-    def stop(self) -> None:
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it was told to stop."""
+        return self._request.is_stopped
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether all of the answer came."""
+        return self._delivery.view.phase is Phase.COMPLETED
+
+    def stop(self, *, is_deleted: bool = False) -> None:
         """Stop the reply, now or as soon as the server has it. The inbox knows of it already."""
         self._request.is_stopped = True
+        self._request.is_deleted |= is_deleted
+        self._stopped.set()
         if self._held is not None:
             self._to_cancel.set()
+        elif not self._delivery.view.is_final:
+            self._show_waiting(Phase.STOPPING)
 
-    async def run(self) -> None:
-        """Bring the request to its end, or leave it to whoever holds the lease now."""
-        is_ours = True
+    async def run(self) -> bool:
+        """Bring the request to its end. Returns False when that is left to another process or
+        time: the lease is another's now, or Slack wants another token.
+        """
+        is_ended = True
         try:
             async with asyncio.TaskGroup() as group:
                 cancelling = group.create_task(self._cancel_when_stopped())
@@ -78,23 +96,23 @@ class Exchange:
                 following.add_done_callback(lambda _: cancelling.cancel())
                 group.create_task(self._delivery.run())
                 group.create_task(self._say_thinking())
-        except* LeaseLost:
-            is_ours = False
+        except* (LeaseLost, NotLetIn) as left:
+            log.info("reply left open", request=self._name, why=repr(left.exceptions[0]))
+            is_ended = False
         except* GaveUp as given_up:
             log.warning("reply not delivered", request=self._name, why=str(given_up.exceptions[0]))
-        if not is_ours:
-            return
+        if not is_ended:
+            return False
         await self._tools.db.run(inbox.change, self._request.id, state=State.DONE)
         self._tools.reached("reply delivered")
-        if self._request.is_direct and self._request.thread_ts:
-            await name_thread(self._workspace, self._request)
+        return True
 
     # What is said to the server, and what comes back.
 
     async def _follow(self) -> None:
         patience = Patience()
         async with AsyncExitStack() as turn:
-            await turn.enter_async_context(self._turn)
+            await turn.enter_async_context(self._turn.taken(self._show_waiting))
             while True:
                 try:
                     await self._say(turn.aclose)
@@ -105,15 +123,22 @@ class Exchange:
                         return
                     log.info("server not reached", request=self._name, problem=repr(error))
                     if self._held is None:
-                        self._delivery.show(View(phase_while(error)))
+                        self._turn.tell(phase_while(error))
+                        self._show_waiting(phase_while(error))
                 else:
                     return
-                await self._tools.sleep(wait)
+                if self._request.is_stopped:
+                    await self._tools.sleep(wait)
+                else:
+                    # One that was not sent yet may have been deleted: that needs no server.
+                    await self._tools.wait(self._stopped, wait)
 
     async def _say(self, give_turn: Callable[[], Awaitable[None]]) -> None:
         """Say it to the server and follow the reply to its end."""
-        if self._request.content is None:
-            await self._prepare()
+        if self._request.content is None and not await self._make_ready():
+            await self._change(text="", files=[], content="")
+            self._delivery.show(View(Phase.CANCELLED, is_repeatable=False))
+            return
         if not self._request.conversation_id:
             await self._open_conversation()
         if self._request.is_stopped:
@@ -178,6 +203,10 @@ class Exchange:
             View(phase, text, message.model, message.error.message, tuple(self._request.notes))
         )
 
+    def _show_waiting(self, phase: Phase) -> None:
+        """Show what the request waits for."""
+        self._delivery.show(View(Phase.STOPPING if self._request.is_stopped else phase))
+
     def _show_refusal(self, error: ColloquyError) -> None:
         log.warning("refused by the server", request=self._name, problem=repr(error))
         told = "; ".join(f"{what}" for what in error.fields.values()) or error.message
@@ -188,6 +217,14 @@ class Exchange:
         self._delivery.show(View(Phase.FAILED, text, error=why, is_repeatable=False))
 
     # Steps before it is said, each stored when it is done.
+
+    async def _make_ready(self) -> bool:
+        """Do all that is done before it is sent. Returns False when it was deleted by then."""
+        if not self._request.is_deleted:
+            # Before files are fetched: a server that is away does not have them fetched in vain.
+            await self._open_conversation()
+            await self._prepare()
+        return not self._request.is_deleted
 
     async def _prepare(self) -> None:
         """Fix what the server gets: words, files, author."""
@@ -238,7 +275,7 @@ class Exchange:
     async def _change(self, **values: object) -> None:
         for name, value in values.items():
             setattr(self._request, name, value)
-        self._request.is_stopped = await self._tools.db.run(
+        self._request.is_stopped, self._request.is_deleted = await self._tools.db.run(
             inbox.change, self._request.id, **values
         )
 

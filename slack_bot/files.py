@@ -13,7 +13,7 @@ import structlog
 
 from clients import ColloquyError
 from slack_bot.patience import passes
-from slack_bot.slack_api import SlackProblem
+from slack_bot.slack_api import Refused
 from slack_bot.workspace import Tools, Workspace
 
 log = structlog.get_logger()
@@ -60,7 +60,8 @@ async def fetch_files(
 ) -> Fetched:
     """Take files from Slack to the server. What cannot be taken is noted.
 
-    Raises ColloquyError when the server's trouble is a passing one: all of it may be done again.
+    Raises ColloquyError when the server's trouble is a passing one, and NotLetIn: all of it may be
+    done again.
     """
     fetched = Fetched()
     for number, file in enumerate(files):
@@ -102,7 +103,7 @@ async def _fetch(tools: Tools, workspace: Workspace, file: dict[str, Any]) -> st
 async def _info(workspace: Workspace, file_id: str) -> dict[str, Any]:
     try:
         answer = await workspace.slack.read_patiently("files.info", file=file_id)
-    except SlackProblem:
+    except Refused:
         raise NotFetched("Slack does not let me see it.") from None
     file = answer.get("file")
     return file if isinstance(file, dict) else {}

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import and_, delete, or_, select, update
+from sqlalchemy import and_, delete, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -44,6 +44,7 @@ def store(s: Session, asked: Asked) -> int | None:
     """Store a request and return its id; None when it was stored before, by whichever delivery."""
     values = {
         "is_stopped": False,
+        "is_deleted": False,
         "attachment_ids": [],
         "author": {},
         "notes": [],
@@ -90,12 +91,23 @@ def unfinished(s: Session, team_id: str, but: Iterable[int], limit: int) -> list
     ]
 
 
-def stopped_of(s: Session, rows: Collection[int]) -> set[int]:
-    """Return which of these requests somebody wants stopped."""
+def work(s: Session) -> dict[str, tuple[int, set[int]]]:
+    """Return how many requests of each workspace are not done, and which of these are to stop."""
+    live = Request.state.in_(_LIVE)
+    counted = select(Request.team_id, func.count()).where(live).group_by(Request.team_id)
+    found = {team_id: (number, set[int]()) for team_id, number in s.execute(counted)}
+    stopped = select(Request.team_id, Request.id).where(live, Request.is_stopped)
+    for team_id, row_id in s.execute(stopped):
+        found[team_id][1].add(row_id)
+    return found
+
+
+def stopped_of(s: Session, rows: Collection[int]) -> dict[int, bool]:
+    """Return which of these requests somebody wants stopped, and whether by deleting them."""
     if not rows:
-        return set()
-    found = select(Request.id).where(Request.id.in_(rows), Request.is_stopped)
-    return set(s.scalars(found))
+        return {}
+    found = select(Request.id, Request.is_deleted).where(Request.id.in_(rows), Request.is_stopped)
+    return {row.id: row.is_deleted for row in s.execute(found)}
 
 
 def unfinished_in(
@@ -136,10 +148,11 @@ def by_ts(s: Session, team_id: str, channel_id: str, ts: str) -> Request | None:
     return s.scalars(found).one_or_none()
 
 
-def change(s: Session, /, row_id: int, **values: Any) -> bool:
-    """Change fields of a request. Returns whether somebody wants it stopped."""
+def change(s: Session, /, row_id: int, **values: Any) -> tuple[bool, bool]:
+    """Change fields of a request. Returns whether somebody wants it stopped, and deleted it."""
     changed = update(Request).where(Request.id == row_id).values(**values)
-    return bool(s.scalars(changed.returning(Request.is_stopped)).first())
+    marks = s.execute(changed.returning(Request.is_stopped, Request.is_deleted)).first()
+    return (marks[0], marks[1]) if marks else (False, False)
 
 
 def stop(s: Session, team_id: str, row_id: int) -> Request | None:
@@ -151,11 +164,25 @@ def stop(s: Session, team_id: str, row_id: int) -> Request | None:
     return row
 
 
+def take_back(s: Session, team_id: str, channel_id: str, ts: str) -> bool:
+    """Note that a message was deleted. Returns False when it is not known (yet)."""
+    row = by_ts(s, team_id, channel_id, ts)
+    if row is not None and row.state in _LIVE:
+        row.is_stopped = row.is_deleted = True
+    return row is not None
+
+
+def store_deleted(s: Session, asked: Asked) -> None:
+    """Store a message that was deleted before it came, without its words: it is not answered."""
+    # Without a conversation: nobody is engaged by it.
+    store(s, replace(asked, text="", files=[], external_id="", state=State.DONE))
+
+
 def send_again(row: Request) -> bool:
     """Have a request that the server refused tried again. Returns False when it is not done yet."""
     if row.state != State.DONE:
         return False
-    row.state, row.is_stopped = State.NEW, False
+    row.state, row.is_stopped, row.is_deleted = State.NEW, False, False
     return True
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -11,14 +12,15 @@ from slack_sdk.oauth.installation_store.sqlalchemy import (
     AsyncSQLAlchemyInstallationStore,
     SQLAlchemyInstallationStore,
 )
-from sqlalchemy import delete, select
+from sqlalchemy import DateTime, column, delete, func, select, table
 from sqlalchemy.orm import Session
 
-from clients import AsyncAdminClient, ColloquyError
+from clients import AsyncAdminClient
+from clients.errors import NotFound
 from slack_bot import choices, inbox
 from slack_bot.database import Database
 from slack_bot.mapping import account_name
-from slack_bot.models import Account
+from slack_bot.models import Account, RetiredKey
 from slack_bot.vault import Vault
 
 log = structlog.get_logger()
@@ -29,16 +31,18 @@ _SECRETS = (
 )
 _KEY_NAME = "Slack bot"
 
+STATES = "slack_oauth_states"
+"""The table of the installations that were begun; the rest of it is slack_sdk's."""
+
+_STATES = table(STATES, column("expire_at", DateTime()))
+
 
 class Installations(AsyncSQLAlchemyInstallationStore):
     """slack_sdk's store, with tokens encrypted before they reach the database."""
 
-    def __init__(
-        self, client_id: str, db: Database, vault: Vault, forget: Callable[[str], Awaitable[None]]
-    ) -> None:
-        """`forget` is called with a workspace's id when it took the app away."""
+    def __init__(self, client_id: str, db: Database, vault: Vault) -> None:
         super().__init__(client_id, db.async_engine)
-        self._vault, self._forget = vault, forget
+        self._vault = vault
 
     async def async_save(self, installation: Installation) -> None:
         """Store an installation; it is not changed itself."""
@@ -86,22 +90,37 @@ class Installations(AsyncSQLAlchemyInstallationStore):
             self._change(installation, self._vault.unlock)
         return installation
 
-    async def async_delete_bot(self, *, enterprise_id: str | None, team_id: str | None) -> None:
-        """Delete a workspace's bot, and with it all that is kept of the workspace."""
-        if not team_id:
-            return
-        async with self.engine.begin() as connection:
-            for table in (self.bots, self.installations):
-                ours = (table.c.client_id == self.client_id, table.c.team_id == team_id)
-                await connection.execute(delete(table).where(*ours))
-        await self._forget(team_id)
+    async def remove(self, team_id: str, when: float) -> bool:
+        """Delete a workspace's installations, since it took the app away at `when` (since 1970).
 
-    async def team_ids(self) -> list[str]:
-        """Return the workspaces that have the app."""
-        column = self.bots.c.team_id
-        found = select(column).where(self.bots.c.client_id == self.client_id).distinct()
+        Returns False when it installed the app again after that: then all stays.
+        """
+        bot = await self.find_locked(team_id)
+        # Slack tells whole seconds.
+        if bot is not None and int(bot.installed_at) > when:
+            return False
+        async with self.engine.begin() as connection:
+            for kept in (self.bots, self.installations):
+                ours = (kept.c.client_id == self.client_id, kept.c.team_id == team_id)
+                await connection.execute(delete(kept).where(*ours))
+        return True
+
+    async def forget_begun(self) -> None:
+        """Delete what is left of installations that were begun long ago, and not ended."""
+        now = datetime.now(UTC).replace(tzinfo=None)
+        async with self.engine.begin() as connection:
+            await connection.execute(delete(_STATES).where(_STATES.c.expire_at < now))
+
+    async def newest(self) -> dict[str, datetime]:
+        """Return the workspaces that have the app, and when each installed it the last time."""
+        bots = self.bots.c
+        found = (
+            select(bots.team_id, func.max(bots.installed_at))
+            .where(bots.client_id == self.client_id, bots.team_id.is_not(None))
+            .group_by(bots.team_id)
+        )
         async with self.engine.connect() as connection:
-            return [team_id for team_id in await connection.scalars(found) if team_id]
+            return {row[0]: row[1] for row in await connection.execute(found)}
 
     def _change(self, kept: Bot | Installation, how: Callable[[str], str]) -> None:
         for name in _SECRETS:
@@ -134,23 +153,23 @@ class Accounts:
                 encrypted_key=self._vault.lock(made.secret),
             )
             kept = await self._db.run(_keep, row)
-            if kept.api_key_id != made.api_key.id:
-                # Another process was faster: one key is enough.
-                await self._admin.revoke_api_key(made.api_key.id)
         return self._vault.unlock(kept.encrypted_key)
 
     async def forget(self, team_id: str) -> None:
-        """Revoke a workspace's key and delete what is kept here of it.
+        """Delete what is kept here of a workspace; its key is revoked when the server is there.
 
         Its conversations stay with the server, for when the app is installed again.
         """
-        kept = await self._db.run(_account, team_id)
-        if kept is not None:
-            try:
-                await self._admin.revoke_api_key(kept.api_key_id)
-            except ColloquyError as error:
-                log.warning("key not revoked", team=team_id, problem=repr(error))
         await self._db.run(_forget, team_id)
+
+    async def revoke_retired(self) -> None:
+        """Revoke the keys that have no workspace any more. Raises ColloquyError."""
+        for key_id in await self._db.run(_retired):
+            try:
+                await self._admin.revoke_api_key(key_id)
+            except NotFound:
+                log.info("key was gone", key=key_id)
+            await self._db.run(_revoked, key_id)
 
 
 def _account(s: Session, team_id: str) -> Account | None:
@@ -158,15 +177,28 @@ def _account(s: Session, team_id: str) -> Account | None:
 
 
 def _keep(s: Session, row: Account) -> Account:
-    """Store an account, or return the one that is there."""
+    """Store an account, or return the one that another process stored: one key is enough."""
     kept = s.get(Account, row.team_id, with_for_update=True)
     if kept is None:
         s.add(row)
         s.flush()
+    elif kept.api_key_id != row.api_key_id:
+        s.merge(RetiredKey(api_key_id=row.api_key_id))
     return kept or row
 
 
 def _forget(s: Session, team_id: str) -> None:
     inbox.forget_workspace(s, team_id)
     choices.forget_workspace(s, team_id)
-    s.execute(delete(Account).where(Account.team_id == team_id))
+    account = s.get(Account, team_id)
+    if account is not None:
+        s.merge(RetiredKey(api_key_id=account.api_key_id))
+        s.delete(account)
+
+
+def _retired(s: Session) -> list[str]:
+    return list(s.scalars(select(RetiredKey.api_key_id)))
+
+
+def _revoked(s: Session, key_id: str) -> None:
+    s.execute(delete(RetiredKey).where(RetiredKey.api_key_id == key_id))

@@ -50,7 +50,8 @@ class Intake:
         elif isinstance(incoming, Edited):
             await self._edited(identity.team_id, incoming)
         elif isinstance(incoming, Deleted):
-            await self.stop_at(identity.team_id, incoming.channel_id, incoming.ts)
+            await self._tools.db.run(_take_back, identity.team_id, incoming, self._tools.now())
+            self._workspaces.wake(identity.team_id)
 
     async def stop_row(self, team_id: str, row_id: int) -> None:
         """Stop a request."""
@@ -168,6 +169,15 @@ def _take_in(s: Session, team_id: str, said: Said, now: float) -> Asked | None:
         return asked if is_new else None
     inbox.store(s, asked)
     return None
+
+
+def _take_back(s: Session, team_id: str, deleted: Deleted, now: float) -> None:
+    """Note a deletion, also one that Slack delivers before the message."""
+    if inbox.take_back(s, team_id, deleted.channel_id, deleted.ts) or deleted.said is None:
+        return
+    asked = _asked(s, team_id, deleted.said, now)
+    if asked is not None:
+        inbox.store_deleted(s, asked)
 
 
 def _asked(s: Session, team_id: str, said: Said, now: float) -> Asked | None:

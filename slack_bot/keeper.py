@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections.abc import Collection
 from dataclasses import dataclass
 from uuid import uuid4
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from clients import ColloquyError
 from slack_bot import inbox, leases
 from slack_bot.logs import names
 from slack_bot.worker import Worker
@@ -25,13 +27,22 @@ _FORGET_EVERY = 3_600.0
 """Seconds that the words of a request are kept here once it was answered (the server has them) and
 when it was not (a button may still ask for that), and how often that is seen to."""
 
+POLL = 0.5
+"""Seconds after which a request that another process took in is seen."""
+
+_TIDY_EVERY = 60.0
+"""Seconds between two tries to finish what workspaces left behind that went away."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Serving:
     """A workspace that is served, on the connection that it had when that began."""
 
     workspace: Workspace
+    worker: Worker
     task: asyncio.Task[None]
+    installed: object
+    """What the installation was known by."""
 
 
 class Keeper:
@@ -47,29 +58,52 @@ class Keeper:
         # By workspace: a connection may take long, and the leases of the others do not wait.
         self._connecting: dict[str, asyncio.Task[None]] = {}
         self._look = asyncio.Event()
-        self._forget_at = 0.0
+        self._forget_at = self._tidy_at = 0.0
+        self._tidying: asyncio.Task[None] | None = None
 
     def look(self) -> None:
         """Workspaces came or went: see to it now."""
+        self._tidy_at = 0.0
         self._look.set()
 
     async def run(self) -> None:
         """Take and renew leases until cancelled."""
-        while True:
-            self._look.clear()
-            try:
-                await self._see_to_all()
-                await self._forget_words()
-            except SQLAlchemyError as error:
-                log.warning("leases not renewed", problem=type(error).__name__)
-            await self._tools.wait(self._look, self._ttl / 3)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._poll())
+            while True:
+                self._look.clear()
+                try:
+                    await self._see_to_all()
+                    await self._forget_words()
+                    self._begin_to_tidy()
+                except SQLAlchemyError as error:
+                    log.warning("leases not renewed", problem=type(error).__name__)
+                await self._tools.wait(self._look, self._ttl / 3)
 
     async def stop(self) -> None:
         """Stop all workers and give the leases back."""
-        for team_id in self._served.keys() | self._connecting.keys():
-            await self._leave(team_id)
-        for team_id in self._held_until:
-            await self._tools.db.run(leases.give_back, team_id, self._owner)
+        if self._tidying is not None:
+            self._tidying.cancel()
+            await asyncio.gather(self._tidying, return_exceptions=True)
+        leaving = self._served.keys() | self._connecting.keys()
+        await asyncio.gather(*(self._leave(team_id) for team_id in leaving))
+        await self._tools.db.run(leases.give_back, list(self._held_until), self._owner)
+
+    async def _poll(self) -> None:
+        """Wake the workers that have work which another process took in: one question for all."""
+        while True:
+            await self._tools.sleep(POLL)
+            if not self._served:
+                continue
+            try:
+                work = await self._tools.db.run(inbox.work)
+            except SQLAlchemyError as error:
+                log.warning("work not looked for", problem=type(error).__name__)
+                continue
+            for team_id, (live, stopped) in work.items():
+                serving = self._served.get(team_id)
+                if serving is not None and serving.worker.has_to_look(live, stopped):
+                    serving.workspace.wake.set()
 
     async def _forget_words(self) -> None:
         if self._tools.clock() >= self._forget_at:
@@ -77,48 +111,70 @@ class Keeper:
             now = self._tools.now()
             await self._tools.db.run(inbox.forget_before, now - _WORDS_KEPT, now - _UNANSWERED_KEPT)
 
+    def _begin_to_tidy(self) -> None:
+        """The server may hang, and the leases do not wait for it."""
+        is_busy = self._tidying is not None and not self._tidying.done()
+        if not is_busy and self._tools.clock() >= self._tidy_at:
+            self._tidy_at = self._tools.clock() + _TIDY_EVERY
+            self._tidying = asyncio.create_task(self._tidy())
+
+    async def _tidy(self) -> None:
+        try:
+            await self._workspaces.tidy()
+        except (ColloquyError, SQLAlchemyError) as error:
+            log.warning("not tidied", problem=names(error))
+
     async def _see_to_all(self) -> None:
-        team_ids = set(await self._workspaces.team_ids())
-        held = {team_id for team_id in team_ids if await self._take(team_id)}
+        installed = await self._workspaces.installed()
+        held = await self._hold(installed.keys())
         for team_id in [one for one, task in self._connecting.items() if task.done()]:
             del self._connecting[team_id]
         for team_id in (self._served.keys() | self._connecting.keys()) - held:
             await self._leave(team_id)
+        if gone := self._held_until.keys() - installed.keys():
+            await self._tools.db.run(leases.give_back, gone, self._owner)
         for team_id in held - self._connecting.keys():
-            self._connecting[team_id] = asyncio.create_task(self._see_to(team_id))
+            if not self._is_served(team_id, installed[team_id]):
+                work = self._see_to(team_id, installed[team_id])
+                self._connecting[team_id] = asyncio.create_task(work)
 
-    async def _take(self, team_id: str) -> bool:
-        """Take or renew a lease. Returns whether it is ours."""
+    async def _hold(self, team_ids: Collection[str]) -> set[str]:
+        """Take and renew leases. Returns the workspaces whose leases are ours."""
+        db, ttl, now = self._tools.db, self._ttl, self._tools.now
         began = self._tools.clock()
-        is_held = await self._tools.db.run(
-            leases.take, team_id, self._owner, self._tools.now(), self._ttl
-        )
-        if is_held:
-            self._held_until[team_id] = began + self._ttl
-        return is_held
+        held = await db.run(leases.renew, self._owner, now(), ttl)
+        self._held_until = dict.fromkeys(held, began + ttl)
+        free = set(team_ids) - held
+        if free:
+            began = self._tools.clock()
+            taken = await db.run(leases.take_free, free, self._owner, now(), ttl)
+            self._held_until |= dict.fromkeys(taken, began + ttl)
+        return self._held_until.keys() & set(team_ids)
 
-    async def _see_to(self, team_id: str) -> None:
+    def _is_served(self, team_id: str, installed: object) -> bool:
+        serving = self._served.get(team_id)
+        return serving is not None and serving.installed == installed and not serving.task.done()
+
+    async def _see_to(self, team_id: str, installed: object) -> None:
         """Have a workspace served on its present connection. Never fails: others are served too."""
         try:
             workspace = await self._workspaces.get(team_id)
         except Exception as error:
             log.error("workspace not connected", team=team_id, problem=names(error))
             return
-        serving = self._served.get(team_id)
-        if workspace is None or (
-            serving is not None and serving.workspace is workspace and not serving.task.done()
-        ):
+        if workspace is None:
             return
         await self._stop_worker(team_id)
-        task = asyncio.create_task(self._worker(workspace).run())
-        self._served[team_id] = _Serving(workspace, task)
+        worker = self._worker(workspace)
+        task = asyncio.create_task(worker.run())
+        self._served[team_id] = _Serving(workspace, worker, task, installed)
         log.info("serving workspace", team=team_id)
 
     def _worker(self, workspace: Workspace) -> Worker:
-        def may_write() -> bool:
-            return self._tools.clock() < self._held_until.get(workspace.team_id, 0.0)
+        def lease_left() -> float:
+            return self._held_until.get(workspace.team_id, 0.0) - self._tools.clock()
 
-        return Worker(self._tools, workspace, may_write)
+        return Worker(self._tools, workspace, lease_left)
 
     async def _leave(self, team_id: str) -> None:
         """Stop serving a workspace, and whatever was begun in order to."""

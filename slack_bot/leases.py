@@ -6,7 +6,9 @@ of the lease's length.
 
 from __future__ import annotations
 
-from sqlalchemy import delete, or_
+from collections.abc import Collection, Iterable
+
+from sqlalchemy import delete, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -30,6 +32,23 @@ def take(s: Session, team_id: str, owner: str, now: float, ttl: float) -> bool:
     return s.scalars(statement).first() == owner
 
 
-def give_back(s: Session, team_id: str, owner: str) -> None:
-    """End a lease, for the next process to take at once."""
-    s.execute(delete(Lease).where(Lease.team_id == team_id, Lease.owner == owner))
+def renew(s: Session, owner: str, now: float, ttl: float) -> set[str]:
+    """Renew all leases that `owner` holds. Returns their workspaces."""
+    renewed = update(Lease).where(Lease.owner == owner).values(expires_at=now + ttl)
+    return set(s.scalars(renewed.returning(Lease.team_id)))
+
+
+def take_free(
+    s: Session, team_ids: Collection[str], owner: str, now: float, ttl: float
+) -> set[str]:
+    """Take those of the leases that nobody holds. Returns their workspaces."""
+    held = set(s.scalars(select(Lease.team_id).where(Lease.expires_at > now)))
+    # In order: two processes that take the same ones do not wait for each other.
+    free = sorted(set(team_ids) - held)
+    return {team_id for team_id in free if take(s, team_id, owner, now, ttl)}
+
+
+def give_back(s: Session, team_ids: Iterable[str], owner: str) -> None:
+    """End leases, for the next process to take at once."""
+    for team_id in team_ids:
+        s.execute(delete(Lease).where(Lease.team_id == team_id, Lease.owner == owner))

@@ -44,7 +44,7 @@ class Request(Base):
     __tablename__ = "slack_requests"
     __table_args__ = (
         UniqueConstraint("team_id", "channel_id", "ts"),
-        Index("ix_slack_requests_work", "team_id", "state"),
+        Index("ix_slack_requests_work", "state", "team_id"),
         Index("ix_slack_requests_conversation", "team_id", "external_id"),
     )
 
@@ -68,6 +68,8 @@ class Request(Base):
     received_at: Mapped[float] = mapped_column(Float)
     # Somebody wants it stopped, perhaps before the server has it.
     is_stopped: Mapped[bool]
+    # Its message was deleted: what was not sent is not sent, what was not posted is not posted.
+    is_deleted: Mapped[bool]
 
     # What the server gets, fixed before the first try so that each try says the same.
     content: Mapped[str | None] = mapped_column(Text)
@@ -141,3 +143,11 @@ class Account(Base):
     account_id: Mapped[str] = mapped_column(String(64))
     api_key_id: Mapped[str] = mapped_column(String(64))
     encrypted_key: Mapped[str] = mapped_column(Text)
+
+
+class RetiredKey(Base):
+    """A key of the server that has no workspace any more, until it is revoked."""
+
+    __tablename__ = "slack_retired_keys"
+
+    api_key_id: Mapped[str] = mapped_column(String(64), primary_key=True)

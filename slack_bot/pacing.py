@@ -43,8 +43,8 @@ class Pace:
     """The budget of one workspace. `clock` gives seconds that never go back."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        self.live = 0
-        """How many replies are being written; each will need a last edit."""
+        self.live: set[int] = set()
+        """The requests whose replies are being written; each will need a last edit."""
         self._clock = clock
         self._edits: deque[float] = deque()
         self._starts: deque[float] = deque()
@@ -55,13 +55,13 @@ class Pace:
     @property
     def interval(self) -> float:
         """Seconds between two edits of one reply."""
-        calm = max(_SHORTEST, _PER_REPLY * self.live)
+        calm = max(_SHORTEST, _PER_REPLY * len(self.live))
         return calm * _SLOWED if self._clock() < self._slow_until else calm
 
     @property
     def append_interval(self) -> float:
         """Seconds between two pieces of one stream."""
-        return max(_SHORTEST, self.live * _MINUTE / _APPENDS_A_MINUTE)
+        return max(_SHORTEST, len(self.live) * _MINUTE / _APPENDS_A_MINUTE)
 
     def claim_stream(self) -> bool:
         """Take the beginning of a stream from its budget. Returns whether there was one."""
@@ -76,7 +76,7 @@ class Pace:
         """Take an edit on the way from the budget. Returns whether there was one."""
         now = self._clock()
         _forget(self._edits, now)
-        if now < self._paused_until or len(self._edits) + self.live >= INTERIM_EDITS:
+        if now < self._paused_until or len(self._edits) + len(self.live) >= INTERIM_EDITS:
             return False
         self._edits.append(now)
         return True

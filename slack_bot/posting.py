@@ -14,10 +14,17 @@ from slack_bot.workspace import Workspace
 log = structlog.get_logger()
 
 
+class ThreadGone(Exception):
+    """The thread that a message belongs to was deleted."""
+
+
 async def post(
     workspace: Workspace, request: Request, shown: Shown, metadata: dict[str, Any]
 ) -> str:
-    """Post a message where its reply belongs. Returns its ts."""
+    """Post a message where its reply belongs. Returns its ts.
+
+    Raises ThreadGone: what belongs to a deleted thread Slack posts in the channel, without a word.
+    """
     answer = await workspace.slack.call(
         "chat.postMessage",
         channel=request.channel_id,
@@ -28,7 +35,11 @@ async def post(
         unfurl_links=False,
         unfurl_media=False,
     )
-    return str(answer["ts"])
+    ts, told = str(answer["ts"]), answer.get("message")
+    if request.thread_ts and told and told.get("thread_ts") != request.thread_ts:
+        await delete(workspace, request, ts)
+        raise ThreadGone
+    return ts
 
 
 async def edit(
@@ -48,7 +59,7 @@ async def edit(
 async def delete(workspace: Workspace, request: Request, ts: str) -> None:
     """Delete a message. One that Slack will not delete stays."""
     try:
-        await workspace.slack.call("chat.delete", channel=request.channel_id, ts=ts)
+        await workspace.slack.call_patiently("chat.delete", channel=request.channel_id, ts=ts)
     except Refused as refused:
         log.info("message not deleted", error=refused.error)
 

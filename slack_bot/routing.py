@@ -42,10 +42,11 @@ class Edited:
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """A person deleted a message."""
+    """A person deleted a message; `said` is what it was, None when Slack does not tell."""
 
     channel_id: str
     ts: str
+    said: Said | None = None
 
 
 Incoming = Said | Edited | Deleted
@@ -57,7 +58,8 @@ def read(event: dict[str, Any], bot_user_id: str) -> Incoming | None:
     channel_id = str(event.get("channel") or "")
     if subtype == "message_deleted":
         before = event.get("previous_message") or {}
-        return None if _is_bot(before) else Deleted(channel_id, str(event.get("deleted_ts") or ""))
+        ts = str(event.get("deleted_ts") or "")
+        return None if _is_bot(before) else _deleted(ts, before, channel_id, event, bot_user_id)
     if subtype == "message_changed":
         return _edited(event, channel_id, bot_user_id)
     if subtype not in _SUBTYPES or _is_bot(event) or event.get("user") == bot_user_id:
@@ -72,10 +74,16 @@ def _edited(event: dict[str, Any], channel_id: str, bot_user_id: str) -> Edited 
         return None
     if now.get("subtype") == "tombstone":
         # What is left of a deleted message that has replies.
-        return Deleted(channel_id, str(now.get("ts") or ""))
+        return _deleted(str(now.get("ts") or ""), before, channel_id, event, bot_user_id)
     edited_ts = str((now.get("edited") or {}).get("ts") or event.get("ts") or "")
     said = _said(now, channel_id, event, bot_user_id)
     return Edited(said, edited_ts) if said else None
+
+
+def _deleted(
+    ts: str, before: dict[str, Any], channel_id: str, event: dict[str, Any], bot_user_id: str
+) -> Deleted:
+    return Deleted(channel_id, ts, _said(before, channel_id, event, bot_user_id))
 
 
 def _said(

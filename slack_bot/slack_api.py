@@ -3,6 +3,7 @@
 SlackProblem
  ├── RateLimited   it was not done; `retry_after` says when to come back
  ├── Refused       it was not done and will not be; `error` is Slack's word for why
+ ├── NotLetIn      it was not done: the token is not, or no longer, taken
  └── InDoubt       it may or may not have been done: the connection broke, Slack stumbled
 """
 
@@ -23,6 +24,13 @@ TIMEOUT = 30.0
 
 # Slack's own troubles, given as errors with status 200.
 _STUMBLES = {"internal_error", "fatal_error", "service_unavailable", "request_timeout"}
+# The workspace or channel is being moved: nothing is done there until that is over.
+_MOVING = {"team_added_to_org", "external_channel_migrating"}
+_MOVING_FOR = 5.0
+_TOKEN_ERRORS = {
+    *("account_inactive", "ekm_access_denied", "enterprise_is_restricted", "invalid_auth"),
+    *("not_authed", "org_login_required", "token_expired", "token_revoked"),
+}
 _LONGEST_WAIT = 30.0
 
 
@@ -31,10 +39,10 @@ class SlackProblem(Exception):
 
 
 class RateLimited(SlackProblem):
-    """Too many calls. Nothing was done."""
+    """Too many calls, or Slack is busy with the place. Nothing was done."""
 
     def __init__(self, retry_after: float) -> None:
-        super().__init__(f"rate limited for {retry_after:.0f} s")
+        super().__init__(f"not before {retry_after:.0f} s have passed")
         self.retry_after = retry_after
 
 
@@ -44,6 +52,10 @@ class Refused(SlackProblem):
     def __init__(self, error: str) -> None:
         super().__init__(error)
         self.error = error
+
+
+class NotLetIn(SlackProblem):
+    """Slack does not take the token. Nothing was done; with another token it may be."""
 
 
 class InDoubt(SlackProblem):
@@ -66,12 +78,24 @@ class SlackApi:
         """Call a method that takes a form: those that read, mostly. Raises SlackProblem."""
         return await self._run(method, data=_given(arguments))
 
+    async def call_patiently(self, method: str, /, **arguments: Any) -> dict[str, Any]:
+        """Call what may be done twice, through limits and outages. Raises Refused and NotLetIn."""
+        return await self._patiently(self.call, method, arguments)
+
     async def read_patiently(self, method: str, /, **arguments: Any) -> dict[str, Any]:
-        """Read for as long as it takes, through limits and outages. Raises Refused."""
+        """Read for as long as it takes, through limits and outages. Raises Refused and NotLetIn."""
+        return await self._patiently(self.read, method, arguments)
+
+    async def _patiently(
+        self,
+        run: Callable[..., Awaitable[dict[str, Any]]],
+        method: str,
+        arguments: dict[str, Any],
+    ) -> dict[str, Any]:
         failures = 0
         while True:
             try:
-                return await self.read(method, **arguments)
+                return await run(method, **arguments)
             except RateLimited as limited:
                 await self._sleep(limited.retry_after)
             except InDoubt as problem:
@@ -103,6 +127,10 @@ def _problem(error: SlackApiError) -> SlackProblem:
     name = str(data.get("error") or "") if isinstance(data, dict) else ""
     if name in {"ratelimited", "rate_limited"}:
         return RateLimited(_seconds(response.headers.get("Retry-After")))
+    if name in _MOVING:
+        return RateLimited(_MOVING_FOR)
+    if name in _TOKEN_ERRORS:
+        return NotLetIn(name)
     if not name or name in _STUMBLES or status >= 500:
         return InDoubt(name or f"status {status}")
     return Refused(name)

@@ -46,6 +46,7 @@ class Phase(enum.Enum):
     QUEUED = enum.auto()
     WAITING = enum.auto()
     OFFLINE = enum.auto()
+    STOPPING = enum.auto()
     WRITING = enum.auto()
     COMPLETED = enum.auto()
     CANCELLED = enum.auto()
@@ -61,6 +62,7 @@ _WORDS = {
         "I cannot reach my server at the moment. Your message is kept, and I will answer here as"
         " soon as the server is back."
     ),
+    Phase.STOPPING: "Stopping…",
     Phase.WRITING: "Thinking…",
     Phase.COMPLETED: "(The answer has no text.)",
     Phase.CANCELLED: "Stopped.",
@@ -189,6 +191,8 @@ def _ending(view: View, value: str, is_cut: bool, has_feedback: bool) -> list[Bl
 
 
 def _buttons(view: View, value: str) -> list[Block]:
+    if view.phase is Phase.STOPPING:
+        return []
     if not view.is_final:
         return [_actions(_button(STOP, "Stop", value, style="danger"))]
     if not view.is_repeatable:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
@@ -39,8 +39,9 @@ class Workspaces(ABC):
     """Who is served."""
 
     @abstractmethod
-    async def team_ids(self) -> Iterable[str]:
-        """Return all workspaces that have the app."""
+    async def installed(self) -> Mapping[str, object]:
+        """Return all workspaces that have the app, each with what changes when it installs it
+        again."""
 
     @abstractmethod
     async def identify(self, team_id: str | None) -> Identity | None:
@@ -55,6 +56,10 @@ class Workspaces(ABC):
         """Return a workspace, connected; None when it does not have the app (any more)."""
 
     @abstractmethod
+    async def tidy(self) -> None:
+        """Finish what could not be finished when workspaces went away. Raises ColloquyError."""
+
+    @abstractmethod
     async def close(self) -> None:
         """End all connections to the server."""
 
@@ -65,9 +70,9 @@ class OneWorkspace(Workspaces):
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
 
-    async def team_ids(self) -> Iterable[str]:
+    async def installed(self) -> Mapping[str, object]:
         """Return the one."""
-        return (self._workspace.team_id,)
+        return {self._workspace.team_id: None}
 
     async def identify(self, team_id: str | None) -> Identity:
         """Return the one's."""
@@ -80,6 +85,9 @@ class OneWorkspace(Workspaces):
     async def get(self, team_id: str | None) -> Workspace:
         """Return the one: in Slack Connect an event may name another company's workspace."""
         return self._workspace
+
+    async def tidy(self) -> None:
+        """The one does not go away."""
 
     async def close(self) -> None:
         """End the connection to the server."""
@@ -105,9 +113,9 @@ class InstalledWorkspaces(Workspaces):
         # Held while a workspace is connected: who comes meanwhile gets the same connection.
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def team_ids(self) -> Iterable[str]:
+    async def installed(self) -> Mapping[str, object]:
         """Return all that are stored."""
-        return await self._installations.team_ids()
+        return await self._installations.newest()
 
     async def identify(self, team_id: str | None) -> Identity | None:
         """Return whom an event is for, as the installation says."""
@@ -153,6 +161,11 @@ class InstalledWorkspaces(Workspaces):
             await self.drop(team_id)
         self._connected[team_id] = _Connected(bot.bot_token, key, workspace)
         return workspace
+
+    async def tidy(self) -> None:
+        """Revoke the keys of workspaces that went away, and forget those that never came."""
+        await self._installations.forget_begun()
+        await self._accounts.revoke_retired()
 
     async def drop(self, team_id: str) -> None:
         """End a workspace's connection."""

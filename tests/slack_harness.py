@@ -68,7 +68,7 @@ class SlackStage:
 
     def settings(self, **more: Any) -> Settings:
         values: dict[str, Any] = {
-            "slack_bot_token": self.slack.bot_token,
+            "slack_bot_token": self.slack.workspace.bot_token,
             "slack_app_token": self.slack.app.app_token,
             "slack_api_url": self.slack.api_url,
             "slack_database_url": f"sqlite:///{self.colloquy.folder}/slack.db",

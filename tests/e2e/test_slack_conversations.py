@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conversation.v1 import resources_pb2 as resources
 
-from clients import AsyncConversationClient
-from clients.errors import Unavailable
+from clients import AsyncConversationClient, AsyncReply
+from clients.errors import InvalidArgument, Unavailable
 from slack_bot import inbox
 from slack_bot.database import Database
+from slack_bot.models import State
 from tests.fakes.provider import Answer
+from tests.fakes.slack import Message
 from tests.harness import TITLE, Colloquy
 from tests.slack_harness import SlackStage, text_of, words_of
 
@@ -123,11 +126,86 @@ async def test_a_message_that_comes_while_a_reply_is_written_is_queued_and_said_
 async def test_a_deleted_prompt_is_cancelled(stage: SlackStage) -> None:
     stage.colloquy.provider.script(Answer(tokens=50, stall_after=10))
     asked = stage.alice.post(stage.general, "Forget it", mention=True)
-    await stage.slack.wait_for(lambda: stage.slack.thread(stage.general, asked.ts))
+    await stage.slack.wait_for(lambda: "r0w9" in stage.slack.thread(stage.general, asked.ts))
     stage.alice.delete(asked)
     await stage.answered(stage.general, asked.ts)
     _, reply = await stage.stored(stage.thread(asked.ts))
     assert reply.state == resources.Message.STATE_CANCELLED
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 0, 1]], ids=["late", "first"])
+async def test_a_prompt_that_is_deleted_before_the_answer_begins_gets_none(
+    stage: SlackStage, order: list[int]
+) -> None:
+    stage.slack.courier.hold()
+    asked = stage.alice.post(stage.general, "Oops", mention=True)
+    stage.alice.delete(asked)
+    stage.slack.courier.release(order=order)
+    await asked.settled()
+    team_id, db = stage.slack.workspace.id, Database(stage.settings().slack_database_url)
+
+    async def is_done() -> bool:
+        row = await db.run(inbox.by_ts, team_id, stage.general.id, asked.ts)
+        return row is not None and row.state == State.DONE
+
+    async with asyncio.timeout(10):
+        while not await is_done():  # noqa: ASYNC110 - a row in a database
+            await asyncio.sleep(0.02)
+    await db.close()
+    assert not stage.slack.bot_messages(stage.general)
+
+
+async def test_what_is_deleted_while_the_server_is_away_never_reaches_it(
+    stage: SlackStage,
+) -> None:
+    port = stage.colloquy.app.port
+    await stage.colloquy.stop()
+    asked = stage.alice.post(stage.general, "My password is hunter2", mention=True)
+
+    def is_said(words: str) -> bool:
+        return words in stage.slack.thread(stage.general, asked.ts)
+
+    await stage.slack.wait_for(lambda: is_said("cannot reach"))
+    stage.alice.delete(asked)
+    await stage.slack.wait_for(lambda: is_said("Stopped"))
+    await stage.colloquy.start(grpc_address=f"127.0.0.1:{port}")
+    assert not await stage.stored(stage.thread(asked.ts))
+
+
+async def test_all_who_wait_for_the_server_are_told_and_a_stop_is_shown_at_once(
+    stage: SlackStage,
+) -> None:
+    await stage.colloquy.stop()
+    asked = stage.alice.post(stage.general, "One", mention=True)
+    await asked.settled()
+    stage.bob.post(stage.general, "Two", thread=asked)
+
+    def told(words: str) -> list[Message]:
+        messages = stage.slack.bot_messages(stage.general, asked.ts)
+        return [one for one in messages if words in words_of(one)]
+
+    await stage.slack.wait_for(lambda: len(told("cannot reach")) == 2)
+    await stage.alice.click(told("cannot reach")[1], "Stop").settled()
+    await stage.slack.wait_for(lambda: told("Stopping"), 2)
+    assert len(told("cannot reach")) == 1
+
+
+async def test_a_refused_direct_message_is_tried_again_at_once(
+    stage: SlackStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send, tried = AsyncConversationClient.send, []
+
+    def refuse_first(client: AsyncConversationClient, *what: Any, **how: Any) -> AsyncReply:
+        tried.append(what)
+        if len(tried) == 1:
+            raise InvalidArgument("no")
+        return send(client, *what, **how)
+
+    monkeypatch.setattr(AsyncConversationClient, "send", refuse_first)
+    asked, direct = stage.alice.dm("Hello"), stage.alice.direct
+    (message,) = await stage.answered(direct, asked.ts)
+    await stage.alice.click(message, "Try again").settled()
+    await stage.slack.wait_for(lambda: "Regenerate" in str(message.blocks), 10)
 
 
 @pytest.mark.parametrize("way", ["button", "word", "reaction"])

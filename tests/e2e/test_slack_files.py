@@ -106,6 +106,16 @@ async def test_a_file_that_slack_never_sends_is_said(stage: SlackStage) -> None:
     assert "could not read dot.png" in words_of(message)
 
 
+async def test_files_are_not_fetched_for_a_server_that_is_away(stage: SlackStage) -> None:
+    await stage.colloquy.stop()
+    asked = stage.alice.post(
+        stage.general, "What is it?", mention=True, files=[Upload("dot.png", PNG)]
+    )
+    told = "cannot reach"
+    await stage.slack.wait_for(lambda: told in stage.slack.thread(stage.general, asked.ts))
+    assert not stage.slack.downloads
+
+
 async def test_a_large_file_may_take_longer_than_a_call(
     stage: SlackStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -115,6 +115,23 @@ async def test_slack_stumbles_and_the_reply_arrives(
     assert len(stage.slack.bot_messages(stage.general, asked.ts)) == 1
 
 
+@pytest.mark.parametrize("error", ["token_revoked", "team_added_to_org"])
+async def test_a_reply_outlives_a_token_and_a_move_of_the_workspace(
+    stage: SlackStage, monkeypatch: pytest.MonkeyPatch, error: str
+) -> None:
+    monkeypatch.setattr("slack_bot.slack_api._MOVING_FOR", 0.2)
+    monkeypatch.setattr("slack_bot.worker._PAUSE", 0.2)
+    gate = asyncio.Event()
+    stage.colloquy.provider.script(Answer(tokens=40, gate_after=20, gate=gate))
+    asked = stage.alice.post(stage.general, "Hello", mention=True)
+    await stage.slack.wait_for(lambda: "r0w9" in stage.slack.thread(stage.general, asked.ts))
+    for method in ("chat.postMessage", "chat.update"):
+        stage.slack.fail(method, error, times=2)
+    gate.set()
+    await all_exact(stage, {asked.ts: stage.general.id})
+    assert len(stage.slack.bot_messages(stage.general, asked.ts)) == 1
+
+
 async def test_a_message_that_may_not_be_edited_any_more_is_posted_anew(stage: SlackStage) -> None:
     stage.colloquy.provider.script(Answer(tokens=60, rate=30))
     asked = stage.alice.post(stage.general, "Hello", mention=True)

@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from clients import AsyncConversationClient
+from clients import AsyncAdminClient, AsyncConversationClient
 from clients.errors import NotFound, Unauthenticated
 from slack_bot.installs import Accounts
 from tests.harness import Colloquy
@@ -36,7 +36,7 @@ async def keys(stage: OAuthStage) -> dict[str, str]:
     """Each workspace's key at the server."""
     found = {}
     workspaces = stage.bot.workspaces
-    for team_id in await workspaces.team_ids():
+    for team_id in await workspaces.installed():
         workspace = await workspaces.get(team_id)
         assert workspace is not None
         found[team_id] = workspace.colloquy._endpoint.api_key
@@ -149,19 +149,53 @@ async def test_a_denied_or_forged_installation_leaves_nothing(stage: OAuthStage)
     forged = f"{stage.url}/slack/oauth_redirect?code=x&state=y"
     async with aiohttp.ClientSession() as browser, browser.get(forged) as page:
         assert page.status == 400
-    assert list(await stage.bot.workspaces.team_ids()) == []
+    assert list(await stage.bot.workspaces.installed()) == []
 
 
-async def test_taking_the_app_away_cleans_up(stage: OAuthStage) -> None:
+async def test_taking_the_app_away_cleans_up(
+    stage: OAuthStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slack_bot.keeper._TIDY_EVERY", 0.1)
     workspace = stage.slack.workspace
     await stage.install(workspace)
     asked = stage.alice.post(stage.general, "Hello", mention=True)
     await stage.answered(stage.general, asked.ts)
     key = (await keys(stage))[workspace.id]
-    for delivery in stage.slack.uninstall(workspace):
+    # The server hangs at first, and Slack does not wait for it.
+    revoke, revoked = AsyncAdminClient.revoke_api_key, asyncio.Event()
+    server = asyncio.Event()
+
+    async def when_it_is_back(client: AsyncAdminClient, key_id: str) -> None:
+        await server.wait()
+        await revoke(client, key_id)
+        revoked.set()
+
+    monkeypatch.setattr(AsyncAdminClient, "revoke_api_key", when_it_is_back)
+    sent = stage.slack.uninstall(workspace)
+    for delivery in sent:
         await delivery.settled()
-    assert list(await stage.bot.workspaces.team_ids()) == []
+    assert [len(delivery.attempts) for delivery in sent] == [1, 1]
+    assert list(await stage.bot.workspaces.installed()) == []
+    await stage.restart()
+    server.set()
+    await asyncio.wait_for(revoked.wait(), 5)
     address = f"127.0.0.1:{stage.colloquy.app.port}"
     async with AsyncConversationClient(address, key) as client:
         with pytest.raises(Unauthenticated):
             await client.list_models()
+
+
+async def test_a_late_word_of_taking_the_app_away_leaves_a_newer_installation(
+    stage: OAuthStage,
+) -> None:
+    workspace = stage.slack.workspace
+    await stage.install(workspace)
+    sent = stage.slack.uninstall(workspace)
+    for delivery in sent:
+        await delivery.settled()
+    await stage.install(workspace)
+    for delivery in sent:
+        delivery.payload["event_time"] -= 5
+        stage.slack.courier.again(delivery, times=1)
+    await asyncio.gather(*(delivery.settled() for delivery in sent))
+    assert list(await stage.bot.workspaces.installed()) == [workspace.id]

@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from slack_sdk.web.async_client import AsyncWebClient
 
 from clients import AsyncConversationClient
 from slack_bot import inbox, outbox
 from slack_bot.database import Database, migrate
-from slack_bot.delivery import Delivery, GaveUp
+from slack_bot.delivery import ARRIVES_WITHIN, Delivery, GaveUp
 from slack_bot.inbox import Asked
 from slack_bot.pacing import Pace
-from slack_bot.slack_api import RateLimited, Refused, SlackApi, SlackProblem
+from slack_bot.slack_api import InDoubt, NotLetIn, RateLimited, Refused, SlackApi, SlackProblem
 from slack_bot.view import Phase, View
 from slack_bot.workspace import Tools, Workspace
+from slack_bot.writing import LeaseLost
 
 WRITING = View(Phase.WRITING, "Some words of an answer that is being written, and more to come.")
 WHOLE = View(Phase.COMPLETED, "Some words of an answer that is being written, and it is whole.")
@@ -39,19 +41,27 @@ class Clock:
         await asyncio.sleep(0)
 
 
-class Slack:
+class Slack(SlackApi):
     """What is called, what goes wrong, and which messages stand."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(cast(AsyncWebClient, None), clock.sleep)
+        self.thread_is_gone = False
+        self.gates: dict[str, asyncio.Event] = {}
         self.calls: list[str] = []
         self.troubles: dict[str, Trouble] = {}
         self.messages: dict[str, dict[str, Any]] = {}
         self.called = asyncio.Event()
 
+    async def read(self, _method: str, /, **_given: Any) -> dict[str, Any]:
+        return {"messages": []}
+
     async def call(self, method: str, /, **given: Any) -> dict[str, Any]:
         self.calls.append(method)
         self.called.set()
         trouble = self.troubles.get(method)
+        if method in self.gates:
+            await self.gates[method].wait()
         problem = trouble(given) if trouble else None
         if problem is not None:
             raise problem
@@ -60,7 +70,8 @@ class Slack:
             del self.messages[ts]
         elif method != "chat.stopStream":
             self.messages[ts] = given
-        return {"ts": ts}
+        thread_ts = None if self.thread_is_gone else given.get("thread_ts")
+        return {"ts": ts, "message": {"ts": ts, "thread_ts": thread_ts}}
 
     async def until(self, method: str) -> None:
         """Waits until a method was called."""
@@ -81,22 +92,26 @@ def times(number: int, problem: SlackProblem) -> Trouble:
 
 class Stage:
     def __init__(self, db: Database) -> None:
-        self.clock, self.slack = Clock(), Slack()
+        self.clock = Clock()
+        self.slack = Slack(self.clock)
         self.tools = Tools(db, clock=self.clock, now=self.clock, sleep=self.clock.sleep)
+        self.pace = Pace(self.clock)
+        self.lease_left = 60.0
+        self.is_stopped = False
 
-    async def begin(self, *, is_native: bool = False) -> Delivery:
+    async def begin(self, *, is_native: bool = False, ts: str = "1.0") -> Delivery:
         """A delivery of a request that just came, or of one that a process before left."""
         asked = Asked(
             team_id="T1",
             channel_id="C1",
-            ts="1.0",
+            ts=ts,
             thread_ts="1.0",
             external_id="slack:T1:C1:1.0",
             user_id="U1",
             received_at=self.clock.now,
         )
         await self.tools.db.run(inbox.store, asked)
-        request = await self.tools.db.run(inbox.by_ts, "T1", "C1", "1.0")
+        request = await self.tools.db.run(inbox.by_ts, "T1", "C1", ts)
         assert request is not None
         posts = await self.tools.db.run(outbox.posts, request.id)
         self.request = request
@@ -105,18 +120,18 @@ class Stage:
             bot_user_id="UBOT",
             bot_id="B1",
             url="https://example.slack.com/",
-            slack=cast(SlackApi, self.slack),
+            slack=self.slack,
             colloquy=cast(AsyncConversationClient, None),
-            pace=Pace(self.clock),
+            pace=self.pace,
             is_native=is_native,
         )
 
         async def stop() -> None:
-            raise AssertionError("nobody stopped it")
+            self.is_stopped = True
 
-        return Delivery(self.tools, workspace, request, lambda: True, stop, posts)
+        return Delivery(self.tools, workspace, request, lambda: self.lease_left, stop, posts)
 
-    async def deliver(self, *views: View, after: str = "chat.postMessage", **how: bool) -> None:
+    async def deliver(self, *views: View, after: str = "chat.postMessage", **how: Any) -> None:
         """Shows the views one after the other, the next one when the method was called."""
         delivery = await self.begin(**how)
         delivery.show(views[0])
@@ -206,6 +221,99 @@ async def test_a_reply_is_given_up_only_when_it_may_not_be_posted(stage: Stage) 
         await stage.deliver(WRITING, WHOLE)
     # What was there stays.
     assert WRITING.text in stage.shown[0]
+
+
+@pytest.mark.parametrize("method", ["chat.postMessage", "chat.update"])
+async def test_without_a_token_that_slack_takes_a_reply_waits_for_another(
+    stage: Stage, method: str
+) -> None:
+    stage.slack.troubles[method] = always(NotLetIn("token_revoked"))
+    with pytest.raises(NotLetIn):
+        await stage.deliver(WRITING, WHOLE)
+    del stage.slack.troubles[method]
+    await stage.deliver(WHOLE)
+    (message,) = stage.shown
+    assert WHOLE.text in message
+
+
+@pytest.mark.parametrize("in_doubt", [False, True])
+async def test_of_a_deleted_question_nothing_is_posted(stage: Stage, in_doubt: bool) -> None:
+    if in_doubt:
+        stage.slack.troubles["chat.postMessage"] = times(1, InDoubt("dropped"))
+    delivery = await stage.begin()
+    delivery.show(WRITING)
+    stage.request.is_deleted = not in_doubt
+    running = asyncio.create_task(delivery.run())
+    if in_doubt:
+        await stage.slack.until("chat.postMessage")
+        stage.request.is_deleted = True
+    delivery.show(WHOLE)
+    await asyncio.wait_for(running, 2)
+    assert not stage.slack.messages
+
+
+@pytest.mark.parametrize("end", ["told", "lease"])
+async def test_a_post_on_its_way_is_waited_for_only_while_the_lease_is_held(
+    stage: Stage, end: str
+) -> None:
+    gate = stage.slack.gates["chat.postMessage"] = asyncio.Event()
+    delivery = await stage.begin()
+    delivery.show(WRITING)
+    stage.lease_left = 0.05 if end == "lease" else 60.0
+    running = asyncio.create_task(delivery.run())
+    await stage.slack.until("chat.postMessage")
+    if end == "lease":
+        stage.lease_left = 0.0
+        with pytest.raises(LeaseLost):
+            await asyncio.wait_for(running, 2)
+        assert not stage.slack.messages
+        return
+    running.cancel()
+    await asyncio.sleep(0.02)
+    assert not running.done()
+    gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert len(stage.slack.messages) == 1
+
+
+async def test_what_was_on_its_way_is_looked_for_when_it_arrived(stage: Stage) -> None:
+    stage.slack.troubles["chat.postMessage"] = times(1, InDoubt("dropped"))
+    await stage.deliver(WHOLE)
+    assert ARRIVES_WITHIN in stage.clock.slept
+    assert len(stage.slack.messages) == 1
+
+
+async def test_replies_that_wait_do_not_slow_the_one_that_is_written(stage: Stage) -> None:
+    delivery = await stage.begin()
+    delivery.show(View(Phase.QUEUED))
+    running = asyncio.create_task(delivery.run())
+    await stage.slack.until("chat.postMessage")
+    assert not stage.pace.live
+    delivery.show(WRITING)
+    await stage.slack.until("chat.update")
+    assert len(stage.pace.live) == 1
+    delivery.show(WHOLE)
+    await running
+    assert not stage.pace.live
+
+
+async def test_an_answer_to_a_deleted_thread_does_not_stand_in_the_channel(stage: Stage) -> None:
+    stage.slack.thread_is_gone = True
+    stage.slack.troubles["chat.delete"] = times(1, RateLimited(3.0))
+    await stage.deliver(WRITING)
+    assert not stage.slack.messages
+    assert stage.is_stopped
+
+
+async def test_a_refusal_that_nobody_knows_may_pass_within_a_minute(stage: Stage) -> None:
+    stage.slack.troubles["chat.postMessage"] = times(4, Refused("an_error_of_tomorrow"))
+    await stage.deliver(WHOLE)
+    assert WHOLE.text in stage.shown[0]
+    stage.slack.troubles["chat.postMessage"] = always(Refused("an_error_of_tomorrow"))
+    with pytest.raises(GaveUp, match="an_error_of_tomorrow"):
+        await stage.deliver(WHOLE, ts="2.0")
+    assert sum(stage.clock.slept) < 120
 
 
 @pytest.mark.parametrize("method", ["chat.delete", "chat.stopStream"])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -50,11 +51,14 @@ class Some(Workspaces):
 
     def __init__(self, **ways: Any) -> None:
         self.ways = ways
+        self.got: Counter[str] = Counter()
+        """How often each was asked for."""
         self.asked = asyncio.Event()
-        """Set when the last one was asked for: all leases were seen to before that."""
+        """Set when the last one that is not served was asked for: all leases were seen to before
+        that."""
 
-    async def team_ids(self) -> Iterable[str]:
-        return list(self.ways)
+    async def installed(self) -> Mapping[str, object]:
+        return {team_id: id(way) for team_id, way in self.ways.items()}
 
     async def identify(self, team_id: str | None) -> Identity | None:
         return Identity(team_id, "UBOT") if team_id else None
@@ -64,13 +68,17 @@ class Some(Workspaces):
 
     async def get(self, team_id: str | None) -> Workspace | None:
         way = self.ways[team_id or ""]
-        if team_id == max(self.ways):
+        self.got[team_id or ""] += 1
+        if isinstance(way, Exception) or team_id == max(self.ways):
             self.asked.set()
         if isinstance(way, asyncio.Event):
             await way.wait()
         if isinstance(way, Exception):
             raise way
         return cast("Workspace | None", way)
+
+    async def tidy(self) -> None:
+        pass
 
     async def close(self) -> None:
         pass
@@ -164,6 +172,33 @@ async def test_a_workspace_that_was_connected_anew_is_served_anew(
     keeper.look()
     await asyncio.wait_for(some.asked.wait(), 2)
     await stand.until(after)
+    await ended(keeping, keeper)
+
+
+async def test_many_idle_workspaces_cost_what_one_does(
+    tools: Tools, stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, asked = tools.db.run, 0
+
+    async def counted(*what: Any, **how: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return await run(*what, **how)
+
+    monkeypatch.setattr(tools.db, "run", counted)
+    some = Some(**{f"T{number:02}": workspace(f"T{number:02}") for number in range(40)})
+    keeper = Keeper(replace(tools, sleep=lambda _: asyncio.sleep(0.01)), some, ttl=60.0)
+    keeping = asyncio.create_task(keeper.run())
+    async with asyncio.timeout(5):
+        while len(stand.running) < 40:
+            stand.changed.clear()
+            await stand.changed.wait()
+    asked = 0
+    for _ in range(3):
+        keeper.look()
+        await asyncio.sleep(0.05)
+    assert 0 < asked < 40
+    assert set(some.got.values()) == {1}
     await ended(keeping, keeper)
 
 

@@ -19,13 +19,13 @@ class Clock:
 def test_edits_slow_down_with_the_number_of_live_replies() -> None:
     pace = Pace(Clock())
     assert pace.interval == 1.2
-    pace.live = 20
+    pace.live = set(range(20))
     assert pace.interval == 26.0
 
 
 def test_edits_on_the_way_leave_room_for_every_last_edit() -> None:
     pace = Pace(Clock())
-    pace.live = 20
+    pace.live = set(range(20))
     taken = sum(pace.claim_interim() for _ in range(100))
     assert taken == INTERIM_EDITS - 20
     assert all(pace.claim_final() == 0 for _ in range(20))
@@ -75,7 +75,7 @@ def test_no_minute_ever_holds_more_edits_than_the_tier(
     granted: list[float] = []
     for gap, is_final, live in wishes:
         clock.now += gap
-        pace.live = live
+        pace.live = set(range(live))
         if pace.claim_final() == 0 if is_final else pace.claim_interim():
             granted.append(clock.now)
     for moment in granted:

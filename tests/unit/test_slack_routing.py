@@ -91,7 +91,9 @@ def test_an_edit_is_one_only_when_the_words_changed() -> None:
 
 def test_deletions_also_of_a_threads_root() -> None:
     tombstone = changed({"text": "This message was deleted.", "subtype": "tombstone"}, {"text": ""})
-    assert read(tombstone, "UBOT") == Deleted("C1", "5.0")
+    read_tombstone = read(tombstone, "UBOT")
+    assert isinstance(read_tombstone, Deleted)
+    assert (read_tombstone.channel_id, read_tombstone.ts) == ("C1", "5.0")
     deleted = {"type": "message", "subtype": "message_deleted", "channel": "C1"}
     assert read({**deleted, "deleted_ts": "5.0"}, "UBOT") == Deleted("C1", "5.0")
     own = {**deleted, "deleted_ts": "5.0", "previous_message": {"bot_id": "B1"}}

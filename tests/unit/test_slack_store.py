@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 from cryptography.fernet import Fernet
 from slack_sdk.oauth.installation_store import Installation
+from slack_sdk.oauth.state_store.sqlalchemy import AsyncSQLAlchemyOAuthStateStore
 from sqlalchemy import create_engine, inspect
 
 from slack_bot import choices, inbox, leases, outbox
 from slack_bot.app import SCOPES
 from slack_bot.database import Database, migrate
 from slack_bot.inbox import Asked
-from slack_bot.installs import Installations
+from slack_bot.installs import STATES, Installations
 from slack_bot.models import Base, State
 from slack_bot.settings import Settings, SettingsError, load
 from slack_bot.vault import Vault
@@ -117,10 +119,31 @@ async def test_a_lease_has_one_holder_until_it_ends(db: Database) -> None:
     assert not await db.run(leases.take, "T1", "b", 114, 10)
     assert await db.run(leases.take, "T1", "b", 115, 10)
     assert not await db.run(leases.take, "T1", "a", 116, 10)
-    await db.run(leases.give_back, "T1", "a")
+    await db.run(leases.give_back, ["T1"], "a")
     assert not await db.run(leases.take, "T1", "a", 116, 10)
-    await db.run(leases.give_back, "T1", "b")
+    await db.run(leases.give_back, ["T1"], "b")
     assert await db.run(leases.take, "T1", "a", 116, 10)
+    await db.close()
+
+
+async def test_leases_are_renewed_and_taken_together(db: Database) -> None:
+    await db.run(leases.take, "T1", "b", 100, 10)
+    assert await db.run(leases.take_free, ["T1", "T2", "T3"], "a", 105, 10) == {"T2", "T3"}
+    assert await db.run(leases.renew, "a", 110, 10) == {"T2", "T3"}
+    assert await db.run(leases.take_free, ["T1", "T2", "T3"], "b", 111, 10) == {"T1"}
+    await db.run(leases.give_back, ["T1", "T2"], "a")
+    assert await db.run(leases.renew, "a", 112, 10) == {"T3"}
+    await db.close()
+
+
+async def test_work_of_all_workspaces_is_one_question(db: Database) -> None:
+    for number, team_id in enumerate(("T1", "T1", "T2", "T3")):
+        await db.run(inbox.store, replace(asked(f"{number}.0"), team_id=team_id))
+    (done,) = await db.run(inbox.unfinished, "T3", (), 10)
+    await db.run(inbox.change, done.id, state=State.DONE)
+    (stopped,) = await db.run(inbox.unfinished, "T2", (), 10)
+    await db.run(inbox.stop, "T2", stopped.id)
+    assert await db.run(inbox.work) == {"T1": (2, set()), "T2": (1, {stopped.id})}
     await db.close()
 
 
@@ -145,12 +168,7 @@ async def test_an_installation_within_an_enterprise_is_found_and_deleted(
     url: str, event_names_it: bool
 ) -> None:
     db = Database(url)
-    forgotten: list[str] = []
-
-    async def forget(team_id: str) -> None:
-        forgotten.append(team_id)
-
-    store = Installations("client", db, Vault(Fernet.generate_key().decode()), forget)
+    store = Installations("client", db, Vault(Fernet.generate_key().decode()))
     # The workspace came to belong to the enterprise after it had installed the app before.
     for token, enterprise_id in (("xoxb-old", None), ("xoxb-new", "E1")):
         installed_at = 1.0 if enterprise_id is None else 2.0
@@ -169,10 +187,28 @@ async def test_an_installation_within_an_enterprise_is_found_and_deleted(
     bot = await store.async_find_bot(enterprise_id=enterprise_id, team_id="T1")
     assert bot is not None
     assert (bot.bot_token, bot.enterprise_id) == ("xoxb-new", "E1")
-    await store.async_delete_bot(enterprise_id=enterprise_id, team_id="T1")
-    assert await store.team_ids() == []
+    # Slack may say again that the app was taken away before it was installed the last time.
+    assert not await store.remove("T1", 1.0)
+    assert list(await store.newest()) == ["T1"]
+    assert await store.remove("T1", 2.0)
+    assert await store.remove("T1", 2.0)
+    assert await store.newest() == {}
     assert await store.async_find_bot(enterprise_id=None, team_id="T1") is None
-    assert forgotten == ["T1"]
+    await db.close()
+
+
+async def test_installations_that_were_begun_and_never_ended_are_forgotten(url: str) -> None:
+    db = Database(url)
+    states = [
+        AsyncSQLAlchemyOAuthStateStore(seconds, db.async_engine, table_name=STATES)
+        for seconds in (-1, 60)
+    ]
+    _, fresh = [await store.async_issue() for store in states]
+    store = Installations("client", db, Vault(Fernet.generate_key().decode()))
+    await store.forget_begun()
+    found = states[0].oauth_states.select()
+    async with db.async_engine.connect() as connection:
+        assert [row.state for row in await connection.execute(found)] == [fresh]
     await db.close()
 
 
