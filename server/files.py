@@ -115,6 +115,7 @@ class Files:
             row = await self._keep(account_id, spool, file)
             if row is not None:
                 return row
+            self.remove_soon()  # what it stored under a key that is not its own any more
 
     async def _keep(self, account_id: str, spool: Spool, file: NewFile) -> Attachment | None:
         """None when the bytes were removed while they came."""
