@@ -125,7 +125,7 @@ class ApiKey(Owned, Base):
     """A key to an account. Only the SHA-256 of its secret is kept."""
 
     __tablename__ = "api_keys"
-    __table_args__ = (Index(None, "account_id"),)
+    __table_args__ = (Index(None, "account_id"), Index(None, "user_id"))
 
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
     name: Mapped[str]
@@ -226,6 +226,19 @@ class Message(Owned, Base):
         UniqueConstraint("conversation_id", "request_id"),
         Index(None, "conversation_id", "version"),
         Index(None, "reply_to"),
+        # By these a database finds out that a user who is deleted said and rated nothing more.
+        Index(
+            "ix_messages_author_id",
+            "author_id",
+            sqlite_where=text("author_id IS NOT NULL"),
+            postgresql_where=text("author_id IS NOT NULL"),
+        ),
+        Index(
+            "ix_messages_rated_by",
+            "rated_by",
+            sqlite_where=text("rated_by IS NOT NULL"),
+            postgresql_where=text("rated_by IS NOT NULL"),
+        ),
         # At most one reply of a conversation is being written.
         Index(
             "uq_messages_generating",
