@@ -38,8 +38,9 @@ that does not know it yet."""
 _SHARED_BYTES = 1 << 20
 """Serialised events that a feed keeps for the next watcher, until something changes."""
 
-_PAGE = 32
-"""Changed messages that a watcher reads from the database at a time."""
+_PAGE = 8
+"""Changed messages that a watcher reads from the database at a time: few, as each may have 1 MiB,
+and a watcher that does not take them holds them."""
 
 
 class Feed:
@@ -98,6 +99,10 @@ class Feed:
             self._recent.clear()
             self.floor = self.version = version
             self.wake()
+
+    async def changes(self, since: int) -> feed_reads.Page:
+        """What the database has of changes after a version. Raises NotFound."""
+        return await self._feeds.read(self, since)
 
     def after(self, version: int) -> Change:
         """The change that follows `version`, which is not below `floor`."""
@@ -220,6 +225,13 @@ class Feeds:
         ):
             if row.conversation_id in self._feeds:
                 self.mirrors.expect(row)
+        self.mirrors.ask_all()
+
+    async def read(self, feed: Feed, since: int) -> feed_reads.Page:
+        """Changes of a conversation after a version, from the database. Raises NotFound."""
+        return await self._db.read(
+            feed.account_id, feed_reads.changes, feed.conversation_id, since, _PAGE
+        )
 
     def _mirrored(self) -> dict[str, tuple[int, int]]:
         """How far each mirror is: attempt and length, by message."""
@@ -290,10 +302,9 @@ class Watcher:
     which it began, so that whoever goes on with WatchConversation also gets everything else.
     """
 
-    def __init__(self, feed: Feed, db: Database, position: Position, only: str = "") -> None:
+    def __init__(self, feed: Feed, position: Position, only: str = "") -> None:
         self.feed = feed
         self.done = False
-        self._db = db
         self._at = position
         self._version = position.version
         self._only = only
@@ -366,9 +377,11 @@ class Watcher:
         says nothing of, is caught up with."""
         events = []
         for row in unfinished:
-            if row.state != State.GENERATING or row.version > self._at.version:
+            if row.state != State.GENERATING:
                 continue
             self.feed.expect(row)
+            if row.version > self._at.version:
+                continue  # its beginning is among the changes that follow
             if row.id != self._at.reply:
                 text = self._text_of(row)
                 self._follow(row, len(text))
@@ -378,13 +391,7 @@ class Watcher:
     async def catch_up(self) -> list[bytes]:
         """The events that are due, from the database."""
         try:
-            page = await self._db.read(
-                self.feed.account_id,
-                feed_reads.changes,
-                self.feed.conversation_id,
-                self._version,
-                _PAGE,
-            )
+            page = await self.feed.changes(self._version)
         except NotFound:
             self.feed.deleted = True
             self._version = self.feed.version

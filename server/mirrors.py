@@ -68,6 +68,12 @@ class Mirrors:
         self._live[row.conversation_id] = mirror
         self._ask(row.conversation_id, mirror)
 
+    def ask_all(self) -> None:
+        """Tells the owners of all mirrors that their text is still wanted."""
+        for conversation_id, live in self._live.items():
+            if live.is_mirror:
+                self._ask(conversation_id, live)
+
     def settle(self, row: Message) -> None:
         """A reply has ended: its mirror, if there is one, is not needed any more."""
         live = self._live.get(row.conversation_id)

@@ -286,10 +286,10 @@ class ConversationService:
         watched = await self._feeds.open(account_id, conversation_id)
         try:
             if position is None or position.version > conversation.version:
-                watcher = Watcher(watched, self._db, Position(0))
+                watcher = Watcher(watched, Position(0))
                 events = watcher.snapshot(conversation, unfinished)
             else:
-                watcher = Watcher(watched, self._db, position)
+                watcher = Watcher(watched, position)
                 events = watcher.resume(unfinished)
             await self._follow(watcher, events, context)
         finally:
@@ -299,7 +299,7 @@ class ConversationService:
         sent = started.sent
         try:
             position = Position(sent.change.version)
-            watcher = Watcher(started.feed, self._db, position, only=sent.reply.id)
+            watcher = Watcher(started.feed, position, only=sent.reply.id)
             events = watcher.accepted(sent.prompt, sent.reply)
             await self._follow(watcher, events, context)
         finally:

@@ -26,12 +26,19 @@ class Page:
 
 def version(s: Session, conversation_id: str) -> int:
     """The latest version of a conversation. Raises NotFound."""
-    found = s.scalars(
-        select(Conversation.version).where(Conversation.id == conversation_id)
+    return _versions_of(s, conversation_id)[0]
+
+
+def _versions_of(s: Session, conversation_id: str) -> tuple[int, int]:
+    """Of the conversation with its messages, and of what it says of itself."""
+    found = s.execute(
+        select(Conversation.version, Conversation.info_version).where(
+            Conversation.id == conversation_id
+        )
     ).one_or_none()
     if found is None:
         raise NotFound("CONVERSATION")
-    return found
+    return found[0], found[1]
 
 
 def versions(s: Session, conversation_ids: Collection[str]) -> dict[str, int]:
@@ -64,11 +71,10 @@ def snapshot(s: Session, conversation_id: str) -> tuple[Conversation, list[Messa
 
 def changes(s: Session, conversation_id: str, since: int, limit: int) -> Page:
     """What changed after version `since`; `limit` messages or a few more. Raises NotFound."""
-    newest = version(s, conversation_id)
+    newest, info_version = _versions_of(s, conversation_id)
     changed = messages.changed_since(s, conversation_id, since, limit)
     # A message that changed once more while we read comes again, with that change.
     changed = [message for message in changed if message.version <= newest]
     reached = newest if len(changed) < limit else changed[-1].version
-    conversation = with_participants(s, conversation_id)
-    is_due = since < conversation.info_version <= reached
-    return Page(reached, changed, conversation if is_due else None)
+    is_due = since < info_version <= reached
+    return Page(reached, changed, with_participants(s, conversation_id) if is_due else None)

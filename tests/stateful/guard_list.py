@@ -684,8 +684,8 @@ _FEEDS = (
     _guard(
         "a title that changed is read",
         FEED,
-        "is_due = since < conversation.info_version <= reached",
-        "is_due = since < conversation.info_version < reached",
+        "is_due = since < info_version <= reached",
+        "is_due = since < info_version < reached",
     ),
 )
 

@@ -73,6 +73,8 @@ class SteppedDatabase(Database):
     ) -> T:
         return self.run(account_id, fn, *args, **kwargs)
 
+    write_first = write
+
     def run(
         self,
         account_id: str,
