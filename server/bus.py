@@ -17,6 +17,8 @@ import orjson
 import psycopg
 import structlog
 
+from server.database import KEEPALIVE
+
 log = structlog.get_logger()
 
 Event = dict[str, Any]
@@ -138,13 +140,19 @@ class PostgresBus(Bus):
         while True:
             try:
                 connection = await psycopg.AsyncConnection.connect(
-                    self._url, autocommit=True, connect_timeout=5, application_name="colloquy-bus"
+                    self._url,
+                    autocommit=True,
+                    connect_timeout=5,
+                    application_name="colloquy-bus",
+                    **KEEPALIVE,
                 )
                 async with connection:
                     pause = _RECONNECT[0]
                     await work(connection)
             except (psycopg.Error, OSError) as error:
                 log.warning("bus is down", work=work.__name__, error=type(error).__name__)
+            except Exception:
+                log.exception("bus failed", work=work.__name__)
             await asyncio.sleep(pause)
             pause = min(pause * 2, _RECONNECT[1])
 

@@ -13,8 +13,9 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
@@ -26,7 +27,7 @@ from sqlalchemy import Connection, Engine, bindparam, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
 
 from server.concurrency import unbroken
@@ -61,6 +62,18 @@ _IDLE_IN_TRANSACTION = 3.0
 _CLOSE_PATIENCE = 5.0
 """Seconds to wait for Postgres, for a free connection to it, that a transaction may pause, and for
 those that still run at the end."""
+
+KEEPALIVE: Final[dict[str, Any]] = {
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+"""libpq's settings by which a connection whose other end is silent is over after some ten seconds;
+the last one is in milliseconds."""
+
+_FIRST_POOL_SIZE = 3
+"""Connections for what goes first, beside those of the pool."""
 
 _SNAPSHOT: Final = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
@@ -152,8 +165,23 @@ class Database(ABC):
         """
 
     @abstractmethod
+    async def write_first(
+        self,
+        account_id: str,
+        fn: Callable[Concatenate[Session, P], T],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """The same, before all that waits in `write`: for what holds, saves and ends replies, which
+        no number of requests may delay for as long as a lease."""
+
+    @abstractmethod
     async def close(self) -> None:
         """Lets running transactions end, then closes all connections."""
+
+
+_Job = tuple[Future[Any], Callable[[], Any]]
 
 
 class SqliteDatabase(Database):
@@ -162,6 +190,8 @@ class SqliteDatabase(Database):
     def __init__(self, url: URL, *, readers: int = 2) -> None:
         self.engine = sqlite_engine(url)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="sqlite-writer")
+        self._first: deque[_Job] = deque()
+        self._then: deque[_Job] = deque()
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="sqlite-reader")
 
     async def read(
@@ -190,12 +220,38 @@ class SqliteDatabase(Database):
         **kwargs: P.kwargs,
     ) -> T:
         """In the writer thread."""
+        return await self._submit(self._then, account_id, lambda s: fn(s, *args, **kwargs))
 
+    async def write_first(
+        self,
+        account_id: str,
+        fn: Callable[Concatenate[Session, P], T],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """In the writer thread, as soon as the transaction that runs there has ended."""
+        return await self._submit(self._first, account_id, lambda s: fn(s, *args, **kwargs))
+
+    async def _submit(self, line: deque[_Job], account_id: str, fn: Callable[[Session], T]) -> T:
         def run() -> T:
             with _translated(), ScopedSession(self.engine, account_id) as session, session.begin():
-                return fn(session, *args, **kwargs)
+                return fn(session)
 
-        return await asyncio.get_running_loop().run_in_executor(self._writer, run)
+        result: Future[T] = Future()
+        line.append((result, run))
+        self._writer.submit(self._run_next)
+        return await asyncio.wrap_future(result)
+
+    def _run_next(self) -> None:
+        # As many calls of this as there are jobs: each finds one.
+        result, run = (self._first or self._then).popleft()
+        if not result.set_running_or_notify_cancel():
+            return
+        try:
+            result.set_result(run())
+        except BaseException as error:
+            result.set_exception(error)
 
     async def close(self) -> None:
         """Lets running transactions end, then closes all connections."""
@@ -237,13 +293,8 @@ class PostgresDatabase(Database):
     database; what it computes meanwhile stops everything else, so it had better be little."""
 
     def __init__(self, url: URL, *, pool_size: int) -> None:
-        self._engine = create_async_engine(
-            url,
-            pool_size=pool_size,
-            max_overflow=0,
-            pool_timeout=_POOL_TIMEOUT,
-            connect_args=_postgres_options(),
-        )
+        self._engine = _postgres_engine(url, pool_size)
+        self._first = _postgres_engine(url, _FIRST_POOL_SIZE)
         self._running = 0
         self._is_idle = asyncio.Event()
         self._is_idle.set()
@@ -263,7 +314,7 @@ class PostgresDatabase(Database):
             with ScopedSession(connection, account_id) as session:
                 return fn(session, *args, **kwargs)
 
-        return await unbroken(self._run(run, _SNAPSHOT))
+        return await unbroken(self._run(self._engine, run, _SNAPSHOT))
 
     async def write(
         self,
@@ -274,28 +325,45 @@ class PostgresDatabase(Database):
         **kwargs: P.kwargs,
     ) -> T:
         """Again, if Postgres ends it before its commit: for a deadlock, or because it restarts."""
+        return await self._commit(self._engine, account_id, lambda s: fn(s, *args, **kwargs))
 
+    async def write_first(
+        self,
+        account_id: str,
+        fn: Callable[Concatenate[Session, P], T],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """The same, on connections of its own."""
+        return await self._commit(self._first, account_id, lambda s: fn(s, *args, **kwargs))
+
+    async def _commit(self, engine: AsyncEngine, account_id: str, fn: Callable[[Session], T]) -> T:
         def run(connection: Connection) -> T:
             with ScopedSession(connection, account_id) as session, session.begin():
-                return fn(session, *args, **kwargs)
+                return fn(session)
 
-        return await unbroken(self._run(run, {}))
+        return await unbroken(self._run(engine, run, {}))
 
-    async def _run(self, run: Callable[[Connection], T], options: Mapping[str, Any]) -> T:
+    async def _run(
+        self, engine: AsyncEngine, run: Callable[[Connection], T], options: Mapping[str, Any]
+    ) -> T:
         self._running += 1
         self._is_idle.clear()
         try:
-            return await self._try(run, options)
+            return await self._try(engine, run, options)
         finally:
             self._running -= 1
             if not self._running:
                 self._is_idle.set()
 
-    async def _try(self, run: Callable[[Connection], T], options: Mapping[str, Any]) -> T:
+    async def _try(
+        self, engine: AsyncEngine, run: Callable[[Connection], T], options: Mapping[str, Any]
+    ) -> T:
         for is_last in (False, False, True):
             with _translated():
                 try:
-                    async with self._engine.connect() as connection:
+                    async with engine.connect() as connection:
                         await connection.execution_options(**options)
                         return await connection.run_sync(run)
                 except DBAPIError as error:
@@ -309,6 +377,7 @@ class PostgresDatabase(Database):
             async with asyncio.timeout(_CLOSE_PATIENCE):
                 await self._is_idle.wait()
         await self._engine.dispose()
+        await self._first.dispose()
 
 
 def _is_undone(error: DBAPIError) -> bool:
@@ -325,14 +394,22 @@ def _is_undone(error: DBAPIError) -> bool:
     return error.connection_invalidated and error.statement is not None
 
 
-def _postgres_options() -> dict[str, Any]:
+def _postgres_engine(url: URL, pool_size: int) -> AsyncEngine:
     # A process that is stopped in the middle of a transaction must not hold its locks for long.
     milliseconds = int(_IDLE_IN_TRANSACTION * 1_000)
-    return {
-        "connect_timeout": _CONNECT_TIMEOUT,
-        "application_name": "colloquy",
-        "options": f"-c idle_in_transaction_session_timeout={milliseconds} -c jit=off",
-    }
+    options = f"-c idle_in_transaction_session_timeout={milliseconds} -c jit=off"
+    return create_async_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=_POOL_TIMEOUT,
+        connect_args={
+            "connect_timeout": _CONNECT_TIMEOUT,
+            "application_name": "colloquy",
+            "options": options,
+            **KEEPALIVE,
+        },
+    )
 
 
 def sync_engine(database_url: str) -> Engine:

@@ -85,7 +85,7 @@ class Readings:
 
     # --- once ---------------------------------------------------------------------------------
 
-    def _line(self, file: Attachment) -> asyncio.Lock:
+    def _line(self, file: Attachment) -> asyncio.Semaphore:
         """What two want of one file at the same time is read once, by the first of them."""
         return self._lines.of((file.account_id, file.sha256))
 

@@ -18,7 +18,7 @@ import structlog
 from server.bus import Bus, Event
 from server.catalog import Catalog, ModelError
 from server.clock import boottime
-from server.concurrency import Lines, unbroken
+from server.concurrency import Lines, Turns, unbroken
 from server.context import ContextBuilder
 from server.database import EVERY_ACCOUNT, Database, DatabaseUnavailable, Session
 from server.errors import NotFound
@@ -41,6 +41,10 @@ log = structlog.get_logger()
 
 _CANCEL_PATIENCE = 0.7
 """Seconds in which an owner has to end a reply that was cancelled, before it is ended for it."""
+
+_PLACES = 8
+_PLACES_EACH = 4
+"""Requests that are stored at the same time, and of these how many of one account."""
 
 _DATABASE_PAUSE = 0.2
 """Seconds between tries to store something while the database is away."""
@@ -102,6 +106,7 @@ class Replies:
         self._bus = bus
         self._reserved = 0
         self._lines = Lines()
+        self._turns = Turns(_PLACES, each=_PLACES_EACH)
         self._cancels: set[asyncio.Task[None]] = set()
         bus.subscribe(self._on_event)
 
@@ -151,7 +156,7 @@ class Replies:
 
     async def cancel(self, account_id: str, message_id: str) -> Message:
         """Stops a reply; returns it as it then stands. Raises NotFound, InvalidField."""
-        asked = await self._db.write(account_id, cancelling.cancel, message_id)
+        asked = await self._db.write_first(account_id, cancelling.cancel, message_id)
         reply = await self._cancelled(account_id, asked)
         assert reply is not None
         return reply
@@ -160,7 +165,7 @@ class Replies:
         self, account_id: str, conversation_id: str, request_id: str
     ) -> Message | None:
         """Stops the reply of a request; None when the request has not come. Raises NotFound."""
-        asked = await self._db.write(
+        asked = await self._db.write_first(
             account_id, cancelling.cancel_request, account_id, conversation_id, request_id
         )
         return await self._cancelled(account_id, asked)
@@ -205,12 +210,13 @@ class Replies:
         """Stores a request and starts what it made; also when its caller goes away meanwhile.
 
         Those of one `line` wait for each other here, not at the lock of their conversation's row:
-        there each would hold a connection that renewals need.
+        there each would hold a connection that others need. Accounts take turns, so that a thousand
+        requests of one delay another's by those that are being stored.
         """
         queue = self._lines.of(line)
 
         async def in_turn() -> Started:
-            async with queue:
+            async with queue, self._turns.place(account_id):
                 return await place()
 
         async def place() -> Started:
@@ -255,7 +261,7 @@ class Replies:
         async def take() -> Step | None:
             deadline = self._deadline()
             try:
-                step = await self._db.write(account_id, fn, *args, **kwargs)
+                step = await self._db.write_first(account_id, fn, *args, **kwargs)
             finally:
                 self._reserved -= 1
             if step is not None:
@@ -351,7 +357,7 @@ class Replies:
         deadline = self._deadline()
         step = await self._while_owner(
             reply,
-            self._db.write,
+            self._db.write_first,
             leases.finish,
             reply.conversation_id,
             reply.message_id,
@@ -376,7 +382,7 @@ class Replies:
         async def begin() -> None:
             step = await self._while_owner(
                 reply,
-                self._db.write,
+                self._db.write_first,
                 leases.begin_attempt,
                 reply.conversation_id,
                 reply.message_id,
@@ -431,7 +437,7 @@ class Replies:
             return
         deadline = self._deadline()
         ttl = int(self._settings.lease_ttl * MICROS)
-        held = await self._db.write(EVERY_ACCOUNT, leases.renew, owned, ttl)
+        held = await self._db.write_first(EVERY_ACCOUNT, leases.renew, owned, ttl)
         for message_id, epoch in owned:
             reply = self.live.get(message_id)
             if reply is None or reply.epoch != epoch:
@@ -479,8 +485,9 @@ class Replies:
             del self._feeds.live[reply.conversation_id]
 
     def _forget(self, message_ids: list[str]) -> None:
-        """Lets go of replies whose rows are deleted."""
+        """Lets go of replies whose rows are deleted, and has their owners elsewhere do so."""
         for message_id in message_ids:
+            self._bus.publish({"kind": "cancel", "message": message_id})
             reply = self.live.get(message_id)
             if reply is not None:
                 self.lose(reply)
@@ -610,7 +617,7 @@ class Replies:
             left = [reply for reply in left if self.live.get(reply.message_id) is reply]
             if left:
                 try:
-                    await self._db.write(EVERY_ACCOUNT, leases.hand_back, texts_of(left))
+                    await self._db.write_first(EVERY_ACCOUNT, leases.hand_back, texts_of(left))
                 except DatabaseUnavailable:  # then the leases run out
                     log.warning("database is away", replies=len(left))
             for reply in left:

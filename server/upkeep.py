@@ -22,9 +22,15 @@ T = TypeVar("T")
 
 log = structlog.get_logger()
 
-_CHECKPOINT_INTERVAL = 1.0
 _CHECKPOINT_PAUSE = 0.1
 """Seconds between two checkpoints at least, also when replies grow fast."""
+
+_CHECKPOINT_INTERVAL = 1.0 - 2 * _CHECKPOINT_PAUSE
+"""Seconds to wait for fast growth after that: with the time that a checkpoint takes, replies are
+saved every second."""
+
+_EXPIRY_INTERVAL = 0.25
+"""Seconds between looks whether a lease of this process is over."""
 
 _POLL_INTERVAL = 1.0
 _BUS_DOWN_INTERVAL = 0.25
@@ -65,7 +71,14 @@ class Upkeep:
 
     def start(self) -> None:
         """Begins; also takes up at once what a dead process left."""
-        loops = (self._save, self._renew, self._poll, self._look_for_work)
+        loops = (
+            self._save,
+            self._renew,
+            self._renew_titles,
+            self._give_up,
+            self._poll,
+            self._look_for_work,
+        )
         self._tasks = [asyncio.create_task(self._forever(loop)) for loop in loops]
 
     async def stop(self) -> None:
@@ -93,7 +106,7 @@ class Upkeep:
         grown = [reply for reply in self._replies.live.values() if len(reply.text) > reply.saved]
         texts = texts_of(grown)
         if texts:
-            lost = await self._db.write(EVERY_ACCOUNT, leases.checkpoint, texts)
+            lost = await self._db.write_first(EVERY_ACCOUNT, leases.checkpoint, texts)
             for text in texts:
                 reply = self._replies.live.get(text.message_id)
                 if reply is None or reply.epoch != text.epoch:
@@ -105,20 +118,23 @@ class Upkeep:
         await asyncio.sleep(_CHECKPOINT_PAUSE)
 
     async def _renew(self) -> None:
-        """One renewal of all leases; an owner whose lease is over gives up by itself."""
+        """One renewal of all leases."""
         # Without the bus nobody can tell an owner that its reply was cancelled: it looks often.
         await asyncio.sleep(self._ttl / 3 if self._bus.is_up else _BUS_DOWN_INTERVAL)
-        try:
-            if self._titles.making:
-                await self._db.write(
-                    EVERY_ACCOUNT,
-                    conversations.renew_titles,
-                    set(self._titles.making),
-                    int(self._ttl * MICROS),
-                )
-            await self._replies.renew()
-        finally:
-            self._replies.give_up_expired()
+        await self._replies.renew()
+
+    async def _renew_titles(self) -> None:
+        """The same for titles, apart, because this waits for whoever changes a conversation."""
+        await asyncio.sleep(self._ttl / 3)
+        if self._titles.making:
+            ttl = int(self._ttl * MICROS)
+            making = set(self._titles.making)
+            await self._db.write(EVERY_ACCOUNT, conversations.renew_titles, making, ttl)
+
+    async def _give_up(self) -> None:
+        """Lets go of replies whose lease is over, also while a renewal hangs."""
+        await asyncio.sleep(_EXPIRY_INTERVAL)
+        self._replies.give_up_expired()
 
     async def _poll(self) -> None:
         """Looks for what the bus may have lost."""

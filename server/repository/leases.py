@@ -240,6 +240,9 @@ def renew(s: Session, owned: Sequence[tuple[str, int]], ttl: int) -> dict[str, b
 
     Returns, for each that is still the caller's, whether it is to be cancelled.
     """
+    # In the order of a checkpoint, so that the two cannot deadlock.
+    ids = [message_id for message_id, _ in owned]
+    s.execute(select(Message.id).where(Message.id.in_(ids)).order_by(Message.id).with_for_update())
     rows = s.execute(
         update(Message)
         .where(tuple_(Message.id, Message.epoch).in_(owned), is_held)

@@ -38,3 +38,38 @@ async def test_accounts_take_turns_and_have_one_place_at_a_time_each() -> None:
     assert begun[-1] == "a4"
     ends["a4"].set()
     await asyncio.wait(tasks.values())
+
+
+async def test_one_account_s_crowd_delays_another_by_those_that_have_places() -> None:
+    turns = Turns(places=2, each=2)
+    done: list[str] = []
+    goes_on = asyncio.Event()
+
+    async def work(account: str) -> None:
+        async with turns.place(account):
+            await goes_on.wait()
+            done.append(account)
+
+    crowd = [asyncio.create_task(work("many")) for _ in range(20)]
+    await asyncio.sleep(0)
+    one = asyncio.create_task(work("one"))
+    await asyncio.sleep(0)
+    goes_on.set()
+    await asyncio.gather(one, *crowd)
+    assert done.index("one") <= 4
+
+
+async def test_an_account_has_no_more_than_its_places() -> None:
+    turns = Turns(places=4, each=2)
+    running = most = 0
+
+    async def work() -> None:
+        nonlocal running, most
+        async with turns.place("account"):
+            running += 1
+            most = max(most, running)
+            await asyncio.sleep(0)
+            running -= 1
+
+    await asyncio.gather(*(work() for _ in range(10)))
+    assert most == 2
