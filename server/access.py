@@ -15,6 +15,7 @@ from typing import Any
 
 import structlog
 
+from server.concurrency import Lines
 from server.database import EVERY_ACCOUNT, Database, DatabaseUnavailable
 from server.errors import PermissionDenied, RateLimited, Unauthenticated
 from server.models import ApiKey, KeyRole
@@ -116,6 +117,7 @@ class AccessControl:
         self._rate = rate
         self._interval = check_interval
         self._known: dict[str, _Known] = {}
+        self._lines = Lines()
         self._checks: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -139,9 +141,10 @@ class AccessControl:
         digest = hash_secret(secret.strip())
         if self._admin_hash and hmac.compare_digest(digest, self._admin_hash):
             return Principal(is_platform=True)
-        known = self._known.get(digest)
-        if known is None or known.until < time.monotonic():
-            known = await self._look_up(digest, known)
+        known = self._fresh(digest)
+        if known is None:
+            async with self._lines.of(digest):  # many calls at once look a key up once
+                known = self._fresh(digest) or await self._look_up(digest)
         wait = known.bucket.take(self._rate)
         if wait:
             raise RateLimited(f"api_key:{known.principal.key_id}", self._rate, wait)
@@ -176,7 +179,11 @@ class AccessControl:
         finally:
             known.streams.discard(task)
 
-    async def _look_up(self, digest: str, before: _Known | None) -> _Known:
+    def _fresh(self, digest: str) -> _Known | None:
+        known = self._known.get(digest)
+        return known if known is not None and known.until >= time.monotonic() else None
+
+    async def _look_up(self, digest: str) -> _Known:
         found = await self._db.read(EVERY_ACCOUNT, rows.key_by_hash, digest)
         if found is None or not _is_valid(*found):
             raise Unauthenticated("This API key is unknown, revoked or expired.")
@@ -185,10 +192,9 @@ class AccessControl:
         if key.expire_time is not None:
             lasts = min(lasts, (key.expire_time - now) / 1e6)
         until = time.monotonic() + lasts
-        current = self._known.get(digest) or before  # another call may have looked it up meanwhile
+        current = self._known.get(digest)
         if current is not None and not current.has_ended:
             current.until = until
-            self._known[digest] = current
             return current
         if len(self._known) >= _CACHED:
             self._forget_idle()

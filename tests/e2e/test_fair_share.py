@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+from conversation.v1 import conversation_service_pb2 as api
 from conversation.v1 import resources_pb2 as resources
 
+from server.database import Session
+from server.models import ApiKey
+from server.repository import access
 from tests.fakes.provider import Answer
 from tests.fleets import ALONE
 from tests.harness import Caller, Colloquy, Stream
@@ -82,3 +87,22 @@ async def test_a_second_server_takes_what_the_first_has_no_room_for(
     streams = await send_each(alice, "alice", 5)
     for stream in streams:
         assert (await stream.reply()).state == COMPLETED
+
+
+@ALONE
+async def test_a_key_with_many_calls_at_once_is_looked_up_once(
+    colloquy: Colloquy, alice: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a burst of one key's calls stands in line before all that others want to read."""
+    looked_up: list[str] = []
+    look_up = access.key_by_hash
+
+    def count(s: Session, secret_hash: str) -> tuple[ApiKey, int] | None:
+        looked_up.append(secret_hash)
+        return look_up(s, secret_hash)
+
+    monkeypatch.setattr(access, "key_by_hash", count)
+    await colloquy.restart()
+    alice = alice.at(colloquy)
+    await asyncio.gather(*(alice.call("ListModels", api.ListModelsRequest()) for _ in range(50)))
+    assert len(looked_up) == 1
