@@ -22,7 +22,7 @@ HELP = """*Colloquy answers you in Slack.*
 `/colloquy channel off` ends that
 `/colloquy help` shows this"""
 
-_OUT = "I cannot reach my server at the moment. Try again in a minute."
+OUT = "I cannot reach my server at the moment. Try again in a minute."
 
 
 async def answer(
@@ -39,7 +39,7 @@ async def answer(
         if word == "channel" and argument in ("on", "off"):
             return await _channel(tools, workspace, channel_id, is_on=argument == "on")
     except ColloquyError as error:
-        return _OUT if error.transient else escape(error.message)
+        return OUT if error.transient else escape(error.message)
     return HELP
 
 

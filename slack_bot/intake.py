@@ -28,6 +28,9 @@ from slack_bot.workspaces import Identity, Workspaces
 log = structlog.get_logger()
 
 _LOOKS, _LOOK_EVERY = 10, 0.2
+_TELL_PATIENCE = 120.0
+"""Seconds that it may take until Slack shows something to a person."""
+
 ANSWER_EDIT = "colloquy_answer_edit"
 
 _CHANGED = "You changed your message. Shall I answer it as it now reads?"
@@ -40,6 +43,8 @@ class Intake:
     def __init__(self, tools: Tools, workspaces: Workspaces) -> None:
         self._tools, self._workspaces = tools, workspaces
         self._background: set[asyncio.Task[None]] = set()
+        # The offers to answer an edited message that this process made.
+        self._offered: set[int] = set()
 
     async def message(self, identity: Identity, event: dict[str, Any]) -> None:
         """Take a `message` or `app_mention` event."""
@@ -132,9 +137,18 @@ class Intake:
             files=said.files,
             state=State.OFFERED,
         )
-        row_id = await db.run(inbox.store, asked)
-        if row_id is not None:
-            self.start(self._tell(asked, _CHANGED, _offer(row_id)))
+        row_id = await db.run(inbox.store_offer, asked)
+        # Slack says it again when a process died before it was told.
+        if row_id is not None and row_id not in self._offered:
+            self._offered.add(row_id)
+            self.start(self._make_offer(asked, row_id))
+
+    async def _make_offer(self, asked: Asked, row_id: int) -> None:
+        try:
+            await self._tell(asked, _CHANGED, _offer(row_id))
+        except SlackProblem:
+            self._offered.discard(row_id)
+            raise
 
     async def _tell(self, asked: Asked, words: str, *more: dict[str, Any]) -> None:
         """Tell something to who wrote, and to nobody else."""
@@ -142,8 +156,9 @@ class Intake:
         if workspace is None:
             return
         section = {"type": "section", "text": {"type": "mrkdwn", "text": words}}
-        await workspace.slack.call(
+        await workspace.slack.call_patiently(
             "chat.postEphemeral",
+            patience=_TELL_PATIENCE,
             channel=asked.channel_id,
             thread_ts=asked.thread_ts or None,
             user=asked.user_id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Any
 
@@ -15,6 +16,9 @@ from slack_bot.routing import STOP_REACTIONS
 from slack_bot.view import FEEDBACK, REGENERATE, STOP, TRY_AGAIN
 from slack_bot.workspace import Tools, Workspace
 from slack_bot.workspaces import Identity, Workspaces
+
+ANSWER_WITHIN = 2.0
+"""Seconds that a command may take: Slack waits three, and then says that the app is broken."""
 
 _RATINGS = {"good": RATING_GOOD, "bad": RATING_BAD}
 _ANY = re.compile("")
@@ -170,13 +174,17 @@ class Listeners:
         self, ack: AsyncAck, command: dict[str, Any], context: AsyncBoltContext
     ) -> None:
         """/colloquy."""
-        said = await commands.answer(
-            self._tools,
-            await self._workspace(context),
-            str(command.get("text") or ""),
-            str(command["channel_id"]),
-            str(command["user_id"]),
-        )
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN):
+                said = await commands.answer(
+                    self._tools,
+                    await self._workspace(context),
+                    str(command.get("text") or ""),
+                    str(command["channel_id"]),
+                    str(command["user_id"]),
+                )
+        except TimeoutError:
+            said = commands.OUT
         await ack(text=said, response_type="ephemeral")
 
     async def _identity(self, context: AsyncBoltContext) -> Identity:

@@ -325,7 +325,10 @@ async def test_an_edited_prompt_is_answered_when_its_author_says_so(stage: Slack
     asked = stage.alice.post(stage.general, "What is a monda?", mention=True)
     await stage.answered(stage.general, asked.ts)
     stage.slack.unfurl(asked.message)
-    stage.alice.edit(asked, "What is a monad?")
+    # The first try of the offer is refused, and Slack tells of the edit again.
+    stage.slack.fail("chat.postEphemeral", retry_after=0)
+    for delivery in stage.alice.edit(asked, "What is a monad?"):
+        stage.slack.courier.again(delivery)
     (offer,) = await stage.slack.wait_for(lambda: stage.alice.sees(stage.general))
     assert not stage.bob.sees(stage.general)
     assert len(stage.colloquy.provider.reply_requests) == 1
@@ -382,6 +385,26 @@ async def test_commands_choose_models_and_help(stage: SlackStage) -> None:
     helped = stage.alice.command("/colloquy", "", stage.general)
     await helped.settled()
     assert "/colloquy new" in helped.response["text"]
+
+
+async def test_a_command_is_answered_in_time_when_the_server_hangs(
+    stage: SlackStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(_client: AsyncConversationClient) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(AsyncConversationClient, "list_models", hang)
+    monkeypatch.setattr("slack_bot.listeners.ANSWER_WITHIN", 0.1)
+    command = stage.alice.command("/colloquy", "model", stage.general)
+    await asyncio.wait_for(command.settled(), 2)
+    assert "cannot reach" in command.response["text"]
+
+
+async def test_an_author_has_a_name_also_when_slack_is_busy(stage: SlackStage) -> None:
+    stage.slack.fail("users.info", retry_after=0, times=2)
+    asked = stage.alice.post(stage.general, "Hello", mention=True)
+    await stage.answered(stage.general, asked.ts)
+    assert (await stage.stored(stage.thread(asked.ts)))[0].author.display_name == "Alice"
 
 
 async def test_app_home_shows_models_and_conversations(stage: SlackStage) -> None:
