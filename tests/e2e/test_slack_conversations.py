@@ -106,6 +106,10 @@ async def test_a_channel_that_is_switched_on_is_one_conversation(stage: SlackSta
     quiet = stage.bob.post(stage.general, "Four")
     await quiet.settled()
     assert len(stage.colloquy.provider.reply_requests) == 3
+    # Under an answer it is still meant.
+    stage.bob.post(stage.general, "Five", thread=messages[-1].ts)
+    await stage.answered(stage.general, messages[-1].ts, count=2)
+    assert "Five" in [one.content for one in await stage.stored(name)]
 
 
 async def test_a_message_that_comes_while_a_reply_is_written_is_queued_and_said_to_be(
@@ -240,6 +244,39 @@ async def test_stop_in_a_direct_message_stops_what_is_being_written_there(
     (message,) = await stage.answered(direct)
     assert "stopped" in words_of(message)
     assert len(stage.colloquy.provider.reply_requests) == 1
+
+
+async def test_a_mention_that_says_stop_stops_what_is_being_written_in_the_channel(
+    stage: SlackStage,
+) -> None:
+    stage.alice.post(stage.general, "stop", mention=True)
+    (told,) = await stage.slack.wait_for(lambda: stage.alice.sees(stage.general))
+    assert "not writing" in words_of(told)
+    stage.colloquy.provider.script(Answer(tokens=50, stall_after=10))
+    asked = stage.alice.post(stage.general, "Tell me everything", mention=True)
+    await stage.slack.wait_for(lambda: "r0w9" in stage.slack.thread(stage.general, asked.ts))
+    await stage.alice.post(stage.general, "stop", mention=True).settled()
+    (message,) = await stage.answered(stage.general, asked.ts)
+    assert "stopped" in words_of(message)
+    assert len(stage.colloquy.provider.reply_requests) == 1
+
+
+async def test_what_is_said_after_a_mention_is_answered_also_when_it_comes_before_it(
+    stage: SlackStage,
+) -> None:
+    before = stage.bob.post(stage.general, "Is there a machine?")
+    chatter = stage.bob.post(stage.general, "Anybody?", thread=before)
+    await chatter.settled()
+    stage.slack.courier.hold()
+    stage.alice.post(stage.general, "Here is one", thread=before, mention=True)
+    stage.bob.post(stage.general, "And two?", thread=before)
+    held = stage.slack.courier.held
+    late = next(number for number, one in enumerate(held) if one.event.get("text") == "And two?")
+    mention = [number for number, one in enumerate(held) if "one" in one.event.get("text", "")]
+    stage.slack.courier.release(order=[late, *mention])
+    await stage.answered(stage.general, before.ts, count=2)
+    contents = [message.content for message in await stage.stored(stage.thread(before.ts))]
+    assert contents[::2] == ["Here is one", "And two?"]
 
 
 async def test_stop_with_nothing_to_stop_is_not_a_question(stage: SlackStage) -> None:
