@@ -41,7 +41,6 @@ class Listeners:
         app.event("reaction_added")(self.on_reaction)
         app.event("agent_session_stopped")(self.on_session_stopped)
         app.event("app_home_opened")(self.on_home_opened)
-        app.event("assistant_thread_started")(self.on_assistant_thread)
         app.action(STOP)(self.on_stop)
         app.action(REGENERATE)(self.on_repeat)
         app.action(TRY_AGAIN)(self.on_repeat)
@@ -78,18 +77,7 @@ class Listeners:
         if event.get("tab") == "home":
             self._intake.start(home.publish(self._tools, workspace, str(event["user"])))
         elif event.get("tab") == "messages":
-            self._intake.start(home.suggest(workspace, str(event["channel"]), ""))
-
-    async def on_assistant_thread(self, event: dict[str, Any], context: AsyncBoltContext) -> None:
-        """Somebody opened a thread with the app, in workspaces with the older assistant view."""
-        thread = event.get("assistant_thread") or {}
-        self._intake.start(
-            home.suggest(
-                await self._workspace(context),
-                str(thread.get("channel_id")),
-                str(thread.get("thread_ts")),
-            )
-        )
+            self._intake.start(home.suggest(workspace, str(event["channel"])))
 
     # Clicks.
 
