@@ -16,7 +16,9 @@ depends_on = None
 
 def upgrade() -> None:
     """Adds a mark to requests, and two tables; all workspaces' work is found at once."""
-    mark = sa.Column("is_deleted", sa.Boolean(), nullable=False, server_default=sa.false())
+    mark: sa.Column[object] = sa.Column(
+        "is_deleted", sa.Boolean(), nullable=False, server_default=sa.false()
+    )
     op.add_column("slack_requests", mark)
     op.drop_index("ix_slack_requests_work", "slack_requests")
     op.create_index("ix_slack_requests_work", "slack_requests", ["state", "team_id"])
