@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from clients import ColloquyError
-from clients.errors import InvalidArgument
 from slack_bot import choices
 from slack_bot.mapping import channel_conversation
 from slack_bot.mentions import escape
@@ -89,15 +88,3 @@ async def _channel(tools: Tools, workspace: Workspace, channel_id: str, *, is_on
     if is_on:
         return "From now on I answer everything in this channel, as one conversation."
     return "From now on I answer here only when I am mentioned, and in my threads."
-
-
-async def choose_model(tools: Tools, workspace: Workspace, model: str, user_id: str) -> None:
-    """Note the model that a person picked; empty for the server's default.
-
-    Raises ColloquyError, InvalidArgument when there is no such model.
-    """
-    if model:
-        told = await workspace.colloquy.list_models()
-        if model not in {one.id for one in told.models if one.available}:
-            raise InvalidArgument(f"there is no model {model}")
-    await tools.db.run(choices.choose_model, workspace.team_id, user_id, model)

@@ -9,7 +9,7 @@ from typing import Any
 from conversation.v1.resources_pb2 import RATING_BAD, RATING_GOOD, RATING_UNSPECIFIED
 from slack_bolt.async_app import AsyncAck, AsyncApp, AsyncBoltContext, AsyncRespond
 
-from slack_bot import commands, home, inbox
+from slack_bot import choices, commands, home, inbox
 from slack_bot.intake import ANSWER_EDIT, Intake
 from slack_bot.mapping import author
 from slack_bot.routing import STOP_REACTIONS
@@ -151,11 +151,10 @@ class Listeners:
         context: AsyncBoltContext,
     ) -> None:
         """A model was picked in App Home."""
-        workspace = await self._workspace(context)
+        team_id, user_id = (await self._identity(context)).team_id, str(body["user"]["id"])
         model = home.picked(str((action.get("selected_option") or {}).get("value") or ""))
-        self._intake.start(
-            commands.choose_model(self._tools, workspace, model, str(body["user"]["id"]))
-        )
+        # What was picked was there; should it be gone by now, the default one answers.
+        await self._tools.db.run(choices.choose_model, team_id, user_id, model)
         await ack()
 
     async def on_command(
