@@ -8,6 +8,7 @@ import signal
 import sys
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from clients import ColloquyError
 from slack_bot import logs
@@ -31,6 +32,10 @@ def main() -> int:
     except (SettingsError, ColloquyError, OSError) as error:
         sys.stderr.write(f"colloquy: {logs.hide(str(error))}\n")
         return 1
+    except SQLAlchemyError as error:
+        why = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+        sys.stderr.write(f"colloquy: SLACK_DATABASE_URL: {logs.hide(why)}\n")
+        return 1
     except BotBroke as broke:
         sys.stderr.write(f"colloquy: the bot broke: {broke}\n")
         return 1
@@ -46,26 +51,24 @@ async def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     bot = Bot(settings)
+    running = asyncio.create_task(_run(bot))
+    stopping = asyncio.create_task(stop.wait())
     try:
-        await bot.start()
-        log.info("connected", socket_mode=bool(settings.slack_app_token), port=bot.port or None)
-        await _until(stop, bot)
+        await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            running.result()
         log.info("stopping")
     finally:
+        for task in (running, stopping):
+            task.cancel()
+        await asyncio.gather(running, stopping, return_exceptions=True)
         await bot.stop()
 
 
-async def _until(stop: asyncio.Event, bot: Bot) -> None:
-    """Wait until told to stop. Raises BotBroke when the bot cannot go on before that."""
-    stopping = asyncio.create_task(stop.wait())
-    breaking = asyncio.create_task(bot.broke())
-    try:
-        await asyncio.wait({stopping, breaking}, return_when=asyncio.FIRST_COMPLETED)
-        if not stopping.done():
-            raise breaking.result()
-    finally:
-        stopping.cancel()
-        breaking.cancel()
+async def _run(bot: Bot) -> None:
+    await bot.start()
+    log.info("connected", port=bot.port or None)
+    raise await bot.broke()
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ from slack_bot.keeper import Keeper
 from slack_bot.listeners import Listeners
 from slack_bot.logs import names
 from slack_bot.settings import Settings
-from slack_bot.slack_api import TIMEOUT
+from slack_bot.slack_api import TIMEOUT, SlackApi
 from slack_bot.steps import Reached, nothing
 from slack_bot.vault import Vault
 from slack_bot.workspace import Tools
@@ -87,7 +87,7 @@ class Bot:
     async def start(self) -> None:
         """Connect to the database, to Slack and to the server.
 
-        Raises SettingsError, SlackProblem, ConfigurationError and OSError.
+        Raises SettingsError, SlackProblem, ConfigurationError, SQLAlchemyError and OSError.
         """
         settings = self._settings
         await asyncio.to_thread(migrate, settings.slack_database_url)
@@ -112,6 +112,9 @@ class Bot:
         if settings.is_http:
             await self._serve_http(app)
         if settings.slack_app_token:
+            # The handler itself would ask for ever, whatever Slack says of the token.
+            own = SlackApi(self._web_client(settings.slack_app_token), self._sleep)
+            await own.call_patiently("apps.connections.open")
             handler = AsyncSocketModeHandler(app, settings.slack_app_token)
             self._closing.append(handler.close_async)
             await handler.client.connect()  # type: ignore[no-untyped-call]

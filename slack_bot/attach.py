@@ -11,6 +11,7 @@ from slack_bot.workspace import Tools, Workspace
 
 _NAME = "answer.md"
 _SHARED = "shared"
+_LOOKS, _LOOK_EVERY = 5, 0.5
 
 
 async def attach_text(tools: Tools, workspace: Workspace, request: Request, text: str) -> None:
@@ -28,7 +29,7 @@ async def attach_text(tools: Tools, workspace: Workspace, request: Request, text
     if not file_id:
         file_id = await _upload(workspace, text.encode("utf-8", "replace"))
         await tools.db.run(outbox.record, request.id, outbox.FILE, file_id=file_id)
-    elif await _is_shared(workspace, file_id):
+    elif await _is_shared(tools, workspace, file_id):
         await tools.db.run(outbox.record, request.id, outbox.FILE, ts=_SHARED)
         return
     await workspace.slack.call(
@@ -56,10 +57,15 @@ async def _upload(workspace: Workspace, content: bytes) -> str:
     return str(answer["file_id"])
 
 
-async def _is_shared(workspace: Workspace, file_id: str) -> bool:
-    try:
-        answer = await workspace.slack.read("files.info", file=file_id)
-    except Refused:
-        return False
-    file = answer.get("file") or {}
-    return bool(file.get("shares") or file.get("channels") or file.get("groups") or file.get("ims"))
+async def _is_shared(tools: Tools, workspace: Workspace, file_id: str) -> bool:
+    """Whether a file is where it belongs: Slack says yes before it is."""
+    for _ in range(_LOOKS):
+        try:
+            answer = await workspace.slack.read("files.info", file=file_id)
+        except Refused:
+            return False
+        file = answer.get("file") or {}
+        if any(file.get(where) for where in ("shares", "channels", "groups", "ims")):
+            return True
+        await tools.sleep(_LOOK_EVERY)
+    return False

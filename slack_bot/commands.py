@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from clients import ColloquyError
-from clients.errors import InvalidArgument
 from slack_bot import choices
 from slack_bot.mapping import channel_conversation
 from slack_bot.mentions import escape
@@ -22,7 +21,7 @@ HELP = """*Colloquy answers you in Slack.*
 `/colloquy channel off` ends that
 `/colloquy help` shows this"""
 
-_OUT = "I cannot reach my server at the moment. Try again in a minute."
+OUT = "I cannot reach my server at the moment. Try again in a minute."
 
 
 async def answer(
@@ -39,7 +38,7 @@ async def answer(
         if word == "channel" and argument in ("on", "off"):
             return await _channel(tools, workspace, channel_id, is_on=argument == "on")
     except ColloquyError as error:
-        return _OUT if error.transient else escape(error.message)
+        return OUT if error.transient else escape(error.message)
     return HELP
 
 
@@ -89,15 +88,3 @@ async def _channel(tools: Tools, workspace: Workspace, channel_id: str, *, is_on
     if is_on:
         return "From now on I answer everything in this channel, as one conversation."
     return "From now on I answer here only when I am mentioned, and in my threads."
-
-
-async def choose_model(tools: Tools, workspace: Workspace, model: str, user_id: str) -> None:
-    """Note the model that a person picked; empty for the server's default.
-
-    Raises ColloquyError, InvalidArgument when there is no such model.
-    """
-    if model:
-        told = await workspace.colloquy.list_models()
-        if model not in {one.id for one in told.models if one.available}:
-            raise InvalidArgument(f"there is no model {model}")
-    await tools.db.run(choices.choose_model, workspace.team_id, user_id, model)

@@ -26,6 +26,9 @@ _MIGRATIONS = Path(__file__).parent.parent / "migrations" / "slack"
 _CONNECTIONS = 8
 """Connections to Postgres."""
 
+_CONNECT_TIMEOUT = 10
+"""Seconds that Postgres may take to be there, unless the address says."""
+
 _BUSY_TIMEOUT = 10.0
 """Seconds to wait for another process's write lock on the SQLite file."""
 
@@ -142,8 +145,10 @@ def migrate(url: str) -> None:
 
 def _with_driver(url: str, sqlite_driver: str) -> URL:
     parsed = make_url(url)
-    is_sqlite = parsed.get_backend_name() == "sqlite"
-    return parsed.set(drivername=f"sqlite+{sqlite_driver}" if is_sqlite else "postgresql+psycopg")
+    if parsed.get_backend_name() == "sqlite":
+        return parsed.set(drivername=f"sqlite+{sqlite_driver}")
+    patience = {"connect_timeout": str(_CONNECT_TIMEOUT), **parsed.query}
+    return parsed.set(drivername="postgresql+psycopg", query=patience)
 
 
 def _make_folder(url: URL) -> None:

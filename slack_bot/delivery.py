@@ -111,6 +111,8 @@ class Delivery:
         is_native = workspace.is_native and request.thread_ts and not self._posted
         self._native = NativeStream(workspace, request) if is_native else None
         self.reply_id = request.reply_id
+        # Whether Slack shows a status of its own while there is no text.
+        self._has_status = workspace.has_status
 
     @property
     def view(self) -> View:
@@ -124,6 +126,16 @@ class Delivery:
             self._changed.set()
         if view.is_final:
             self._final.set()
+
+    @property
+    def needs_status(self) -> bool:
+        """Whether nothing but Slack's own status says that something happens."""
+        return not self._posted and not self._final.is_set()
+
+    def miss_status(self) -> None:
+        """Slack shows no status: a message says what happens."""
+        self._has_status = False
+        self._changed.set()
 
     async def run(self) -> None:
         """Keep Slack up to date until the last state is shown whole, or the question withdrawn.
@@ -161,7 +173,7 @@ class Delivery:
     def _is_status_enough(self) -> bool:
         """A stream begins with text; until then Slack's own status says what happens."""
         thinking = self._view.phase in (Phase.THINKING, Phase.WRITING) and not self._view.text
-        return thinking and self._native is not None and self._workspace.has_status
+        return thinking and self._native is not None and self._has_status
 
     async def _show_meanwhile(self) -> None:
         """Show the present state if there is room for it, and wait until the next is due."""

@@ -38,6 +38,9 @@ _STATES = {
     Message.STATE_CANCELLED: Phase.CANCELLED,
     Message.STATE_FAILED: Phase.FAILED,
 }
+_STATUS_EVERY = 90.0
+"""Seconds between two statuses: Slack takes one away after two minutes."""
+
 # Slack has no status to show here, and will not have one later.
 _NO_STATUS = {"unknown_method", "missing_scope", "method_deprecated", "feature_not_enabled"}
 
@@ -93,9 +96,9 @@ class Exchange:
             async with asyncio.TaskGroup() as group:
                 cancelling = group.create_task(self._cancel_when_stopped())
                 following = group.create_task(self._follow())
-                following.add_done_callback(lambda _: cancelling.cancel())
+                thinking = group.create_task(self._say_thinking())
+                following.add_done_callback(lambda _: (cancelling.cancel(), thinking.cancel()))
                 group.create_task(self._delivery.run())
-                group.create_task(self._say_thinking())
         except* (LeaseLost, NotLetIn) as left:
             log.info("reply left open", request=self._name, why=repr(left.exceptions[0]))
             is_ended = False
@@ -311,17 +314,20 @@ class Exchange:
         is_wanted = self._request.is_direct or self._workspace.is_native
         if not (is_wanted and self._request.thread_ts and self._workspace.has_status):
             return
-        try:
-            await self._workspace.slack.call(
-                "assistant.threads.setStatus",
-                channel_id=self._request.channel_id,
-                thread_ts=self._request.thread_ts,
-                status="is thinking…",
-            )
-        except Refused as refused:
-            self._workspace.has_status = refused.error not in _NO_STATUS
-        except SlackProblem:
-            pass
+        while self._delivery.needs_status:
+            try:
+                await self._workspace.slack.call(
+                    "assistant.threads.setStatus",
+                    channel_id=self._request.channel_id,
+                    thread_ts=self._request.thread_ts,
+                    status="is thinking…",
+                )
+            except SlackProblem as problem:
+                if isinstance(problem, Refused) and problem.error in _NO_STATUS:
+                    self._workspace.has_status = False
+                self._delivery.miss_status()
+                return
+            await self._tools.sleep(_STATUS_EVERY)
 
 
 def _without_words(name: str, fetched: Fetched) -> str:

@@ -12,7 +12,7 @@ import aiohttp
 import structlog
 
 from clients import ColloquyError
-from slack_bot.patience import passes
+from slack_bot.patience import Patience, passes
 from slack_bot.slack_api import Refused
 from slack_bot.workspace import Tools, Workspace
 
@@ -86,18 +86,30 @@ async def _fetch(tools: Tools, workspace: Workspace, file: dict[str, Any]) -> st
         raise NotFetched("it is too large.")
     with tempfile.SpooledTemporaryFile(max_size=4 << 20) as target:
         await _download(tools, workspace, file, target)
-        target.seek(0)
+        return await _upload(tools, workspace, file, target)
+
+
+async def _upload(
+    tools: Tools, workspace: Workspace, file: dict[str, Any], content: BinaryIO | Any
+) -> str:
+    patience = Patience()
+    while True:
+        content.seek(0)
         try:
             attachment = await workspace.colloquy.upload(
-                target,  # type: ignore[arg-type]  # it reads and seeks as files do
+                content,
                 filename=str(file.get("name") or "file")[:255],
                 content_type=str(file.get("mimetype") or ""),
             )
         except ColloquyError as error:
             if passes(error):
                 raise
-            raise NotFetched(error.message) from None
-    return attachment.id
+            wait = patience.wait_after(error)
+            if wait is None:
+                raise NotFetched(error.message) from None
+        else:
+            return attachment.id
+        await tools.sleep(wait)
 
 
 async def _info(workspace: Workspace, file_id: str) -> dict[str, Any]:

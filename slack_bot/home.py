@@ -53,12 +53,11 @@ async def publish(tools: Tools, workspace: Workspace, user_id: str) -> None:
     await workspace.slack.call("views.publish", user_id=user_id, view=view)
 
 
-async def suggest(workspace: Workspace, channel_id: str, thread_ts: str) -> None:
+async def suggest(workspace: Workspace, channel_id: str) -> None:
     """Suggest prompts in a direct message that is opened. Raises SlackProblem."""
     await workspace.slack.call(
         "assistant.threads.setSuggestedPrompts",
         channel_id=channel_id,
-        thread_ts=thread_ts or None,
         title="What can I do for you?",
         prompts=PROMPTS,
     )

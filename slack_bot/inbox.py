@@ -56,6 +56,15 @@ def store(s: Session, asked: Asked) -> int | None:
     return s.scalars(statement.returning(Request.id)).first()
 
 
+def store_offer(s: Session, asked: Asked) -> int | None:
+    """Store an edited message to be offered; return its id, None when it was answered already."""
+    row_id = store(s, asked)
+    if row_id is None:
+        row = by_ts(s, asked.team_id, asked.channel_id, asked.ts)
+        return row.id if row is not None and row.state == State.OFFERED else None
+    return row_id
+
+
 def store_stop(s: Session, asked: Asked, thread_ts: str | None) -> bool:
     """Store a message that stops what is being answered in a thread; None: in the whole channel.
 

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from clients import AsyncAdminClient
 from clients.errors import NotFound
-from slack_bot import choices, inbox
+from slack_bot import choices, inbox, overheard
 from slack_bot.database import Database
 from slack_bot.mapping import account_name
 from slack_bot.models import Account, RetiredKey
@@ -190,6 +190,7 @@ def _keep(s: Session, row: Account) -> Account:
 def _forget(s: Session, team_id: str) -> None:
     inbox.forget_workspace(s, team_id)
     choices.forget_workspace(s, team_id)
+    overheard.forget_workspace(s, team_id)
     account = s.get(Account, team_id)
     if account is not None:
         s.merge(RetiredKey(api_key_id=account.api_key_id))

@@ -16,7 +16,7 @@ import structlog
 from sqlalchemy.orm import Session
 
 from clients import ColloquyError
-from slack_bot import choices, inbox, outbox
+from slack_bot import choices, inbox, outbox, overheard
 from slack_bot.inbox import Asked
 from slack_bot.mapping import Place, channel_conversation, thread_conversation
 from slack_bot.models import Kind, State
@@ -28,6 +28,9 @@ from slack_bot.workspaces import Identity, Workspaces
 log = structlog.get_logger()
 
 _LOOKS, _LOOK_EVERY = 10, 0.2
+_TELL_PATIENCE = 120.0
+"""Seconds that it may take until Slack shows something to a person."""
+
 ANSWER_EDIT = "colloquy_answer_edit"
 
 _CHANGED = "You changed your message. Shall I answer it as it now reads?"
@@ -40,6 +43,8 @@ class Intake:
     def __init__(self, tools: Tools, workspaces: Workspaces) -> None:
         self._tools, self._workspaces = tools, workspaces
         self._background: set[asyncio.Task[None]] = set()
+        # The offers to answer an edited message that this process made.
+        self._offered: set[int] = set()
 
     async def message(self, identity: Identity, event: dict[str, Any]) -> None:
         """Take a `message` or `app_mention` event."""
@@ -132,9 +137,18 @@ class Intake:
             files=said.files,
             state=State.OFFERED,
         )
-        row_id = await db.run(inbox.store, asked)
-        if row_id is not None:
-            self.start(self._tell(asked, _CHANGED, _offer(row_id)))
+        row_id = await db.run(inbox.store_offer, asked)
+        # Slack says it again when a process died before it was told.
+        if row_id is not None and row_id not in self._offered:
+            self._offered.add(row_id)
+            self.start(self._make_offer(asked, row_id))
+
+    async def _make_offer(self, asked: Asked, row_id: int) -> None:
+        try:
+            await self._tell(asked, _CHANGED, _offer(row_id))
+        except SlackProblem:
+            self._offered.discard(row_id)
+            raise
 
     async def _tell(self, asked: Asked, words: str, *more: dict[str, Any]) -> None:
         """Tell something to who wrote, and to nobody else."""
@@ -142,8 +156,9 @@ class Intake:
         if workspace is None:
             return
         section = {"type": "section", "text": {"type": "mrkdwn", "text": words}}
-        await workspace.slack.call(
+        await workspace.slack.call_patiently(
             "chat.postEphemeral",
+            patience=_TELL_PATIENCE,
             channel=asked.channel_id,
             thread_ts=asked.thread_ts or None,
             user=asked.user_id,
@@ -154,25 +169,30 @@ class Intake:
 
 def _take_in(s: Session, team_id: str, said: Said, now: float) -> Asked | None:
     """Store a message if it is for the bot. Returns one that would stop, but nothing is written."""
+    is_reply = bool(said.thread_ts) and not said.is_direct
+    if is_reply or said.is_mention:
+        overheard.one_at_a_time(s, team_id, said.thread_ts or said.ts)
     asked = _asked(s, team_id, said, now)
     if asked is None:
+        if is_reply:
+            overheard.keep(s, team_id, said, now)
         return None
     if not said.is_stop:
-        inbox.store(s, asked)
+        if inbox.store(s, asked) is not None and said.is_mention:
+            for later in overheard.take(s, team_id, said, now):
+                _take_in(s, team_id, later, now)
         return None
-    # Directly, each message begins a thread: one that is in none means all that is being written.
-    thread_ts = None if said.is_direct and not said.thread_ts else asked.thread_ts
-    if inbox.store_stop(s, asked, thread_ts):
+    # A message that is in no thread begins one: it means all that is being written in the channel.
+    begins = not said.thread_ts and (said.is_direct or said.is_mention)
+    if inbox.store_stop(s, asked, None if begins else asked.thread_ts):
         return None
-    if said.is_direct:
-        is_new = inbox.store(s, replace(asked, state=State.DONE)) is not None
-        return asked if is_new else None
-    inbox.store(s, asked)
-    return None
+    is_new = inbox.store(s, replace(asked, state=State.DONE)) is not None
+    return asked if is_new else None
 
 
 def _take_back(s: Session, team_id: str, deleted: Deleted, now: float) -> None:
     """Note a deletion, also one that Slack delivers before the message."""
+    overheard.forget(s, team_id, deleted.channel_id, deleted.ts)
     if inbox.take_back(s, team_id, deleted.channel_id, deleted.ts) or deleted.said is None:
         return
     asked = _asked(s, team_id, deleted.said, now)
@@ -190,9 +210,14 @@ def _asked(s: Session, team_id: str, said: Said, now: float) -> Asked | None:
         thread_ts = said.thread_ts
         external_id = channel_conversation(team_id, said.channel_id, chosen.chapter)
     elif not (said.is_direct or said.is_mention):
-        is_reply = bool(said.thread_ts)
-        if not (is_reply and inbox.is_engaged(s, team_id, external_id)):
+        if not said.thread_ts:
             return None
+        if not inbox.is_engaged(s, team_id, external_id):
+            # Under an answer in the channel itself, the channel's conversation goes on.
+            above = outbox.request_of(s, team_id, said.channel_id, said.thread_ts)
+            if above is None:
+                return None
+            external_id = above.external_id
     return Asked(
         team_id=team_id,
         channel_id=said.channel_id,

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Any
 
 from conversation.v1.resources_pb2 import RATING_BAD, RATING_GOOD, RATING_UNSPECIFIED
 from slack_bolt.async_app import AsyncAck, AsyncApp, AsyncBoltContext, AsyncRespond
 
-from slack_bot import commands, home, inbox
+from slack_bot import choices, commands, home, inbox
 from slack_bot.intake import ANSWER_EDIT, Intake
 from slack_bot.mapping import author
 from slack_bot.routing import STOP_REACTIONS
 from slack_bot.view import FEEDBACK, REGENERATE, STOP, TRY_AGAIN
 from slack_bot.workspace import Tools, Workspace
 from slack_bot.workspaces import Identity, Workspaces
+
+ANSWER_WITHIN = 2.0
+"""Seconds that a command may take: Slack waits three, and then says that the app is broken."""
 
 _RATINGS = {"good": RATING_GOOD, "bad": RATING_BAD}
 _ANY = re.compile("")
@@ -37,7 +41,6 @@ class Listeners:
         app.event("reaction_added")(self.on_reaction)
         app.event("agent_session_stopped")(self.on_session_stopped)
         app.event("app_home_opened")(self.on_home_opened)
-        app.event("assistant_thread_started")(self.on_assistant_thread)
         app.action(STOP)(self.on_stop)
         app.action(REGENERATE)(self.on_repeat)
         app.action(TRY_AGAIN)(self.on_repeat)
@@ -74,18 +77,7 @@ class Listeners:
         if event.get("tab") == "home":
             self._intake.start(home.publish(self._tools, workspace, str(event["user"])))
         elif event.get("tab") == "messages":
-            self._intake.start(home.suggest(workspace, str(event["channel"]), ""))
-
-    async def on_assistant_thread(self, event: dict[str, Any], context: AsyncBoltContext) -> None:
-        """Somebody opened a thread with the app, in workspaces with the older assistant view."""
-        thread = event.get("assistant_thread") or {}
-        self._intake.start(
-            home.suggest(
-                await self._workspace(context),
-                str(thread.get("channel_id")),
-                str(thread.get("thread_ts")),
-            )
-        )
+            self._intake.start(home.suggest(workspace, str(event["channel"])))
 
     # Clicks.
 
@@ -159,24 +151,27 @@ class Listeners:
         context: AsyncBoltContext,
     ) -> None:
         """A model was picked in App Home."""
-        workspace = await self._workspace(context)
+        team_id, user_id = (await self._identity(context)).team_id, str(body["user"]["id"])
         model = home.picked(str((action.get("selected_option") or {}).get("value") or ""))
-        self._intake.start(
-            commands.choose_model(self._tools, workspace, model, str(body["user"]["id"]))
-        )
+        # What was picked was there; should it be gone by now, the default one answers.
+        await self._tools.db.run(choices.choose_model, team_id, user_id, model)
         await ack()
 
     async def on_command(
         self, ack: AsyncAck, command: dict[str, Any], context: AsyncBoltContext
     ) -> None:
         """/colloquy."""
-        said = await commands.answer(
-            self._tools,
-            await self._workspace(context),
-            str(command.get("text") or ""),
-            str(command["channel_id"]),
-            str(command["user_id"]),
-        )
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN):
+                said = await commands.answer(
+                    self._tools,
+                    await self._workspace(context),
+                    str(command.get("text") or ""),
+                    str(command["channel_id"]),
+                    str(command["user_id"]),
+                )
+        except TimeoutError:
+            said = commands.OUT
         await ack(text=said, response_type="ephemeral")
 
     async def _identity(self, context: AsyncBoltContext) -> Identity:

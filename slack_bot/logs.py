@@ -9,8 +9,12 @@ from typing import Any, Literal
 
 import structlog
 
-# Slack's tokens (xoxb-, xoxe.xoxp-, xapp- …), the server's keys, and what follows "Bearer".
-_SECRETS = re.compile(r"xox[a-z][-.][\w.-]+|xapp-[\w-]+|colloquy_[\w-]+|(?<=Bearer )\S+")
+# Slack's tokens (xoxb-, xoxe.xoxp-, xapp- …), the server's keys, what follows "Bearer", and what in
+# an address lets in: Socket Mode's ticket, an installation's code and state.
+_SECRETS = re.compile(
+    r"xox[a-z][-.][\w.-]+|xapp-[\w-]+|colloquy_[\w-]+|(?<=Bearer )\S+"
+    r"|(?<=[?&]ticket=)[^&\s\"']+|(?<=[?&]code=)[^&\s\"']+|(?<=[?&]state=)[^&\s\"']+"
+)
 _HIDDEN = "[hidden]"
 
 

@@ -98,6 +98,21 @@ class Post(Base):
     file_id: Mapped[str] = mapped_column(String(32))
 
 
+class Overheard(Base):
+    """A reply in a thread that nobody called the bot into, kept for minutes: Slack may deliver the
+    call later."""
+
+    __tablename__ = "slack_overheard"
+
+    team_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    channel_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    ts: Mapped[str] = mapped_column(String(32), primary_key=True)
+    thread_ts: Mapped[str] = mapped_column(String(32))
+    # The message, a routing.Said.
+    said: Mapped[dict[str, Any]] = mapped_column(JSON)
+    received_at: Mapped[float] = mapped_column(Float)
+
+
 class Channel(Base):
     """What was chosen for a channel."""
 

@@ -45,7 +45,7 @@ async def find_post(tools: Tools, workspace: Workspace, request: Request, number
 
 async def _page(workspace: Workspace, request: Request, cursor: str) -> dict[str, Any]:
     """Return a page of what was said since the request came."""
-    where = {"ts": request.thread_ts} if request.thread_ts else {}
+    where: dict[str, Any] = {"ts": request.thread_ts} if request.thread_ts else {}
     try:
         return await workspace.slack.read_patiently(
             "conversations.replies" if request.thread_ts else "conversations.history",

@@ -10,6 +10,7 @@ SlackProblem
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from math import inf
 from typing import Any
 
 import aiohttp
@@ -31,7 +32,9 @@ _TOKEN_ERRORS = {
     *("account_inactive", "ekm_access_denied", "enterprise_is_restricted", "invalid_auth"),
     *("not_authed", "org_login_required", "token_expired", "token_revoked"),
 }
+_SHORTEST_WAIT = 0.1
 _LONGEST_WAIT = 30.0
+"""Seconds between two tries."""
 
 
 class SlackProblem(Exception):
@@ -78,30 +81,43 @@ class SlackApi:
         """Call a method that takes a form: those that read, mostly. Raises SlackProblem."""
         return await self._run(method, data=_given(arguments))
 
-    async def call_patiently(self, method: str, /, **arguments: Any) -> dict[str, Any]:
-        """Call what may be done twice, through limits and outages. Raises Refused and NotLetIn."""
-        return await self._patiently(self.call, method, arguments)
+    async def call_patiently(
+        self, method: str, /, patience: float = inf, **arguments: Any
+    ) -> dict[str, Any]:
+        """Call what may be done twice, through limits and outages.
 
-    async def read_patiently(self, method: str, /, **arguments: Any) -> dict[str, Any]:
-        """Read for as long as it takes, through limits and outages. Raises Refused and NotLetIn."""
-        return await self._patiently(self.read, method, arguments)
+        Raises Refused and NotLetIn, and what went wrong last when it would have to wait for more
+        than `patience` seconds in all.
+        """
+        return await self._patiently(self.call, method, patience, arguments)
+
+    async def read_patiently(
+        self, method: str, /, patience: float = inf, **arguments: Any
+    ) -> dict[str, Any]:
+        """Read through limits and outages. Raises as `call_patiently` does."""
+        return await self._patiently(self.read, method, patience, arguments)
 
     async def _patiently(
         self,
         run: Callable[..., Awaitable[dict[str, Any]]],
         method: str,
+        patience: float,
         arguments: dict[str, Any],
     ) -> dict[str, Any]:
-        failures = 0
+        failures, waited = 0, 0.0
         while True:
             try:
                 return await run(method, **arguments)
-            except RateLimited as limited:
-                await self._sleep(limited.retry_after)
-            except InDoubt as problem:
+            except (RateLimited, InDoubt) as problem:
                 failures += 1
-                log.warning("Slack does not answer", problem=str(problem), failures=failures)
-                await self._sleep(min(_LONGEST_WAIT, 0.5 * 2.0 ** min(failures, 10)))
+                wait = min(_LONGEST_WAIT, 0.5 * 2.0 ** min(failures, 10))
+                if isinstance(problem, RateLimited):
+                    wait = max(problem.retry_after, _SHORTEST_WAIT)
+                waited += wait
+                if waited > patience:
+                    raise
+                log.info("Slack is asked again", problem=str(problem), failures=failures)
+            await self._sleep(wait)
 
     async def _run(self, method: str, **how: Any) -> dict[str, Any]:
         try:

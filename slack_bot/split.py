@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-LIMIT = 9_800
+LIMIT = 9_400
 """UTF-16 units of the text in one message. A `markdown` block takes 12,000; what is added to the
-text (fences, heads of tables, neutralised mentions) fits between the two."""
+text (fences, heads of tables, a break in every mention: five for four) fits between the two."""
 
-STRUCTURES = 20
-"""Headings, rules and tables in one message. Slack makes blocks of them, up to two each, and takes
-50 blocks."""
+STRUCTURES = 17
+"""Headings, rules and tables in one message. Slack makes blocks of them, up to two each and one
+more, and takes 50 blocks; 15 may be added to the text."""
 
 _LONGEST_ADDITION = 400
 """A head of a table or a fence's info string that is longer is not repeated."""
@@ -28,8 +28,10 @@ _FENCE = re.compile(
 )
 _HEADING = re.compile(r"^ {0,3}#{1,6}(?:[ \t]|$)")
 _RULE = re.compile(r"^ {0,3}(?:(?:-[ \t]*){3,}|(?:\*[ \t]*){3,}|(?:_[ \t]*){3,})$")
-_ROW = re.compile(r"^ {0,3}\|")
+_UNDERLINE = re.compile(r"^ {0,3}(?:=+|--?)[ \t]*$")
+_ROW = re.compile(r"^ {0,3}(?! ).*\|")
 _DELIMITER = re.compile(r"^ {0,3}\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*$")
+_STRUCTURES = (_HEADING, _UNDERLINE, _RULE)
 # What belongs to the character before it: joiners, variation selectors, skin tones, accents, the
 # second half of a flag.
 _ATTACHED = re.compile(
@@ -98,7 +100,7 @@ class _State:
             return _State(fence=fence)
         if self.is_table and _ROW.match(line):
             return self
-        if self.head and _DELIMITER.match(line) and "-" in line:
+        if self.head and _DELIMITER.match(line) and "-" in line and "|" in line:
             return _State(head=f"{self.head}{line}\n", is_table=True)
         return _State(head=f"{line}\n") if _ROW.match(line) else _State()
 
@@ -165,7 +167,7 @@ def _window(text: str, start: int, limit: int, state: _State) -> str:
         after = state.after(line)
         is_table = after.is_table and not state.is_table
         is_text = state.fence is None and after.fence is None
-        if is_text and (is_table or _HEADING.match(line) or _RULE.match(line)):
+        if is_text and (is_table or any(one.match(line) for one in _STRUCTURES)):
             structures += 1
             if structures > STRUCTURES and line_start:
                 return window[:line_start]

@@ -11,13 +11,16 @@ from typing import Any
 
 from slack_bot.mentions import escape, neutralise
 from slack_bot.mrkdwn import sections
-from slack_bot.split import Part, split
+from slack_bot.split import LIMIT, Part, split
 
 MANY = 4
 """An answer of more messages than this is attached whole, as a file."""
 
 MOST = 40
 """No more messages than this are posted: the rest is in the file only."""
+
+_MRKDWN_LIMIT = 5_000
+"""As split.LIMIT, for mrkdwn: Slack takes some 13,000 in all, and escapes count as sent."""
 
 METADATA_TYPE = "colloquy_reply"
 
@@ -130,7 +133,8 @@ def messages(view: View, value: str, form: Form = Form(), most: int | None = MOS
 
     `value` is what the buttons carry.
     """
-    parts = split(view.text, is_final=view.is_final)
+    limit = _MRKDWN_LIMIT if form.look is Look.MRKDWN else LIMIT
+    parts = split(view.text, is_final=view.is_final, limit=limit)
     is_cut = most is not None and len(parts) > most
     last = len(parts[:most]) - 1
     shown = []

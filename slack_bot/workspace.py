@@ -15,6 +15,8 @@ from slack_bot.steps import Reached, nothing
 
 _NAMES_KEPT_FOR = 3_600.0
 _NAMES_KEPT = 10_000
+_NAME_PATIENCE = 5.0
+"""Seconds that a message waits for its author's name when Slack is busy."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,9 @@ class Workspace:
         if known is not None and now - known[0] < _NAMES_KEPT_FOR:
             return known[1]
         try:
-            answer = await self.slack.read("users.info", user=user_id)
+            answer = await self.slack.read_patiently(
+                "users.info", patience=_NAME_PATIENCE, user=user_id
+            )
         except SlackProblem:
             return known[1] if known else Named(user_id)
         user = answer.get("user") or {}

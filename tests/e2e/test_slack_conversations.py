@@ -106,6 +106,10 @@ async def test_a_channel_that_is_switched_on_is_one_conversation(stage: SlackSta
     quiet = stage.bob.post(stage.general, "Four")
     await quiet.settled()
     assert len(stage.colloquy.provider.reply_requests) == 3
+    # Under an answer it is still meant.
+    stage.bob.post(stage.general, "Five", thread=messages[-1].ts)
+    await stage.answered(stage.general, messages[-1].ts, count=2)
+    assert "Five" in [one.content for one in await stage.stored(name)]
 
 
 async def test_a_message_that_comes_while_a_reply_is_written_is_queued_and_said_to_be(
@@ -242,6 +246,39 @@ async def test_stop_in_a_direct_message_stops_what_is_being_written_there(
     assert len(stage.colloquy.provider.reply_requests) == 1
 
 
+async def test_a_mention_that_says_stop_stops_what_is_being_written_in_the_channel(
+    stage: SlackStage,
+) -> None:
+    stage.alice.post(stage.general, "stop", mention=True)
+    (told,) = await stage.slack.wait_for(lambda: stage.alice.sees(stage.general))
+    assert "not writing" in words_of(told)
+    stage.colloquy.provider.script(Answer(tokens=50, stall_after=10))
+    asked = stage.alice.post(stage.general, "Tell me everything", mention=True)
+    await stage.slack.wait_for(lambda: "r0w9" in stage.slack.thread(stage.general, asked.ts))
+    await stage.alice.post(stage.general, "stop", mention=True).settled()
+    (message,) = await stage.answered(stage.general, asked.ts)
+    assert "stopped" in words_of(message)
+    assert len(stage.colloquy.provider.reply_requests) == 1
+
+
+async def test_what_is_said_after_a_mention_is_answered_also_when_it_comes_before_it(
+    stage: SlackStage,
+) -> None:
+    before = stage.bob.post(stage.general, "Is there a machine?")
+    chatter = stage.bob.post(stage.general, "Anybody?", thread=before)
+    await chatter.settled()
+    stage.slack.courier.hold()
+    stage.alice.post(stage.general, "Here is one", thread=before, mention=True)
+    stage.bob.post(stage.general, "And two?", thread=before)
+    held = stage.slack.courier.held
+    late = next(number for number, one in enumerate(held) if one.event.get("text") == "And two?")
+    mention = [number for number, one in enumerate(held) if "one" in one.event.get("text", "")]
+    stage.slack.courier.release(order=[late, *mention])
+    await stage.answered(stage.general, before.ts, count=2)
+    contents = [message.content for message in await stage.stored(stage.thread(before.ts))]
+    assert contents[::2] == ["Here is one", "And two?"]
+
+
 async def test_stop_with_nothing_to_stop_is_not_a_question(stage: SlackStage) -> None:
     said = stage.alice.dm("Stop!")
     await said.settled()
@@ -325,7 +362,10 @@ async def test_an_edited_prompt_is_answered_when_its_author_says_so(stage: Slack
     asked = stage.alice.post(stage.general, "What is a monda?", mention=True)
     await stage.answered(stage.general, asked.ts)
     stage.slack.unfurl(asked.message)
-    stage.alice.edit(asked, "What is a monad?")
+    # The first try of the offer is refused, and Slack tells of the edit again.
+    stage.slack.fail("chat.postEphemeral", retry_after=0)
+    for delivery in stage.alice.edit(asked, "What is a monad?"):
+        stage.slack.courier.again(delivery)
     (offer,) = await stage.slack.wait_for(lambda: stage.alice.sees(stage.general))
     assert not stage.bob.sees(stage.general)
     assert len(stage.colloquy.provider.reply_requests) == 1
@@ -382,6 +422,26 @@ async def test_commands_choose_models_and_help(stage: SlackStage) -> None:
     helped = stage.alice.command("/colloquy", "", stage.general)
     await helped.settled()
     assert "/colloquy new" in helped.response["text"]
+
+
+async def test_a_command_is_answered_in_time_when_the_server_hangs(
+    stage: SlackStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(_client: AsyncConversationClient) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(AsyncConversationClient, "list_models", hang)
+    monkeypatch.setattr("slack_bot.listeners.ANSWER_WITHIN", 0.1)
+    command = stage.alice.command("/colloquy", "model", stage.general)
+    await asyncio.wait_for(command.settled(), 2)
+    assert "cannot reach" in command.response["text"]
+
+
+async def test_an_author_has_a_name_also_when_slack_is_busy(stage: SlackStage) -> None:
+    stage.slack.fail("users.info", retry_after=0, times=2)
+    asked = stage.alice.post(stage.general, "Hello", mention=True)
+    await stage.answered(stage.general, asked.ts)
+    assert (await stage.stored(stage.thread(asked.ts)))[0].author.display_name == "Alice"
 
 
 async def test_app_home_shows_models_and_conversations(stage: SlackStage) -> None:

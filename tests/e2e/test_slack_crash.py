@@ -17,6 +17,9 @@ from tests.slack_harness import BotProcess, SlackStage, text_of
 LONG = [f"Line {number} of a long answer that goes on.\n" for number in range(300)]
 AT_THE_SECOND_MESSAGE = ("post intended*2", "posted*2", "post recorded*2")
 
+PARTS = 3
+"""The steps are shared out among so many tests, which run side by side."""
+
 
 class QuietStage(SlackStage):
     is_started_at_once = False
@@ -29,13 +32,15 @@ async def stage(tmp_path: Path) -> AsyncIterator[SlackStage]:
         yield running
 
 
-@pytest.mark.timeout(300)
-async def test_killed_at_every_step_it_answers_once_and_whole(stage: SlackStage) -> None:
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize("part", range(PARTS))
+async def test_killed_at_every_step_it_answers_once_and_whole(stage: SlackStage, part: int) -> None:
     stage.colloquy.provider.default = Answer(pieces=LONG, rate=1_000)
     bot = BotProcess(stage)
     await bot.start()
-    chance = random.Random(5)
-    for step in (*STEPS, *AT_THE_SECOND_MESSAGE):
+    chance = random.Random(part)
+    steps = (*STEPS, *AT_THE_SECOND_MESSAGE)[part::PARTS]
+    for step in steps:
         bot.die_at.write_text(step)
         stage.slack.courier.hold()
         asked = stage.alice.post(stage.general, f"Say much ({step})", mention=True)
@@ -53,7 +58,7 @@ async def test_killed_at_every_step_it_answers_once_and_whole(stage: SlackStage)
         assert text_of(messages) == reply.content == "".join(LONG), step
         assert len(messages) == 2, step
         assert stage.slack.bot_messages(stage.general, asked.ts) == messages, step
-    assert len(stage.colloquy.provider.reply_requests) == len(STEPS) + len(AT_THE_SECOND_MESSAGE)
+    assert len(stage.colloquy.provider.reply_requests) == len(steps)
     await bot.kill()
     for secret in (stage.slack.bot_token, stage.slack.app.app_token, stage.caller.key):
         assert secret not in bot.log.read_text()

@@ -12,7 +12,7 @@ import pytest
 from conversation.v1.resources_pb2 import Attachment
 
 from clients import AsyncConversationClient, ColloquyError
-from clients.errors import DeadlineExceeded, ResourceExhausted
+from clients.errors import DeadlineExceeded, ResourceExhausted, ServerError
 from tests.fakes.slack import Upload
 from tests.harness import Colloquy
 from tests.slack_harness import SlackStage, words_of
@@ -136,7 +136,12 @@ async def test_a_large_file_may_take_longer_than_a_call(
 
 
 @pytest.mark.parametrize(
-    "error", [DeadlineExceeded("it hangs"), ResourceExhausted("too many", retry_after=0.1)]
+    "error",
+    [
+        DeadlineExceeded("it hangs"),
+        ResourceExhausted("too many", retry_after=0.1),
+        ServerError("a bug that comes and goes"),
+    ],
 )
 async def test_a_passing_trouble_of_the_server_does_not_drop_a_file(
     stage: SlackStage, monkeypatch: pytest.MonkeyPatch, error: ColloquyError

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from slack_bot.__main__ import serve
 from slack_bot.app import Bot, BotBroke
 from slack_bot.keeper import Keeper
+from slack_bot.slack_api import NotLetIn
 from tests.fakes.provider import Answer
 from tests.harness import Colloquy
 from tests.slack_harness import BotProcess, SlackStage, text_of
@@ -72,3 +75,21 @@ async def test_a_bot_that_can_serve_nobody_any_more_ends(
     with pytest.raises(BotBroke, match="ZeroDivisionError") as caught:
         await asyncio.wait_for(serve(stage.settings()), 10)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("stage", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_bot_that_is_still_starting_can_be_stopped(
+    stage: SlackStage, number: signal.Signals
+) -> None:
+    gate = stage.slack.hold("auth.test")
+    serving = asyncio.create_task(serve(stage.settings()))
+    await gate.reached.wait()
+    os.kill(os.getpid(), number)
+    await asyncio.wait_for(serving, 5)
+
+
+@pytest.mark.parametrize("stage", ["sqlite"], indirect=True)
+async def test_a_wrong_app_token_ends_the_bot(stage: SlackStage) -> None:
+    with pytest.raises(NotLetIn, match="invalid_auth"):
+        await asyncio.wait_for(serve(stage.settings(slack_app_token="xapp-wrong")), 10)

@@ -196,6 +196,21 @@ async def test_sixty_thousand_characters_arrive_complete(stage: SlackStage) -> N
     assert not stage.slack.notified
 
 
+@pytest.mark.parametrize("drop", ["before", "after"])
+async def test_a_file_whose_sharing_is_in_doubt_is_shared_once(
+    stage: SlackStage, monkeypatch: pytest.MonkeyPatch, drop: Literal["before", "after"]
+) -> None:
+    monkeypatch.setattr("slack_bot.attach._LOOK_EVERY", 0.05)
+    stage.slack.share_delay = 0.15
+    stage.slack.fail("files.completeUploadExternal", drop=drop)
+    stage.colloquy.provider.script(Answer(pieces=["word " * 10_000]))
+    asked = stage.alice.post(stage.general, "Write a book", mention=True)
+    await stage.slack.wait_for(lambda: stage.slack.thread_files(stage.general, asked.ts))
+    again = stage.alice.post(stage.general, "Hello", mention=True)
+    await stage.answered(stage.general, again.ts)
+    assert len(stage.slack.thread_files(stage.general, asked.ts)) == 1
+
+
 async def test_a_very_long_answer_goes_on_in_the_file(
     stage: SlackStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -76,6 +76,25 @@ async def test_a_stream_that_breaks_goes_on_with_edits(
     await exact(stage, asked.ts)
 
 
+@pytest.mark.parametrize("is_shown", [True, False])
+async def test_a_model_that_thinks_long_is_seen_to_think(
+    stage: SlackStage, monkeypatch: pytest.MonkeyPatch, is_shown: bool
+) -> None:
+    monkeypatch.setattr("slack_bot.exchange._STATUS_EVERY", 0.1)
+    status = "assistant.threads.setStatus"
+    if not is_shown:
+        stage.slack.fail(status, status=503)
+    stage.colloquy.provider.script(Answer(delay=2, tokens=75, rate=100))
+    asked = stage.alice.post(stage.general, "Think hard", mention=True)
+    if is_shown:
+        await stage.slack.wait_for(lambda: len(stage.slack.calls(status)) >= 3)
+        assert not stage.slack.bot_messages(stage.general, asked.ts)
+    else:
+        told = "Thinking"
+        await stage.slack.wait_for(lambda: told in stage.slack.thread(stage.general, asked.ts))
+    await exact(stage, asked.ts)
+
+
 async def test_slacks_own_stop_button_stops_the_reply(stage: SlackStage) -> None:
     stage.colloquy.provider.script(Answer(tokens=60, rate=30, stall_after=50))
     asked = stage.alice.post(stage.general, "Hello", mention=True)

@@ -43,7 +43,9 @@ async def keys(stage: OAuthStage) -> dict[str, str]:
     return found
 
 
-async def test_two_workspaces_install_and_are_kept_apart(stage: OAuthStage) -> None:
+async def test_two_workspaces_install_and_are_kept_apart(
+    stage: OAuthStage, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     ours, theirs = stage.slack.workspace, stage.slack.add_workspace("Globex")
     for workspace in (ours, theirs):
         assert "Thank you" in await stage.install(workspace)
@@ -81,6 +83,11 @@ async def test_two_workspaces_install_and_are_kept_apart(stage: OAuthStage) -> N
     for secret in (ours.bot_token, theirs.bot_token, *of.values()):
         assert secret
         assert secret.encode() not in raw
+    written = "".join([*capsys.readouterr(), caplog.text])
+    app = stage.slack.app
+    for secret in (ours.bot_token, *of.values(), app.client_secret, app.signing_secret, stage.key):
+        assert secret
+        assert secret not in written
 
 
 async def test_an_installation_survives_a_restart(stage: OAuthStage) -> None:

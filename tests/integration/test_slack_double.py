@@ -493,7 +493,9 @@ async def test_an_upload_lands_in_its_thread(slack: SlackDouble, client: AsyncWe
         channel=general.id, thread_ts=asked.ts, filename="answer.md", content="# Answer"
     )
 
-    (file,) = slack.thread_files(general, asked.ts)
+    # Slack answers before it is there.
+    assert not slack.thread_files(general, asked.ts)
+    (file,) = await slack.wait_for(lambda: slack.thread_files(general, asked.ts))
     assert (file.name, file.content) == ("answer.md", b"# Answer")
 
 
@@ -610,3 +612,14 @@ async def test_a_gate_holds_a_call(slack: SlackDouble, client: AsyncWebClient) -
     assert len(slack.bot_messages(general)) == 1
     gate.open()
     assert (await posting)["ok"]
+
+
+@pytest.mark.parametrize("method", ["conversations.replies", "users.info", "files.info"])
+async def test_methods_that_read_take_no_json(
+    slack: SlackDouble, client: AsyncWebClient, method: str
+) -> None:
+    general = slack.channel("general")
+    asked = slack.person("Alice Smith").post(general, "Hello")
+    given = {"channel": general.id, "ts": asked.ts, "user": asked.message.user, "file": "F1"}
+    with pytest.raises(SlackApiError, match="invalid_arguments"):
+        await client.api_call(method, json=given)

@@ -15,6 +15,8 @@ SECRETS = (
     "xapp-1-A012-34-abcdef",
     "colloquy_AbC-dEf_123",
     "Bearer abc.def",
+    "wss://wss-primary.slack.com/link/?ticket=abc.def-1&app_id=A1",
+    "https://example.com/slack/oauth_redirect?code=1.2.abc.def&state=abc.def-2",
 )
 
 

@@ -14,6 +14,7 @@ from slack_sdk.oauth.state_store.sqlalchemy import AsyncSQLAlchemyOAuthStateStor
 from sqlalchemy import create_engine, inspect
 
 from slack_bot import choices, inbox, leases, outbox
+from slack_bot.__main__ import main
 from slack_bot.app import SCOPES
 from slack_bot.database import Database, migrate
 from slack_bot.inbox import Asked
@@ -246,6 +247,7 @@ def test_migrations_make_the_tables_of_the_models(tmp_path: Path) -> None:
 
 
 BASE = {"slack_bot_token": "xoxb-1", "slack_app_token": "xapp-1"}
+TOKENS = {name.upper(): token for name, token in BASE.items()}
 
 
 @pytest.mark.parametrize(
@@ -259,6 +261,7 @@ BASE = {"slack_bot_token": "xoxb-1", "slack_app_token": "xapp-1"}
             "SLACK_ENCRYPTION_KEY",
         ),
         ({"SLACK_BOT_TOKEN": "t", "SLACK_APP_TOKEN": "t", "SLACK_HTTP_ADDRESS": "x"}, "HTTP"),
+        ({**TOKENS, "SLACK_DATABASE_URL": "postgresql://host:port/x"}, "SLACK_DATABASE_URL"),
     ],
 )
 def test_a_wrong_setting_is_named_in_one_line(
@@ -272,6 +275,21 @@ def test_a_wrong_setting_is_named_in_one_line(
     with pytest.raises(SettingsError, match=named) as caught:
         load()
     assert "\n" not in str(caught.value)
+
+
+def test_a_database_that_cannot_be_reached_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = "postgresql://someone:secret@127.0.0.1:1/slack"
+    settings = Settings(**BASE, slack_database_url=url)  # type: ignore[arg-type]
+    monkeypatch.setattr("sys.argv", ["slack_bot"])
+    monkeypatch.setattr("slack_bot.settings.load", lambda: settings)
+    monkeypatch.setattr("slack_bot.logs.configure", lambda _format: None)
+    assert main() == 1
+    told = capsys.readouterr().err
+    assert told.startswith("colloquy: SLACK_DATABASE_URL: ")
+    assert told.count("\n") == 1
+    assert "secret" not in told
 
 
 def test_installing_asks_for_what_the_manifest_does() -> None:

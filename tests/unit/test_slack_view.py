@@ -31,6 +31,29 @@ def test_slack_takes_every_message_and_nobody_is_notified(view: View, form: Form
         assert metadata("T:C:1", "r", number, shown.part)["event_payload"]["part"] == number
 
 
+NOTES = tuple(f"note {number}" for number in range(10))
+
+
+@pytest.mark.parametrize("look", [Look.MARKDOWN, Look.MRKDWN])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "".join(f"## H{number}\n\ntext\n\n" for number in range(60)),
+        "Head\n===\n\ntext\n\n" * 60,
+        "Head\n-\n\ntext\n\n" * 60,
+        "a | b\n--- | ---\n1 | 2\n\ntext\n\n" * 60,
+        "<@UA" * 6_000,
+        "<x> & y\n" * 3_000,
+    ],
+    ids=["headings", "setext", "dashes", "tables", "mentions", "escapes"],
+)
+def test_slack_takes_messages_full_of_what_grows(text: str, look: Look) -> None:
+    for phase in (Phase.COMPLETED, Phase.FAILED):
+        view = View(phase, text, "gpt", error="No.", notes=NOTES)
+        for shown in messages(view, "17", Form(look), most=2):
+            check_blocks(list(shown.blocks))
+
+
 @given(TEXTS)
 def test_sections_of_mrkdwn_are_short_enough(text: str) -> None:
     assert all(len(section) <= SECTION for section in sections(text))

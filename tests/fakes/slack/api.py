@@ -30,6 +30,10 @@ class Method:
 
 
 METHODS: dict[str, Method] = {}
+
+FORMS_ONLY = {"conversations.history", "conversations.replies", "files.info", "users.info"}
+"""Methods that read: Slack takes no JSON there, and says that the arguments are missing."""
+
 Run = Callable[["SlackDouble", Workspace, Call], Json]
 
 
@@ -52,7 +56,7 @@ class Api:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         slack = self.slack
         name = request.match_info["method"]
-        args = await _arguments(request)
+        args = await _arguments(request, takes_json=name not in FORMS_ONLY)
         bearer = request.headers.get("Authorization", "")
         basic = bearer.startswith("Basic ")
         token = bearer.removeprefix("Bearer ") if bearer and not basic else args.pop("token", "")
@@ -190,13 +194,13 @@ def find_message(channel: Channel, ts: str) -> Message:
     return message
 
 
-async def _arguments(request: web.Request) -> Json:
+async def _arguments(request: web.Request, *, takes_json: bool) -> Json:
     """The arguments, wherever the SDK put them: query, form, multipart or JSON."""
     args: Json = dict(request.query)
     if request.method == "POST":
         if request.content_type == "application/json":
             body = await request.text()
-            args |= json.loads(body) if body else {}
+            args |= json.loads(body) if body and takes_json else {}
         else:
             args |= {key: _text(value) for key, value in (await request.post()).items()}
     return args

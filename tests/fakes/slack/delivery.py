@@ -97,6 +97,11 @@ class Courier:
         if self._held is None:
             self._held = []
 
+    @property
+    def held(self) -> list[Delivery]:
+        """What is kept back."""
+        return list(self._held or [])
+
     def release(self, *, times: int = 1, order: Sequence[int] | None = None) -> list[Delivery]:
         """Deliver what was kept back, all of it `times` times over, in an order of your choice.
 

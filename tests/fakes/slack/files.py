@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import mimetypes
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from aiohttp import web
 from tests.fakes.slack.api import find_channel, method
 from tests.fakes.slack.errors import SlackError, invalid_arguments
 from tests.fakes.slack.record import Call
-from tests.fakes.slack.state import File, Json, Workspace
+from tests.fakes.slack.state import Channel, File, Json, Workspace
 
 if TYPE_CHECKING:
     from tests.fakes.slack.server import SlackDouble
@@ -65,20 +66,28 @@ def complete_upload(slack: SlackDouble, workspace: Workspace, call: Call) -> Jso
         thread_ts = call.text("thread_ts") or None
         if thread_ts is not None and thread_ts not in channel.messages:
             raise SlackError("thread_not_found")
-        for file in files:
-            file.channels.append(channel.id)
-        message = slack.messages.post(
-            workspace,
-            channel,
-            user=workspace.bot.id,
-            bot_id=workspace.bot_id,
-            text=call.text("initial_comment"),
-            thread_ts=thread_ts,
-            files=files,
-            subtype="file_share",
-        )
-        slack.messages.announce(workspace, channel, message)
+        slack.background(_share(slack, workspace, channel, call, files))
     return {"files": [file.to_json() for file in files]}
+
+
+async def _share(
+    slack: SlackDouble, workspace: Workspace, channel: Channel, call: Call, files: list[File]
+) -> None:
+    """Slack answers before the files are shared: https://github.com/slackapi/bolt-js/issues/2115"""
+    await asyncio.sleep(slack.share_delay)
+    for file in files:
+        file.channels.append(channel.id)
+    message = slack.messages.post(
+        workspace,
+        channel,
+        user=workspace.bot.id,
+        bot_id=workspace.bot_id,
+        text=call.text("initial_comment"),
+        thread_ts=call.text("thread_ts") or None,
+        files=files,
+        subtype="file_share",
+    )
+    slack.messages.announce(workspace, channel, message)
 
 
 async def take_upload(slack: SlackDouble, request: web.Request) -> web.Response:

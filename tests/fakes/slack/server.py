@@ -52,6 +52,8 @@ class SlackDouble(World):
         self.limits = limits or Limits()
         self.latency = latency
         """Real seconds that every call of the Web API takes."""
+        self.share_delay = 0.05
+        """Real seconds after which a file that was uploaded is shared."""
         self.request_url: str | None = None
         """Where events go over HTTP; None: Socket Mode."""
         self.parent_events = True
