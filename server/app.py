@@ -7,8 +7,8 @@
 
 A message's way: `service.SendMessage` → `replies.send` stores it and launches the reply →
 `writing.Writer` asks the provider → `publishing.Publisher` shows its text to `live.Feeds` → every
-`Watcher` takes it from there → `service` writes it to its stream. `upkeep` saves, renews and takes
-over in the background.
+`watching.Watcher` takes it from there → `service` writes it to its stream. `upkeep` saves, renews
+and takes over in the background.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from server.catalog import Catalog, ModelError
 from server.database import Database
 from server.errors import InvalidField
 from server.files import Files
-from server.live import Feeds, Watcher
+from server.live import Feeds
 from server.models import Conversation, Message, State
 from server.replies import Replies, Started
 from server.repository import conversations, feed, history, messages, search
@@ -32,6 +32,7 @@ from server.tokens import (
     encode_position,
     page_size,
 )
+from server.watching import Watcher
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

@@ -11,6 +11,7 @@ MESSAGES = "server/repository/messages.py"
 CONVERSATIONS = "server/repository/conversations.py"
 FEED = "server/repository/feed.py"
 LIVE = "server/live.py"
+WATCHING = "server/watching.py"
 MIRRORS = "server/mirrors.py"
 REPLIES = "server/replies.py"
 UPKEEP = "server/upkeep.py"
@@ -641,7 +642,7 @@ _FEEDS = (
     ),
     _guard(
         "a watcher knows that it is behind",
-        LIVE,
+        WATCHING,
         "return self._version < self.feed.floor",
         "return False and self._version < self.feed.floor",
     ),
@@ -653,13 +654,13 @@ _FEEDS = (
     ),
     _guard(
         "events are shared only at the same place",
-        LIVE,
+        WATCHING,
         "return self.feed.serialise((*key, *place), make)",
         "return self.feed.serialise(key, make)",
     ),
     _guard(
         "a deleted conversation is told",
-        LIVE,
+        WATCHING,
         "if feed.deleted and not self.done:",
         "if feed.deleted and self.done:",
     ),
@@ -692,19 +693,19 @@ _FEEDS = (
 _WATCHERS = (
     _guard(
         "a token says which change of a reply was seen",
-        LIVE,
+        WATCHING,
         "return row.id != self._at.reply or row.version > self._at.reply_version",
         "return True",
     ),
     _guard(
         "a token stands before a change until its last event",
-        LIVE,
+        WATCHING,
         "self._take_message(row, version if row is rows[-1] else None, events)",
         "self._take_message(row, version, events)",
     ),
     _guard(
         "a token of a send keeps the version of the send",
-        LIVE,
+        WATCHING,
         """        self._version = version
         if not self._only:
             self._at.version = version
@@ -715,7 +716,7 @@ _WATCHERS = (
     ),
     _guard(
         "a token of a page stands behind it",
-        LIVE,
+        WATCHING,
         """        self._version = page.version
         if not self._only:
             self._at.version = page.version
@@ -726,19 +727,19 @@ _WATCHERS = (
     ),
     _guard(
         "a watch's first tokens stand before what is still to come",
-        LIVE,
+        WATCHING,
         "pending = [message.version - 1 for message in unfinished]",
         "pending = [message.version for message in unfinished]",
     ),
     _guard(
         "each of a watch's first tokens stands before the rest",
-        LIVE,
+        WATCHING,
         "self._at.version = min([newest, *pending[number:]])",
         "self._at.version = newest",
     ),
     _guard(
         "a resync takes no text away",
-        LIVE,
+        WATCHING,
         """            if len(text) >= at.offset:
                 events""",
         """            if text is not None:
@@ -746,13 +747,13 @@ _WATCHERS = (
     ),
     _guard(
         "a resync gives no text in advance",
-        LIVE,
+        WATCHING,
         "events.append(self._message(row, text[: at.offset]))",
         "events.append(self._message(row, text))",
     ),
     _guard(
         "a new attempt begins empty",
-        LIVE,
+        WATCHING,
         """            if not follows or row.attempt > at.attempt:
                 self._follow(row, 0)""",
         """            if not follows or row.attempt > at.attempt:
@@ -760,32 +761,32 @@ _WATCHERS = (
     ),
     _guard(
         "a new attempt is followed",
-        LIVE,
+        WATCHING,
         "if not follows or row.attempt > at.attempt:",
         "if not follows:",
     ),
     _guard(
         "an end shows the rest of the text",
-        LIVE,
+        WATCHING,
         """            self._finish_text(row, events)
             at.offset""",
         """            at.offset""",
     ),
     _guard(
         "an end shows an attempt that nobody saw",
-        LIVE,
+        WATCHING,
         "if row.attempt > self._at.attempt and row.content:",
         "if row.attempt < 0 and row.content:",
     ),
     _guard(
         "a token in an attempt that nobody saw expects the end",
-        LIVE,
+        WATCHING,
         "self._at.reply_version = 0  # its end is still to come",
         "self._at.reply_version = row.version",
     ),
     _guard(
         "nothing follows an end",
-        LIVE,
+        WATCHING,
         """            self._finish_text(row, events)
             at.offset = _ENDED
 """,
@@ -795,7 +796,7 @@ _WATCHERS = (
     ),
     _guard(
         "what is followed ends before the next begins",
-        LIVE,
+        WATCHING,
         """                groups[message.version].remove(message)
                 self._take_message(message, None, events)
 """,
@@ -805,37 +806,37 @@ _WATCHERS = (
     ),
     _guard(
         "text is of the reply that is followed",
-        LIVE,
+        WATCHING,
         "            or live.message_id != at.reply\n",
         "",
     ),
     _guard(
         "text is of the attempt that is followed",
-        LIVE,
+        WATCHING,
         "            or live.attempt != at.attempt\n",
         "",
     ),
     _guard(
         "text that is not known here yet is waited for",
-        LIVE,
+        WATCHING,
         "            or len(live.text) <= at.offset\n",
         "            or len(live.text) == at.offset\n",
     ),
     _guard(
         "the text of a message is of its attempt",
-        LIVE,
+        WATCHING,
         "if live and live.message_id == row.id and live.attempt == row.attempt:",
         "if live and live.message_id == row.id:",
     ),
     _guard(
         "a reply that has ended has its own text",
-        LIVE,
+        WATCHING,
         "return live.text if row.state == State.GENERATING else row.content",
         "return live.text",
     ),
     _guard(
         "a token goes on in the reply that it names",
-        LIVE,
+        WATCHING,
         """            if row.id != self._at.reply:
                 text = self._text_of(row)""",
         """            if row.id:
@@ -843,7 +844,7 @@ _WATCHERS = (
     ),
     _guard(
         "a token that names no reply is caught up with",
-        LIVE,
+        WATCHING,
         """            if row.id != self._at.reply:
                 text = self._text_of(row)""",
         """            if not row.id:
@@ -851,13 +852,13 @@ _WATCHERS = (
     ),
     _guard(
         "a repeated send goes on from the text so far",
-        LIVE,
+        WATCHING,
         "self._follow(reply, _ENDED if reply.state > State.GENERATING else len(text))",
         "self._follow(reply, _ENDED if reply.state > State.GENERATING else 0)",
     ),
     _guard(
         "a send ends with its reply",
-        LIVE,
+        WATCHING,
         """        if row.id == self._only and row.state > State.GENERATING:
             self.done = True""",
         """        if row.id == self._only and row.state > State.GENERATING:
@@ -865,7 +866,7 @@ _WATCHERS = (
     ),
     _guard(
         "a send shows its own reply only",
-        LIVE,
+        WATCHING,
         "if self._only and row.id != self._only:",
         "if self._only and not row.id:",
     ),

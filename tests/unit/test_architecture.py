@@ -21,7 +21,7 @@ ROWS = (
     {"__main__"},
     {"app"},
     {"service", "admin", "attachments", "interceptors"},
-    {"replies", "writing", "upkeep", "titles", "live", "context"},
+    {"replies", "writing", "upkeep", "titles", "live", "watching", "context"},
     {"repository"},
     {"models"},
 )
