@@ -178,7 +178,9 @@ class Bot:
             if event["type"] == "tokens_revoked" and not tokens.get("bot"):
                 return
             team_id = context.team_id or ""
-            if await store.remove(team_id, float(body["event_time"])):
+            # The event's own time is exact; the other one is in whole seconds.
+            when = float(event.get("event_ts") or body["event_time"] + 1)
+            if await store.remove(team_id, when):
                 await accounts.forget(team_id)
                 await workspaces.drop(team_id)
                 self._keeper.look()

@@ -96,8 +96,7 @@ class Installations(AsyncSQLAlchemyInstallationStore):
         Returns False when it installed the app again after that: then all stays.
         """
         bot = await self.find_locked(team_id)
-        # Slack tells whole seconds.
-        if bot is not None and int(bot.installed_at) > when:
+        if bot is not None and bot.installed_at > when:
             return False
         async with self.engine.begin() as connection:
             for kept in (self.bots, self.installations):
