@@ -36,9 +36,9 @@ def pytest_configure() -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Three processes of tests a processor: much of their time is spent waiting. Each has its own
-    Postgres, so there is a limit."""
-    return min(3 * (os.cpu_count() or 1), 8)
+    """Two processes of tests a processor: much of their time is spent waiting. Each reads all tests
+    and has its own Postgres, so more would cost more than they save."""
+    return min(2 * (os.cpu_count() or 1), 8)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

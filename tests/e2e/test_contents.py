@@ -15,6 +15,7 @@ from conversation.v1 import resources_pb2 as resources
 from PIL import Image
 
 from server.storage import StorageUnavailable
+from tests import fleets
 from tests.fakes import samples
 from tests.fakes.provider import Answer
 from tests.harness import Caller, Colloquy
@@ -456,6 +457,7 @@ async def test_the_text_of_a_new_file_is_cut_where_the_window_ends(
     assert (await alice.receipt(reply.id)).estimated_input_tokens <= 7_000
 
 
+@fleets.ANY
 async def test_a_new_messages_pictures_are_shown_whatever_else_it_has(
     colloquy: Colloquy, alice: Caller
 ) -> None:
