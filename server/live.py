@@ -89,9 +89,12 @@ class Feed:
             self.floor = self.version = version
             self.wake()
 
-    async def changes(self, since: int) -> feed_reads.Page:
-        """What the database has of changes after a version. Raises NotFound."""
-        return await self._feeds.read(self, since)
+    async def changes(self, since: int, followed: str) -> feed_reads.Page:
+        """What the database has of changes after a version, for a watcher that follows a reply.
+        Raises NotFound."""
+        return await self._feeds.db.read(
+            self.account_id, feed_reads.changes, self.conversation_id, since, _PAGE, followed
+        )
 
     def after(self, version: int) -> Change:
         """The change that follows `version`, which is not below `floor`."""
@@ -159,8 +162,8 @@ class Feeds:
     """The feeds of the conversations that are watched here, and the texts that are written here."""
 
     def __init__(self, db: Database, bus: Bus) -> None:
+        self.db = db
         self.live: dict[str, LiveText] = {}
-        self._db = db
         self._bus = bus
         self._feeds: dict[str, Feed] = {}
         self._closing: ColloquyError | None = None
@@ -196,7 +199,7 @@ class Feeds:
         watched = dict(self._feeds)
         if not watched:
             return
-        versions = await self._db.read(EVERY_ACCOUNT, feed_reads.versions, list(watched))
+        versions = await self.db.read(EVERY_ACCOUNT, feed_reads.versions, list(watched))
         for conversation_id, feed in watched.items():
             if conversation_id in versions:
                 feed.notice(versions[conversation_id])
@@ -209,18 +212,12 @@ class Feeds:
         ]
         if not elsewhere:
             return
-        for row in await self._db.read(
+        for row in await self.db.read(
             EVERY_ACCOUNT, feed_reads.generating, elsewhere, self._mirrored()
         ):
             if row.conversation_id in self._feeds:
                 self.mirrors.expect(row)
         self.mirrors.ask_all()
-
-    async def read(self, feed: Feed, since: int) -> feed_reads.Page:
-        """Changes of a conversation after a version, from the database. Raises NotFound."""
-        return await self._db.read(
-            feed.account_id, feed_reads.changes, feed.conversation_id, since, _PAGE
-        )
 
     def _mirrored(self) -> dict[str, tuple[int, int]]:
         """How far each mirror is: attempt and length, by message."""
@@ -246,7 +243,7 @@ class Feeds:
         if feed.version == _UNKNOWN:
             try:
                 # It is registered first and read then, so that no change falls in between.
-                version = await self._db.read(account_id, feed_reads.version, conversation_id)
+                version = await self.db.read(account_id, feed_reads.version, conversation_id)
             except BaseException:
                 self.close(feed)
                 raise

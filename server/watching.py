@@ -36,6 +36,8 @@ class Watcher:
         self._at = position
         self._version = position.version
         self._only = only
+        self._early: set[tuple[str, int]] = set()
+        """Changes, by message, that were told before those that precede them."""
 
     @property
     def is_behind(self) -> bool:
@@ -119,7 +121,7 @@ class Watcher:
     async def catch_up(self) -> list[bytes]:
         """The events that are due, from the database."""
         try:
-            page = await self.feed.changes(self._version)
+            page = await self.feed.changes(self._version, self._at.reply)
         except NotFound:
             self.feed.deleted = True
             self._version = self.feed.version
@@ -131,8 +133,11 @@ class Watcher:
         conversation = page.conversation
         if conversation is not None:
             groups.setdefault(conversation.info_version, [])
+        # What is followed ends before anything else is followed, whatever came of it since.
+        if page.ended is not None and self._wants(page.ended):
+            self._take_message(page.ended, None, events)
+            self._early.add((page.ended.id, page.ended.version))
         for message in page.messages:
-            # What is followed ends before anything else is followed, whatever came of it since.
             if (
                 message.id == self._at.reply
                 and message.state > State.GENERATING
@@ -176,6 +181,8 @@ class Watcher:
 
     def _wants(self, row: Message) -> bool:
         if self._only and row.id != self._only:
+            return False
+        if (row.id, row.version) in self._early:
             return False
         return row.id != self._at.reply or row.version > self._at.reply_version
 

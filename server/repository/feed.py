@@ -17,11 +17,13 @@ from server.repository.changes import is_generating, with_participants
 @dataclass(frozen=True, slots=True)
 class Page:
     """Changes up to `version`: the messages as they stand, in the order of their changes, and the
-    conversation if it changed itself."""
+    conversation if it changed itself. `ended` is the reply that the reader follows, when its end is
+    among the changes after these."""
 
     version: int
     messages: list[Message]
     conversation: Conversation | None
+    ended: Message | None
 
 
 def version(s: Session, conversation_id: str) -> int:
@@ -69,12 +71,17 @@ def snapshot(s: Session, conversation_id: str) -> tuple[Conversation, list[Messa
     return conversation, messages.unfinished(s, conversation_id)
 
 
-def changes(s: Session, conversation_id: str, since: int, limit: int) -> Page:
+def changes(s: Session, conversation_id: str, since: int, limit: int, followed: str) -> Page:
     """What changed after version `since`; `limit` messages or a few more. Raises NotFound."""
     newest, info_version = _versions_of(s, conversation_id)
-    changed = messages.changed_since(s, conversation_id, since, limit)
+    read = messages.changed_since(s, conversation_id, since, limit)
     # A message that changed once more while we read comes again, with that change.
-    changed = [message for message in changed if message.version <= newest]
+    changed = [message for message in read if message.version <= newest]
     reached = newest if len(changed) < limit else changed[-1].version
+    is_whole = len(changed) == len(read) < limit
+    ended = None
+    if followed and not is_whole and all(message.id != followed for message in changed):
+        ended = messages.ended_since(s, followed, since)
     is_due = since < info_version <= reached
-    return Page(reached, changed, with_participants(s, conversation_id) if is_due else None)
+    conversation = with_participants(s, conversation_id) if is_due else None
+    return Page(reached, changed, conversation, ended)

@@ -452,6 +452,15 @@ def changed_since(s: Session, conversation_id: str, version: int, limit: int) ->
     return messages
 
 
+def ended_since(s: Session, message_id: str, version: int) -> Message | None:
+    """A reply that has ended, and changed after `version`."""
+    return s.scalars(
+        select(Message).where(
+            Message.id == message_id, Message.version > version, Message.state > State.GENERATING
+        )
+    ).one_or_none()
+
+
 def rate(
     s: Session, account_id: str, message_id: str, rating: int, comment: str, author: Author
 ) -> tuple[Change, Message]:

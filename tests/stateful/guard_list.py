@@ -17,7 +17,7 @@ REPLIES = "server/replies.py"
 UPKEEP = "server/upkeep.py"
 PUBLISHING = "server/publishing.py"
 
-STATEFUL = ("tests/stateful/test_replies.py", "-k", "sqlite")
+STATEFUL = ("tests/stateful/test_orders.py", "tests/stateful/test_replies.py", "-k", "sqlite")
 
 
 @dataclass(frozen=True)
@@ -802,6 +802,22 @@ _WATCHERS = (
 """,
         """                pass
 """,
+        "tests/stateful/test_found.py",
+    ),
+    _guard(
+        "what is followed ends before the next begins on another page",
+        WATCHING,
+        "        if page.ended is not None and self._wants(page.ended):\n",
+        "        if page.ended is not None and self.done:\n",
+        "tests/stateful/test_found.py",
+    ),
+    _guard(
+        "what was told early is not told again",
+        WATCHING,
+        """        if (row.id, row.version) in self._early:
+            return False
+""",
+        "",
         "tests/stateful/test_found.py",
     ),
     _guard(

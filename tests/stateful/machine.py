@@ -112,6 +112,7 @@ class ReplyMachine(RuleBasedStateMachine):
         arguments = data.draw(chosen.arguments, "arguments")
         shown = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
         note(f"state.{chosen.name}({shown})")
+        self.played.append((chosen.name, arguments))
         getattr(self, chosen.name)(**arguments)
 
     def __init__(self) -> None:
@@ -123,15 +124,19 @@ class ReplyMachine(RuleBasedStateMachine):
         """Replies and epochs whose lease ran out by their owner's own clock."""
         self.clients: list[Client] = []
         self.names = 0
+        self.setup: dict[str, int] = {}
         self.rows: dict[str, Said] = {}
         self.is_checked = True
         """Whether nothing was written since the rows were compared with the model."""
+        self.played: list[tuple[str, dict[str, Any]]] = []
+        """What was done, as `orders.Order` has it."""
 
     @initialize(
         processes=st.integers(2, 3), per_account=st.integers(1, 2), absent=st.sets(OPTIONAL)
     )
     def begin(self, processes: int, per_account: int, absent: set[str]) -> None:
         """`absent` is what does not happen this time."""
+        self.setup = {"processes": processes, "per_account": per_account}
         self.absent = absent
         account = self.db.run(EVERY_ACCOUNT, access.create_account, "stateful", None)
         self.account_id = account.id

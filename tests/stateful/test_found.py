@@ -82,6 +82,21 @@ def test_the_end_of_one_reply_comes_before_the_start_of_the_next(state: ReplyMac
     state.settle()
 
 
+def test_the_end_of_one_reply_comes_before_the_start_of_the_next_on_another_page(
+    state: ReplyMachine,
+) -> None:
+    """The end is behind what a watcher reads at a time, because its reply changed once more."""
+    state.watch(0, 0)
+    send(state)
+    state.read(0, 100, lingers=False)
+    say(state)
+    state.finish(0, 3, has_place=False, is_twice=False, pace="lands late")
+    send(state)
+    state.regenerate(0, 0, "", has_place=False, listens=False, pace="at once")
+    state.read(0, 100, lingers=False)
+    state.settle()
+
+
 def test_a_takeover_keeps_no_text_of_an_attempt_that_is_over(state: ReplyMachine) -> None:
     """A new attempt began after the process that takes over had looked."""
     send(state)

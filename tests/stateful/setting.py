@@ -1,0 +1,54 @@
+"""What a machine is played on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, event
+
+from server import live, migrate
+from server.database import sync_engine
+from tests.stateful.machine import ReplyMachine
+
+
+@contextmanager
+def open_engine(folder: Path, postgres_url: str | None = None) -> Iterator[Engine]:
+    """That Postgres, or else a new SQLite database in the folder, with the present schema."""
+    if postgres_url:
+        engine = sync_engine(postgres_url)
+    else:
+        url = f"sqlite:///{folder}/conversations.db"
+        migrate.upgrade(url)
+        engine = sync_engine(url)
+        event.listen(engine, "connect", _hurry)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def _hurry(connection: Any, _record: object) -> None:
+    connection.execute("PRAGMA synchronous = OFF")  # nobody pulls the plug here
+
+
+@contextmanager
+def few_changes_matter() -> Iterator[None]:
+    """What is kept ends soon, and what is read has pages."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(live, "_RECENT", 3)
+        patch.setattr(live, "_PAGE", 2)
+        yield
+
+
+def machine_on(engine: Engine) -> type[ReplyMachine]:
+    """The machine, on this database."""
+
+    class Machine(ReplyMachine):
+        pass
+
+    Machine.engine = engine
+    return Machine

@@ -1,0 +1,44 @@
+"""The orders of events that are kept (see `orders.py`), on SQLite and on Postgres."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+from sqlalchemy import Engine
+
+from tests import postgres
+from tests.stateful.guard_list import GUARDS, STATEFUL
+from tests.stateful.orders import Order, load
+from tests.stateful.setting import few_changes_matter, machine_on, open_engine
+
+ORDERS = load()
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def shared_engine(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Engine]:
+    """One database for all orders, each of which has an account of its own."""
+    with ExitStack() as stack:
+        url = None
+        if request.param == "postgres":
+            server = request.getfixturevalue("postgres_server")
+            template = request.getfixturevalue("postgres_template")
+            url = stack.enter_context(postgres.database(server, template))
+        yield stack.enter_context(open_engine(tmp_path_factory.mktemp("orders"), url))
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=[order.guard for order in ORDERS])
+def test_what_went_wrong_without_a_guard_goes_well_with_it(
+    shared_engine: Engine, order: Order
+) -> None:
+    with few_changes_matter():
+        order.play(machine_on(shared_engine))
+
+
+def test_every_guard_that_only_an_order_shows_has_one() -> None:
+    assert [order.guard for order in ORDERS] == [
+        guard.name for guard in GUARDS if guard.tests == STATEFUL
+    ]
