@@ -48,6 +48,12 @@ _KINDS = {
 }
 
 
+def _shaped(row: Message) -> tuple[resources.Message, int]:
+    """A message as the API has it, and its bytes."""
+    message = convert.message(row)
+    return message, message.ByteSize()
+
+
 class ConversationService:
     """One method an RPC."""
 
@@ -167,21 +173,25 @@ class ConversationService:
         key = decode_page(request.page_token, int)
         # What changes between the two reads is told once more by the watch from this token.
         conversation, unfinished = await self._db.read(account_id, feed.snapshot, conversation_id)
-        rows, has_more = await self._db.read(
+        found, has_more = await self._db.read(
             account_id,
             messages.page,
             conversation_id,
             limit=page_size(request.page_size),
             max_bytes=MAX_PAGE_BYTES,
-            size=lambda row: convert.message(row).ByteSize(),
+            shape=_shaped,
             after=int(key[0]) if key else 0,
         )
-        texts = [self._text_of(row) for row in rows]
-        return api.ListMessagesResponse(
-            messages=[convert.message(row, text) for row, text in zip(rows, texts, strict=True)],
-            next_page_token=encode_page(rows[-1].position) if has_more else "",
-            resume_token=self._token(conversation, unfinished, list(zip(rows, texts, strict=True))),
+        shown = [(row, self._text_of(row)) for row, _ in found]
+        response = api.ListMessagesResponse(
+            next_page_token=encode_page(found[-1][0].position) if has_more else "",
+            resume_token=self._token(conversation, unfinished, shown),
         )
+        for (row, message), (_, text) in zip(found, shown, strict=True):
+            if text is not row.content:
+                message.content = text
+            response.messages.append(message)
+        return response
 
     async def GetMessage(
         self, request: api.GetMessageRequest, _context: Context

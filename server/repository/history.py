@@ -193,18 +193,23 @@ def receipt(s: Session, message: Message) -> Account | None:
     stored = json.loads(body)
     prompt = aliased(Message)
     place = func.coalesce(prompt.position, Message.position)
-    rows = s.execute(
+    before = (
         select(Message.id, Message.position, place.label("place"))
         .outerjoin(prompt, prompt.id == Message.reply_to)
         .where(
             Message.conversation_id == message.conversation_id,
             Message.position < message.position,
         )
-        .order_by(place, Message.position)
-    ).all()
+    )
+    # What was given, or is named, is not below the floor; of what is, the newest are told.
+    floor = stored["floor"]
+    near = s.execute(before.where(Message.position >= floor)).all()
+    below = before.where(Message.position < floor).order_by(Message.position.desc())
+    far = s.execute(below.limit(MAX_LEFT_OUT)).all()
+    rows = sorted([*far, *near], key=lambda row: (row.place, row.position))
     given = {p for first, last in stored["given"] for p in range(first, last + 1)}
     ids = {row.position: row.id for row in rows}
-    older = [row.id for row in rows if row.place < stored["floor"]][-MAX_LEFT_OUT:]
+    older = [row.id for row in rows if row.place < floor][-MAX_LEFT_OUT:]
     left_out = [LeftOut(message_id, "", OVER_WINDOW) for message_id in older]
     left_out += [LeftOut(ids[p], "", why) for p, why in stored["unsaid"] if p in ids]
     left_out += [LeftOut(ids[p], file, why) for p, file, why in stored["files"] if p in ids]

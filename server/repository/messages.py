@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TypeVar
 
 from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.orm import Session
@@ -43,6 +44,8 @@ from server.repository.changes import (
     lock,
 )
 from server.repository.leases import account_has_room
+
+Shaped = TypeVar("Shaped")
 
 
 class OnBusy(IntEnum):
@@ -381,13 +384,13 @@ def page(
     *,
     limit: int,
     max_bytes: int,
-    size: Callable[[Message], int],
+    shape: Callable[[Message], tuple[Shaped, int]],
     after: int,
-) -> tuple[list[Message], bool]:
+) -> tuple[list[tuple[Message, Shaped]], bool]:
     """Messages of a conversation, oldest first, behind position `after`, and whether more follow.
 
-    The page ends before `max_bytes`, of which each message takes its `size`, but holds at least
-    one message.
+    Each comes with what `shape` makes of it, which also says how many bytes that takes. The page
+    ends before `max_bytes`, but holds at least one message.
     """
     query = (
         select(Message)
@@ -395,16 +398,17 @@ def page(
         .order_by(Message.position)
         .limit(_READ_AT_ONCE)
     )
-    found: list[Message] = []
+    found: list[tuple[Message, Shaped]] = []
     room = max_bytes
     while True:
         read = list(s.scalars(query.where(Message.position > after)))
         attachments.load(s, read)
         for message in read:
-            room -= size(message)
+            shaped, size = shape(message)
+            room -= size
             if found and (room < 0 or len(found) == limit):
                 return found, True
-            found.append(message)
+            found.append((message, shaped))
         if len(read) < _READ_AT_ONCE:
             return found, False
         after = read[-1].position

@@ -138,3 +138,9 @@ async def test_a_conversation_of_500_turns_goes_on_at_the_same_cost(
     assert 5_000 < receipt.estimated_input_tokens < 7_000
     assert not (await alice.receipt(first.id)).left_out
     assert len((await alice.receipt(fiftieth.id)).message_ids) > 50
+
+    # With more left out than an answer takes, the newest are told.
+    monkeypatch.setattr(history, "MAX_LEFT_OUT", 20)
+    receipt = await alice.receipt(last.id)
+    assert [left.message_id for left in receipt.left_out] == told[: -len(receipt.message_ids)][-20:]
+    assert receipt.message_ids == told[-len(receipt.message_ids) :]
