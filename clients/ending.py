@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from types import TracebackType
 from typing import Any, Self
 
 import grpc
+
+from clients.closing import Closing
 
 
 class Line:
@@ -38,7 +39,7 @@ class Line:
             call.cancel()
 
 
-class Watchdog:
+class Watchdog(Closing):
     """Cancels a call that says nothing for too long: the sync API's iterators know no timeout."""
 
     def __init__(self, call: Any) -> None:
@@ -53,14 +54,10 @@ class Watchdog:
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._watch, name="colloquy-watchdog", daemon=True).start()
-        return self
+        return super().__enter__()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Watch no more."""
         with self._changed:
             self._over = True
             self._changed.notify()

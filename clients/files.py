@@ -9,8 +9,7 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO
 
 from conversation.v1.attachment_service_pb2 import (
     DownloadAttachmentResponse,
@@ -18,6 +17,7 @@ from conversation.v1.attachment_service_pb2 import (
 )
 from conversation.v1.resources_pb2 import Attachment
 
+from clients.closing import Closing
 from clients.errors import ServerError
 
 _CHUNK = 256 * 1024
@@ -26,7 +26,7 @@ Progress = Callable[[int, int], None]
 """Is told how many bytes are through, and how many there are in all: 0 when that is not known."""
 
 
-class Upload:
+class Upload(Closing):
     """A file on its way up: its header, then its bytes.
 
     `source` is a path, or a file open for reading in binary, which is sent from where it stands.
@@ -59,15 +59,8 @@ class Upload:
             content_type=content_type or mimetypes.guess_type(filename)[0] or "",
         )
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Send nothing more, and close the file if it was opened here."""
         with self._lock:
             self._round += 1
             if self._own:
@@ -128,7 +121,7 @@ class Upload:
         return self._header
 
 
-class Download:
+class Download(Closing):
     """A file on its way down.
 
     `target` is a path, which is there in the end with all bytes or not at all, or a file open for
@@ -142,15 +135,8 @@ class Download:
         self._part: Path | None = None
         self._begin()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Forget what came, unless it is in its place."""
         self._drop_part()
 
     def again(self) -> bool:

@@ -6,7 +6,6 @@ import functools
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import grpc
@@ -18,6 +17,7 @@ from conversation.v1.resources_pb2 import Message
 
 from clients import channel as channels
 from clients.calls import Answer, Call, Request, Response, Stubs
+from clients.closing import Closing
 from clients.config import resolve
 from clients.ending import Line, Watchdog
 from clients.errors import ColloquyError, NotFound, OutOfOrder, closed, from_rpc_error
@@ -31,7 +31,7 @@ Item = TypeVar("Item")
 Open = Callable[[], Any]
 
 
-class SyncBase:
+class SyncBase(Closing):
     """A connection to a server. Use it as `with`, or call `close`."""
 
     _key_variable = "CONVERSATION_API_KEY"
@@ -82,17 +82,6 @@ class SyncBase:
     def address(self) -> str:
         """The server's address."""
         return self._endpoint.address
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """End all calls and the connection, from any thread; who uses them gets ColloquyError."""
@@ -182,7 +171,7 @@ class SyncBase:
             self._wait(resumption.wait_after(failure), line)
 
 
-class Events:
+class Events(Closing):
     """The events of a conversation.
 
     Leaving the `with` block, or `close`, ends the call at once; the end of a `for` without it does
@@ -198,17 +187,6 @@ class Events:
 
     def __next__(self) -> ConversationEvent:
         return next(self._events)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """End the call, from any thread: iterating ends. The reply goes on in the server."""
