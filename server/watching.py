@@ -44,6 +44,11 @@ class Watcher:
         """Whether the next changes have to be read from the database."""
         return self._version < self.feed.floor
 
+    @property
+    def _followed(self) -> str:
+        """The reply whose end is still to come, if one is followed. Until then no other begins."""
+        return "" if self._at.offset == _ENDED else self._at.reply
+
     # --- events -------------------------------------------------------------------------------
 
     def accepted(self, prompt: Message, reply: Message) -> list[bytes]:
@@ -52,13 +57,15 @@ class Watcher:
         if reply.state == State.GENERATING:
             self.feed.expect(reply)
         text = self._text_of(reply)
-        self._follow(reply, _ENDED if reply.state > State.GENERATING else len(text))
+        if reply.state >= State.GENERATING:
+            self._follow(reply, _ENDED if reply.state > State.GENERATING else len(text))
 
         def make(event: api.ConversationEvent) -> None:
             event.accepted.message.CopyFrom(convert.message(prompt))
             event.accepted.reply.CopyFrom(convert.message(reply, text))
 
-        self._at.reply_version = 0 if reply.state > State.GENERATING else reply.version
+        if reply.state > State.GENERATING:
+            self._at.reply_version = 0
         events = [self._event(("accepted", reply.version), make)]
         if reply.state > State.GENERATING:
             self._at.reply_version = reply.version
@@ -121,7 +128,7 @@ class Watcher:
     async def catch_up(self) -> list[bytes]:
         """The events that are due, from the database."""
         try:
-            page = await self.feed.changes(self._version, self._at.reply)
+            page = await self.feed.changes(self._version, self._followed)
         except NotFound:
             self.feed.deleted = True
             self._version = self.feed.version

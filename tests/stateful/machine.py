@@ -539,6 +539,8 @@ class ReplyMachine(RuleBasedStateMachine):
         pick(self.awake, p).apply(done[0][0])
 
     def name(self, p: int, t: int, by_user: bool) -> None:
+        if not self.talks:
+            return
         process, conversation_id = pick(self.awake, p), pick(self.talks, t).id
         title = self.new_text(process, " named")
 

@@ -97,6 +97,17 @@ def test_the_end_of_one_reply_comes_before_the_start_of_the_next_on_another_page
     state.settle()
 
 
+def test_a_reply_that_waits_is_not_followed(state: ReplyMachine) -> None:
+    """What was accepted behind another reply begins later, and so may end later: to a watcher that
+    goes on from there its end is not told before its beginning."""
+    state.send(0, 0, "Hi", "", 1, has_place=True, listens=True, pace="lands late")
+    send(state, 1)
+    state.resume(0, 0, 0)
+    state.send(1, 0, "Hi", "", 3, has_place=True, listens=False, pace="commits late")
+    state.send(1, 0, "Hi", "", 1, has_place=True, listens=False, pace="lands late")
+    state.settle()
+
+
 def test_a_takeover_keeps_no_text_of_an_attempt_that_is_over(state: ReplyMachine) -> None:
     """A new attempt began after the process that takes over had looked."""
     send(state)
