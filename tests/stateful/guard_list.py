@@ -736,6 +736,7 @@ _WATCHERS = (
         WATCHING,
         "self._at.version = min([newest, *pending[number:]])",
         "self._at.version = newest",
+        "tests/stateful/test_found.py",
     ),
     _guard(
         "a resync takes no text away",

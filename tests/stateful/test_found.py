@@ -108,6 +108,24 @@ def test_a_reply_that_waits_is_not_followed(state: ReplyMachine) -> None:
     state.settle()
 
 
+def test_the_first_tokens_of_a_watch_each_stand_before_the_rest(state: ReplyMachine) -> None:
+    """A watcher that saw the first of two unfinished replies is told of the second one."""
+    send(state)
+    send(state)
+    state.watch(0, 0)
+    state.read(0, 100, lingers=False)
+    watcher = state.clients[-1]
+    assert [event.WhichOneof("event") for event in watcher.events] == [
+        "conversation",
+        "message",
+        "message",
+    ]
+    state.resume(0, 2, 1)
+    state.read(1, 100, lingers=False)
+    assert state.clients[-1].transcript.messages == watcher.transcript.messages
+    state.settle()
+
+
 def test_a_takeover_keeps_no_text_of_an_attempt_that_is_over(state: ReplyMachine) -> None:
     """A new attempt began after the process that takes over had looked."""
     send(state)
