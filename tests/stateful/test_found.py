@@ -122,7 +122,8 @@ def test_the_first_tokens_of_a_watch_each_stand_before_the_rest(state: ReplyMach
     ]
     state.resume(0, 2, 1)
     state.read(1, 100, lingers=False)
-    assert state.clients[-1].transcript.messages == watcher.transcript.messages
+    known = state.clients[-1].transcript.messages.items()
+    assert known >= watcher.transcript.messages.items()
     state.settle()
 
 
