@@ -49,7 +49,9 @@ def _params(path: str, context_tokens: int, slots: int) -> Any:
     params.hostnames, params.port = ["127.0.0.1"], 0
     params.n_parallel = slots
     params.n_ctx = context_tokens * slots  # llama.cpp divides it by the slots
-    params.cpuparams.n_threads = max(1, min(os.cpu_count() or 1, 8))  # more only wait for memory
+    # Its threads wait for each other by spinning: one that gets no processor, because the server or
+    # a client has it, costs all of them theirs. More than 8 only wait for memory.
+    params.cpuparams.n_threads = max(1, min((os.cpu_count() or 1) // 2, 8))
     params.cache_ram_mib = 0  # llama.cpp would keep up to 8 GiB of old prompts
     params.ui = False
     params.endpoint_slots = False  # it shows other conversations' prompts

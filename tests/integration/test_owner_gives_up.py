@@ -107,7 +107,25 @@ async def test_what_could_not_be_renewed_is_given_up(owned: Owned) -> None:
     assert not owned.replies.live
 
 
+async def test_what_comes_after_the_lease_is_not_shown(owned: Owned) -> None:
+    shown = owned.reply.text
+    owned.reply.deadline = 0.0
+    owned.reply.pending.append("more")
+    owned.replies.publisher.publish(owned.reply)
+    assert owned.reply.text == shown
+    assert not owned.replies.live
+
+
 async def test_a_checkpoint_tells_of_another_owner(owned: Owned) -> None:
+    """While its provider says nothing, so that no end can tell it."""
+    await owned.change(epoch=Message.epoch + 1)
+    owned.reply.pending.append("more")
+    owned.replies.publisher.publish(owned.reply)
+    owned.replies.publisher.needs_checkpoint.set()
+    await owned.is_let_go()
+
+
+async def test_an_end_tells_of_another_owner(owned: Owned) -> None:
     await owned.change(epoch=Message.epoch + 1)
     owned.gate.set()
     await owned.is_let_go()
