@@ -104,6 +104,7 @@ def test_a_title_is_tidied(answer: str, title: str) -> None:
     assert len(tidy(answer).split()) <= MAX_WORDS == 6
 
 
+@ANY
 async def test_a_title_of_a_model_is_tidied(colloquy: Colloquy, alice: Caller) -> None:
     colloquy.provider.script_titles(
         Answer(pieces=['"The blue sky ', 'and the deep blue sea."'], usage=False)

@@ -1,7 +1,9 @@
-"""The orders of events that are kept (see `orders.py`), on SQLite and on Postgres."""
+"""The orders of events that are kept (see `orders.py`): on SQLite, where they were found, and with
+TEST_FLEETS=all on Postgres too."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -15,8 +17,10 @@ from tests.stateful.setting import few_changes_matter, machine_on, open_engine
 
 ORDERS = load()
 
+KINDS = ("sqlite", "postgres") if os.environ.get("TEST_FLEETS") == "all" else ("sqlite",)
 
-@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+
+@pytest.fixture(scope="module", params=KINDS)
 def shared_engine(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Engine]:

@@ -15,7 +15,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tests.stateful.machine import ReplyMachine
 
-EXAMPLES = int(os.environ.get("STATEFUL_EXAMPLES", "14"))
+EXAMPLES = int(os.environ.get("STATEFUL_EXAMPLES", "12"))
 STEPS = 60
 IS_LONG = "STATEFUL_EXAMPLES" in os.environ
 
