@@ -270,6 +270,7 @@ _TAKEOVERS = (
         LEASES,
         "elif died and reply.strikes + 1 >= MAX_STRIKES:",
         "elif reply.strikes + 1 >= MAX_STRIKES:",
+        "tests/stateful/test_found.py",
     ),
     _guard(
         "a takeover honours a cancel",
@@ -296,6 +297,7 @@ _TAKEOVERS = (
         LEASES,
         "return known if len(known) > len(saved) else saved",
         "return known or saved",
+        "tests/stateful/test_found.py",
     ),
     _guard(
         "only leases that are over are looked for",
@@ -339,7 +341,7 @@ _QUEUE = (
         "first come first served",
         LEASES,
         ".order_by(Message.queue_rank, Message.position)",
-        ".order_by(Message.queue_rank, Message.position.desc())",
+        ".order_by(Message.queue_rank.desc(), Message.position)",
     ),
     _guard(
         "whoever interrupts goes first",
@@ -880,12 +882,14 @@ _WATCHERS = (
             self.done = True""",
         """        if row.id == self._only and row.state > State.GENERATING:
             self.done = False""",
+        "tests/stateful/test_found.py",
     ),
     _guard(
         "a send shows its own reply only",
         WATCHING,
         "if self._only and row.id != self._only:",
         "if self._only and not row.id:",
+        "tests/stateful/test_found.py",
     ),
 )
 

@@ -127,6 +127,48 @@ def test_the_first_tokens_of_a_watch_each_stand_before_the_rest(state: ReplyMach
     state.settle()
 
 
+def test_handing_back_never_ends_a_reply(state: ReplyMachine) -> None:
+    """Not even one that two owners died of."""
+    send(state)
+    for taker in (1, 0):
+        state.lease_ends(0)
+        state.take_over(taker, 0, "at once")
+    state.drain(state.processes[0])
+    state.take_over(1, 0, "at once")
+    state.settle()
+
+
+def test_a_takeover_keeps_the_longer_text(state: ReplyMachine) -> None:
+    """What the new owner's watchers saw may be less than what was saved."""
+    send(state)
+    state.watch(1, 0)
+    state.read(0, 100, lingers=False)
+    say(state)
+    state.checkpoint(0, "at once")
+    state.poll(1)
+    say(state)
+    state.checkpoint(0, "at once")
+    state.lease_ends(0)
+    state.take_over(1, 0, "at once")
+    state.settle()
+
+
+def test_a_send_ends_with_its_reply_and_shows_no_other(state: ReplyMachine) -> None:
+    state.send(0, 0, "Hi", "", 1, has_place=True, listens=True, pace="at once")
+    state.read(0, 100, lingers=False)
+    send(state)
+    state.read(0, 100, lingers=False)
+    state.finish(0, 3, has_place=True, is_twice=False, pace="at once")
+    state.finish(0, 3, has_place=True, is_twice=False, pace="at once")
+    state.read(0, 100, lingers=False)
+    client = state.clients[0]
+    accepted = client.events[0].accepted
+    shown = {event.message.id for event in client.events if event.HasField("message")}
+    assert shown == {accepted.reply.id}
+    assert not client.is_open
+    state.settle()
+
+
 def test_a_takeover_keeps_no_text_of_an_attempt_that_is_over(state: ReplyMachine) -> None:
     """A new attempt began after the process that takes over had looked."""
     send(state)
