@@ -455,6 +455,7 @@ _REQUESTS = (
         MESSAGES,
         "is_same = reply.request_id == request_id and reply.reply_to == prompt.id",
         "is_same = reply.request_id == request_id",
+        "tests/stateful/test_found.py",
     ),
     _guard(
         "a request_id of a send is no regenerate's",
@@ -566,6 +567,7 @@ _CANCELS = (
         CANCELLING,
         ".where(Message.id == message_id, is_generating, Message.cancel_requested.is_(True))",
         ".where(Message.id == message_id, is_generating)",
+        "tests/stateful/test_found.py",
     ),
     _guard(
         "a forced cancel loses no checkpoint",
@@ -653,6 +655,7 @@ _FEEDS = (
         LIVE,
         "        self._serialised.clear()\n        self._serialised_bytes = 0\n",
         "",
+        "tests/unit/test_live_text.py",
     ),
     _guard(
         "events are shared only at the same place",
@@ -698,12 +701,14 @@ _WATCHERS = (
         WATCHING,
         "return row.id != self._at.reply or row.version > self._at.reply_version",
         "return True",
+        "tests/stateful/test_found.py",
     ),
     _guard(
         "a token stands before a change until its last event",
         WATCHING,
         "self._take_message(row, version if row is rows[-1] else None, events)",
         "self._take_message(row, version, events)",
+        "tests/stateful/test_found.py",
     ),
     _guard(
         "a token of a send keeps the version of the send",
@@ -732,6 +737,7 @@ _WATCHERS = (
         WATCHING,
         "pending = [message.version - 1 for message in unfinished]",
         "pending = [message.version for message in unfinished]",
+        "tests/stateful/test_found.py",
     ),
     _guard(
         "each of a watch's first tokens stands before the rest",
@@ -747,6 +753,7 @@ _WATCHERS = (
                 events""",
         """            if text is not None:
                 events""",
+        "tests/stateful/test_found.py",
     ),
     _guard(
         "a resync gives no text in advance",
@@ -868,6 +875,7 @@ _WATCHERS = (
                 text = self._text_of(row)""",
         """            if not row.id:
                 text = self._text_of(row)""",
+        "tests/stateful/test_found.py",
     ),
     _guard(
         "a repeated send goes on from the text so far",
@@ -899,6 +907,7 @@ _MIRRORS = (
         MIRRORS,
         'or (live.message_id, live.attempt) != (event["message"], event["attempt"])',
         'or live.message_id != event["message"]',
+        "tests/unit/test_live_text.py",
     ),
     _guard(
         "a mirror has no gap",
@@ -917,18 +926,21 @@ _MIRRORS = (
         MIRRORS,
         "if len(text) > len(live.text):",
         "if len(text) != len(live.text):",
+        "tests/unit/test_live_text.py",
     ),
     _guard(
         "a mirror is of a later attempt",
         MIRRORS,
         "if not live.is_mirror or live.attempt > row.attempt:",
         "if not live.is_mirror:",
+        "tests/unit/test_live_text.py",
     ),
     _guard(
         "what is written here is no mirror",
         MIRRORS,
         "            or not live.is_mirror\n",
         "",
+        "tests/unit/test_live_text.py",
     ),
 )
 

@@ -9,6 +9,7 @@ from sqlalchemy import Engine, update
 from sqlalchemy.exc import IntegrityError
 
 from server.models import Message, State
+from server.repository import cancelling
 from tests.stateful.machine import ReplyMachine
 
 
@@ -120,10 +121,87 @@ def test_the_first_tokens_of_a_watch_each_stand_before_the_rest(state: ReplyMach
         "message",
         "message",
     ]
+    for seen in (0, 1):
+        state.resume(0, 2, seen)
+        state.read(1 + seen, 100, lingers=False)
+        known = state.clients[-1].transcript.messages.items()
+        assert known >= watcher.transcript.messages.items()
+    state.settle()
+
+
+def test_a_token_says_which_change_of_a_reply_was_seen(state: ReplyMachine) -> None:
+    """A watcher that saw a new attempt is not told of it again with what it did not see."""
+    send(state)
+    say(state)
+    state.provider_fails(0)
+    send(state)
+    say(state)
+    state.watch(0, 0)
+    state.read(0, 100, lingers=False)
     state.resume(0, 2, 1)
     state.read(1, 100, lingers=False)
-    known = state.clients[-1].transcript.messages.items()
-    assert known >= watcher.transcript.messages.items()
+    new = [event.message.id for event in state.clients[-1].events[2:] if event.HasField("message")]
+    first, second = state.model.replies
+    assert first.id not in new
+    assert second.id in new
+    state.settle()
+
+
+def test_a_token_stands_before_a_change_until_its_last_event(state: ReplyMachine) -> None:
+    """A watcher that saw a prompt is told of the reply that was stored with it."""
+    send(state)
+    state.watch(0, 0)
+    state.read(0, 100, lingers=False)
+    send(state)
+    state.read(0, 100, lingers=False)
+    watcher = state.clients[1]
+    reply = state.model.replies[1]
+    seen = next(i for i, e in enumerate(watcher.events) if e.message.id == reply.reply_to)
+    state.resume(0, 1, seen)
+    state.read(1, 100, lingers=False)
+    assert reply.id in state.clients[-1].transcript.messages
+    state.settle()
+
+
+def test_a_resync_takes_no_text_away(state: ReplyMachine) -> None:
+    """A process that knows less than a watcher saw has a change of the reply to tell."""
+    send(state)
+    state.watch(0, 0)
+    state.read(0, 100, lingers=False)
+    say(state)
+    state.read(0, 100, lingers=False)
+    state.regenerate(1, 0, "", has_place=False, listens=False, pace="at once")
+    state.resume(1, 1, len(state.clients[1].events) - 1)
+    state.read(1, 100, lingers=False)
+    state.settle()
+
+
+def test_a_token_that_names_no_reply_is_caught_up_with(state: ReplyMachine) -> None:
+    """It is of a send that waits; what is being written before it is told, as far as it is."""
+    send(state)
+    say(state)
+    send(state)
+    state.resume(0, 1, 0)
+    state.read(0, 100, lingers=False)
+    assert state.model.replies[0].id in state.clients[-1].transcript.messages
+    state.settle()
+
+
+def test_a_request_id_is_of_one_regenerate(state: ReplyMachine) -> None:
+    send(state)
+    send(state)
+    for number in (0, 1):
+        state.regenerate(0, number, "a", has_place=False, listens=False, pace="at once")
+    state.settle()
+
+
+def test_a_forced_cancel_is_of_what_was_to_be_cancelled(state: ReplyMachine) -> None:
+    send(state)
+    (reply,) = state.model.replies
+    step = state.db.run(
+        state.account_id, cancelling.force_cancel, reply.conversation, reply.id, None, "", 0
+    )
+    assert step is None
     state.settle()
 
 
