@@ -144,14 +144,6 @@ class Watcher:
         if page.ended is not None and self._wants(page.ended):
             self._take_message(page.ended, None, events)
             self._early.add((page.ended.id, page.ended.version))
-        for message in page.messages:
-            if (
-                message.id == self._at.reply
-                and message.state > State.GENERATING
-                and self._wants(message)
-            ):
-                groups[message.version].remove(message)
-                self._take_message(message, None, events)
         for version in sorted(groups):
             is_info = conversation is not None and conversation.info_version == version
             self._take(version, conversation if is_info else None, tuple(groups[version]), events)

@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from server.errors import NotFound
-from server.models import Conversation, Message
+from server.models import Conversation, Message, State
 from server.repository import messages
 from server.repository.changes import is_generating, with_participants
 
@@ -17,8 +17,8 @@ from server.repository.changes import is_generating, with_participants
 @dataclass(frozen=True, slots=True)
 class Page:
     """Changes up to `version`: the messages as they stand, in the order of their changes, and the
-    conversation if it changed itself. `ended` is the reply that the reader follows, when its end is
-    among the changes after these."""
+    conversation if it changed itself. `ended` is the reply that the reader follows, if it ended,
+    also when that is among the changes after these."""
 
     version: int
     messages: list[Message]
@@ -78,10 +78,12 @@ def changes(s: Session, conversation_id: str, since: int, limit: int, followed: 
     # A message that changed once more while we read comes again, with that change.
     changed = [message for message in read if message.version <= newest]
     reached = newest if len(changed) < limit else changed[-1].version
+    ended = next((message for message in changed if message.id == followed), None)
     is_whole = len(changed) == len(read) < limit
-    ended = None
-    if followed and not is_whole and all(message.id != followed for message in changed):
-        ended = messages.ended_since(s, followed, since)
+    if followed and ended is None and not is_whole:
+        ended = messages.changed_message(s, followed, since)
+    if ended is not None and ended.state <= State.GENERATING:
+        ended = None
     is_due = since < info_version <= reached
     conversation = with_participants(s, conversation_id) if is_due else None
     return Page(reached, changed, conversation, ended)

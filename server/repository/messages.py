@@ -456,12 +456,10 @@ def changed_since(s: Session, conversation_id: str, version: int, limit: int) ->
     return messages
 
 
-def ended_since(s: Session, message_id: str, version: int) -> Message | None:
-    """A reply that has ended, and changed after `version`."""
+def changed_message(s: Session, message_id: str, version: int) -> Message | None:
+    """A reply, if it changed after `version`."""
     return s.scalars(
-        select(Message).where(
-            Message.id == message_id, Message.version > version, Message.state > State.GENERATING
-        )
+        select(Message).where(Message.id == message_id, Message.version > version)
     ).one_or_none()
 
 

@@ -806,19 +806,16 @@ _WATCHERS = (
     ),
     _guard(
         "what is followed ends before the next begins",
-        WATCHING,
-        """                groups[message.version].remove(message)
-                self._take_message(message, None, events)
-""",
-        """                pass
-""",
+        FEED,
+        "    ended = next((message for message in changed if message.id == followed), None)\n",
+        "    ended = None\n",
         "tests/stateful/test_found.py",
     ),
     _guard(
         "what is followed ends before the next begins on another page",
-        WATCHING,
-        "        if page.ended is not None and self._wants(page.ended):\n",
-        "        if page.ended is not None and self.done:\n",
+        FEED,
+        "    if followed and ended is None and not is_whole:\n",
+        "    if followed is None:\n",
         "tests/stateful/test_found.py",
     ),
     _guard(

@@ -43,8 +43,8 @@ class Verdict:
 
 
 def main(words: Sequence[str]) -> int:
-    """Tries the guards; returns how many were not missed."""
-    chosen = [guard for guard in GUARDS if not words or any(word in guard.name for word in words)]
+    """Tries the guards; returns how many no test misses."""
+    chosen = named(words)
     for guard in chosen:
         without(guard, _ROOT)
     missed = 0
@@ -62,11 +62,7 @@ def find(words: Sequence[str]) -> int:
     wanted = [guard for guard in GUARDS if guard.tests == STATEFUL]
     names = [guard.name for guard in wanted]
     kept = {order.guard: order for order in load() if order.guard in names}
-    lacking = [
-        guard
-        for guard in wanted
-        if guard.name not in kept and (not words or any(word in guard.name for word in words))
-    ]
+    lacking = [guard for guard in named(words) if guard in wanted and guard.name not in kept]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for guard, order in zip(lacking, pool.map(find_order, lacking), strict=True):
             say(f"{len(order.steps) if order else 'no':>4} steps  {guard.name}")
@@ -74,6 +70,11 @@ def find(words: Sequence[str]) -> int:
                 kept[guard.name] = order
                 keep([kept[name] for name in names if name in kept])
     return sum(guard.name not in kept for guard in lacking)
+
+
+def named(words: Sequence[str]) -> list[Guard]:
+    """The guards whose names have one of these words; all of them without words."""
+    return [guard for guard in GUARDS if not words or any(word in guard.name for word in words)]
 
 
 def say(line: str) -> None:

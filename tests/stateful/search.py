@@ -14,12 +14,9 @@ import tempfile
 from pathlib import Path
 from typing import ClassVar
 
-from hypothesis import HealthCheck, Phase, seed, settings
-from hypothesis.stateful import run_state_machine_as_test
-
 from tests.stateful.machine import ReplyMachine
 from tests.stateful.orders import Order
-from tests.stateful.setting import few_changes_matter, machine_on, open_engine
+from tests.stateful.setting import few_changes_matter, machine_on, open_engine, play_any
 
 _STEPS = 50
 _PATIENCE = 20
@@ -54,19 +51,9 @@ def main(guard: str, examples: int) -> None:
 
 
 def fails(machine: type[ReplyMachine], examples: int) -> bool:
-    """Whether one of so many orders fails; hypothesis plays that one last."""
+    """Whether one of so many orders fails."""
     try:
-        run_state_machine_as_test(
-            seed(random.getrandbits(64))(machine),
-            settings=settings(
-                max_examples=examples,
-                stateful_step_count=_STEPS,
-                database=None,
-                deadline=None,
-                phases=[Phase.generate],
-                suppress_health_check=list(HealthCheck),
-            ),
-        )
+        play_any(machine, random.getrandbits(64), examples, _STEPS)
     except Exception:
         return True
     return False

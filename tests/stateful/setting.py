@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis.stateful import run_state_machine_as_test
 from sqlalchemy import Engine, event
 
 from server import live, migrate
@@ -42,6 +44,22 @@ def few_changes_matter() -> Iterator[None]:
         patch.setattr(live, "_RECENT", 3)
         patch.setattr(live, "_PAGE", 2)
         yield
+
+
+def play_any(machine: type[ReplyMachine], number: int, examples: int, steps: int) -> None:
+    """So many orders of so many steps, of which `number` is the seed. Raises what is wrong; the
+    order that fails is the last one that is played."""
+    run_state_machine_as_test(
+        seed(number)(machine),
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=steps,
+            database=None,
+            deadline=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
 
 
 def machine_on(engine: Engine) -> type[ReplyMachine]:

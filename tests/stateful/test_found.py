@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from server.models import Message, State
 from server.repository import cancelling
 from tests.stateful.machine import ReplyMachine
+from tests.stateful.readers import Client
 
 
 @pytest.fixture
@@ -27,6 +28,23 @@ def send(state: ReplyMachine, p: int = 0, on_busy: int = 1, *, has_place: bool =
 
 def say(state: ReplyMachine, n: int = 0, *, is_shown: bool = True) -> None:
     state.text_comes(n, "x", is_shown=is_shown, is_twice=False, pace="at once")
+
+
+def watch(state: ReplyMachine, p: int = 0) -> Client:
+    """A client that watches, and has read what there is."""
+    state.watch(p, 0)
+    return read_newest(state)
+
+
+def resume(state: ReplyMachine, parent: int, seen: int, p: int = 0) -> Client:
+    """A client that saw events of the `parent`, up to `seen`, and has read what follows."""
+    state.resume(p, parent, seen)
+    return read_newest(state)
+
+
+def read_newest(state: ReplyMachine) -> Client:
+    state.read(len(state.readable) - 1, 100, lingers=False)
+    return state.clients[-1]
 
 
 def test_no_text_comes_after_a_replys_end(state: ReplyMachine) -> None:
@@ -113,18 +131,14 @@ def test_the_first_tokens_of_a_watch_each_stand_before_the_rest(state: ReplyMach
     """A watcher that saw the first of two unfinished replies is told of the second one."""
     send(state)
     send(state)
-    state.watch(0, 0)
-    state.read(0, 100, lingers=False)
-    watcher = state.clients[-1]
+    watcher = watch(state)
     assert [event.WhichOneof("event") for event in watcher.events] == [
         "conversation",
         "message",
         "message",
     ]
     for seen in (0, 1):
-        state.resume(0, 2, seen)
-        state.read(1 + seen, 100, lingers=False)
-        known = state.clients[-1].transcript.messages.items()
+        known = resume(state, 2, seen).transcript.messages.items()
         assert known >= watcher.transcript.messages.items()
     state.settle()
 
@@ -136,11 +150,9 @@ def test_a_token_says_which_change_of_a_reply_was_seen(state: ReplyMachine) -> N
     state.provider_fails(0)
     send(state)
     say(state)
-    state.watch(0, 0)
-    state.read(0, 100, lingers=False)
-    state.resume(0, 2, 1)
-    state.read(1, 100, lingers=False)
-    new = [event.message.id for event in state.clients[-1].events[2:] if event.HasField("message")]
+    watch(state)
+    events = resume(state, 2, 1).events[2:]
+    new = [event.message.id for event in events if event.HasField("message")]
     first, second = state.model.replies
     assert first.id not in new
     assert second.id in new
@@ -150,29 +162,23 @@ def test_a_token_says_which_change_of_a_reply_was_seen(state: ReplyMachine) -> N
 def test_a_token_stands_before_a_change_until_its_last_event(state: ReplyMachine) -> None:
     """A watcher that saw a prompt is told of the reply that was stored with it."""
     send(state)
-    state.watch(0, 0)
-    state.read(0, 100, lingers=False)
+    watcher = watch(state)
     send(state)
     state.read(0, 100, lingers=False)
-    watcher = state.clients[1]
     reply = state.model.replies[1]
     seen = next(i for i, e in enumerate(watcher.events) if e.message.id == reply.reply_to)
-    state.resume(0, 1, seen)
-    state.read(1, 100, lingers=False)
-    assert reply.id in state.clients[-1].transcript.messages
+    assert reply.id in resume(state, 1, seen).transcript.messages
     state.settle()
 
 
 def test_a_resync_takes_no_text_away(state: ReplyMachine) -> None:
     """A process that knows less than a watcher saw has a change of the reply to tell."""
     send(state)
-    state.watch(0, 0)
-    state.read(0, 100, lingers=False)
+    watcher = watch(state)
     say(state)
     state.read(0, 100, lingers=False)
     state.regenerate(1, 0, "", has_place=False, listens=False, pace="at once")
-    state.resume(1, 1, len(state.clients[1].events) - 1)
-    state.read(1, 100, lingers=False)
+    resume(state, 1, len(watcher.events) - 1, p=1)
     state.settle()
 
 
@@ -181,9 +187,7 @@ def test_a_token_that_names_no_reply_is_caught_up_with(state: ReplyMachine) -> N
     send(state)
     say(state)
     send(state)
-    state.resume(0, 1, 0)
-    state.read(0, 100, lingers=False)
-    assert state.model.replies[0].id in state.clients[-1].transcript.messages
+    assert state.model.replies[0].id in resume(state, 1, 0).transcript.messages
     state.settle()
 
 

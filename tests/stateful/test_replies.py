@@ -10,10 +10,9 @@ import os
 import random
 
 import pytest
-from hypothesis import HealthCheck, Phase, seed, settings
-from hypothesis.stateful import run_state_machine_as_test
 
 from tests.stateful.machine import ReplyMachine
+from tests.stateful.setting import play_any
 
 EXAMPLES = int(os.environ.get("STATEFUL_EXAMPLES", "12"))
 STEPS = 60
@@ -26,14 +25,5 @@ def test_all_orders(machine: type[ReplyMachine], database: str, number: int) -> 
     if IS_LONG:
         number = random.getrandbits(64)
         print(f"seed {number}")  # noqa: T201 - to repeat it
-    run_state_machine_as_test(
-        seed(number)(machine),
-        settings=settings(
-            max_examples=EXAMPLES if IS_LONG or database == "sqlite" else EXAMPLES // 3,
-            stateful_step_count=STEPS,
-            database=None,
-            deadline=None,
-            phases=[Phase.generate],
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    examples = EXAMPLES if IS_LONG or database == "sqlite" else EXAMPLES // 3
+    play_any(machine, number, examples, STEPS)
