@@ -807,8 +807,8 @@ _WATCHERS = (
     _guard(
         "what is followed ends before the next begins",
         FEED,
-        "    ended = next((message for message in changed if message.id == followed), None)\n",
-        "    ended = None\n",
+        "return Page(reached, changed, conversation, ended)",
+        "return Page(reached, changed, conversation, None)",
         "tests/stateful/test_found.py",
     ),
     _guard(
