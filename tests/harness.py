@@ -10,13 +10,14 @@ async with Colloquy(folder, database_url) as colloquy:
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import grpc
 from conversation.v1 import admin_service_pb2 as admin_api
@@ -26,11 +27,13 @@ from conversation.v1 import conversation_service_pb2 as api
 from conversation.v1 import conversation_service_pb2_grpc as api_grpc
 from conversation.v1 import resources_pb2 as resources
 
+from server import __main__ as server
 from server import migrate
 from server.app import App
 from server.bus import MemoryBus
 from server.settings import Settings
 from tests.fakes.provider import Answer, ProviderDouble
+from tests.forked import Forked
 
 ADMIN_KEY = "the-platform-key-of-the-tests"
 
@@ -398,7 +401,7 @@ class ServerProcess:
             **environment,
         }
         self._colloquy = colloquy
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: Forked | None = None
         self.lines: list[str] = []
         self._reading: asyncio.Task[None] | None = None
         self._serving = asyncio.Event()
@@ -407,34 +410,37 @@ class ServerProcess:
     async def start(self) -> grpc.aio.Channel:
         """Starts it and waits until it serves; returns a channel to it."""
         self._serving.clear()
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "server",
-            cwd=self._colloquy.folder,
-            env={**self._environment, "GRPC_ADDRESS": self.address or "127.0.0.1:0"},
-            stderr=asyncio.subprocess.PIPE,
-        )
+        reading, writing = os.pipe()
+        try:
+            self._process = await Forked.start(
+                server.main,
+                environment={**self._environment, "GRPC_ADDRESS": self.address or "127.0.0.1:0"},
+                folder=self._colloquy.folder,
+                output=writing,
+            )
+        finally:
+            os.close(writing)
         if self not in self._colloquy.processes:
             self._colloquy.processes.append(self)
-        self._reading = asyncio.create_task(self._read())
+        self._reading = asyncio.create_task(self._read(os.fdopen(reading, "rb")))
         waiting = asyncio.create_task(self._serving.wait())
         await asyncio.wait([waiting, self._reading], return_when=asyncio.FIRST_COMPLETED)
         assert waiting.done(), "the server did not start:\n" + "\n".join(self.lines)
         return self._colloquy.channel_to(self.address)
 
-    async def _read(self) -> None:
-        import json
-
-        assert self._process
-        assert self._process.stderr
-        async for raw in self._process.stderr:
+    async def _read(self, pipe: BinaryIO) -> None:
+        output = asyncio.StreamReader()
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(output), pipe
+        )
+        async for raw in output:
             line = raw.decode().rstrip()
             self.lines.append(line)
             print(line)  # noqa: T201 - pytest shows it when the test fails
             if '"event": "serving"' in line:
                 self.address = json.loads(line)["address"]
                 self._serving.set()
+        transport.close()
 
     @property
     def pid(self) -> int:
@@ -450,11 +456,9 @@ class ServerProcess:
         """Ends it with a signal and waits; returns its exit code."""
         assert self._process is not None
         assert self._reading is not None
-        if self._process.returncode is None:
-            self._process.send_signal(number)
+        self._process.send_signal(number)
         code = await self._process.wait()
         await self._reading
-        self._process._transport.close()  # type: ignore[attr-defined]
         return code
 
 

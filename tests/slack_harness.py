@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import sys
+import signal
+from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
@@ -21,7 +22,9 @@ from pydantic_settings import BaseSettings
 from slack_bot.app import Bot
 from slack_bot.settings import Settings
 from slack_bot.view import METADATA_TYPE
+from tests import slack_process
 from tests.fakes.slack import Channel, Message, Person, SlackDouble, Workspace, shown
+from tests.forked import Forked
 from tests.harness import ADMIN_KEY, Caller, Colloquy
 
 MANIFEST = "config/slack_manifest.yml"
@@ -206,7 +209,7 @@ class BotProcess:
 
     def __init__(self, stage: SlackStage) -> None:
         self._stage = stage
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: Forked | None = None
         self.die_at = stage.colloquy.folder / "die_at"
         """Where to write the step at which it kills itself, see tests/slack_process.py."""
         self.log = stage.colloquy.folder / "bot.log"
@@ -220,15 +223,11 @@ class BotProcess:
         }
         inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         with self.log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "tests.slack_process", str(self.die_at)),
-                env={
-                    **inherited,
-                    **environment,
-                    "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-                },
-                stdout=log,
-                stderr=log,
+            self._process = await Forked.start(
+                slack_process.main,
+                environment={**inherited, **environment, slack_process.DIE_AT: str(self.die_at)},
+                folder=Path.cwd(),
+                output=log.fileno(),
             )
 
     async def died(self, seconds: float = 20) -> int:
@@ -239,8 +238,7 @@ class BotProcess:
 
     async def kill(self) -> None:
         assert self._process is not None
-        if self._process.returncode is None:
-            self._process.kill()
+        self._process.send_signal(signal.SIGKILL)
         await self.died()
 
 

@@ -1,6 +1,6 @@
-"""`python -m tests.slack_process FILE`: the bot, which kills itself at the step that FILE names.
+"""The bot, which kills itself at the step that a file names.
 
-FILE holds `STEP` or `STEP*2` for the second time that it is reached; it is deleted before.
+The file holds `STEP` or `STEP*2` for the second time that it is reached; it is deleted before.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -16,8 +15,16 @@ from slack_bot import delivery, logs
 from slack_bot.app import Bot
 from slack_bot.settings import load
 
+DIE_AT = "DIE_AT"
+"""The variable with the file's path."""
 
-async def main(file: Path) -> None:
+
+def main() -> None:
+    """Runs the bot until it is killed."""
+    asyncio.run(_run(Path(os.environ[DIE_AT])))
+
+
+async def _run(file: Path) -> None:
     counts: Counter[str] = Counter()
 
     def reached(step: str) -> None:
@@ -34,7 +41,3 @@ async def main(file: Path) -> None:
     delivery.ARRIVES_WITHIN = 0.1
     await Bot(load(), reached=reached).start()
     await asyncio.Event().wait()
-
-
-if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1])))
