@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import ipaddress
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import IO, Any, cast
 from urllib.parse import urlsplit
@@ -178,6 +180,8 @@ class Providers:
             raise ProviderError("PROVIDER_UNAVAILABLE", str(error), detail=error.detail) from None
 
     async def _client(self, provider: Provider, base_url: str) -> openai.AsyncOpenAI:
+        if provider.id not in self._clients:
+            await asyncio.to_thread(_certificates)  # which would stop all streams meanwhile
         known = self._clients.get(provider.id)
         if known is not None and known[0] == base_url:
             return known[1]
@@ -190,6 +194,7 @@ class Providers:
     def _make_client(self, provider: Provider, base_url: str) -> openai.AsyncOpenAI:
         key = self._environ.get(provider.api_key_env, "").strip() if provider.api_key_env else ""
         http_client = openai.DefaultAioHttpClient(
+            verify=_certificates(),
             # Silence is timed here, for less: a timer a stream instead of one a packet.
             timeout=httpx2.Timeout(None, connect=self._connect_timeout),
             limits=httpx2.Limits(
@@ -273,6 +278,13 @@ class ReplyStream:
         self._watchdog.stop()
         if isinstance(self._body, AsyncGenerator):
             await self._body.aclose()
+
+
+@functools.cache
+def _certificates() -> ssl.SSLContext:
+    """Whom to trust: this machine's authorities, or those of SSL_CERT_FILE or SSL_CERT_DIR. They
+    take 30 ms to read, so all clients share them."""
+    return httpx2.create_ssl_context()
 
 
 def _raw_bytes(response: httpx2.Response) -> AsyncIterator[bytes]:

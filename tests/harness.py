@@ -10,10 +10,12 @@ async with Colloquy(folder, database_url) as colloquy:
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -309,7 +311,7 @@ class Colloquy:
     async def __aenter__(self) -> Self:
         await self.provider.__aenter__()
         self.models_file.write_text(self.models.format(base_url=self.provider.base_url))
-        await asyncio.to_thread(migrate.upgrade, self.database_url)
+        _make_database(self.database_url)
         await self.start()
         return self
 
@@ -382,6 +384,21 @@ class Colloquy:
             metadata=admin.metadata,
         )
         return Caller(self.channel, made.secret, account_id, self.far)
+
+
+def _make_database(url: str) -> None:
+    scheme, _, path = url.partition(":///")
+    file = Path(path)
+    if scheme == "sqlite" and not file.exists():  # on Postgres it was made by the test
+        file.write_bytes(_migrated())
+
+
+@functools.cache
+def _migrated() -> bytes:
+    """A SQLite database with the present schema."""
+    with tempfile.TemporaryDirectory() as folder:
+        migrate.upgrade(f"sqlite:///{folder}/empty.db")
+        return Path(folder, "empty.db").read_bytes()
 
 
 class ServerProcess:

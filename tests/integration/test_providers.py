@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import ssl
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
@@ -13,7 +15,7 @@ import pytest
 import yaml
 
 from server.catalog import Catalog, Model
-from server.providers import ProviderError, Providers, TokenUsage
+from server.providers import ProviderError, Providers, TokenUsage, _certificates
 from tests.fakes.provider import Answer, ProviderDouble
 
 MESSAGES = [{"role": "user", "content": "one two three"}]
@@ -249,6 +251,27 @@ async def test_a_connection_is_used_again_after_a_whole_answer(
     for _ in range(5):
         assert (await ask(providers, model)).error is None
     assert len({request.client_port for request in double.requests}) == 1
+
+
+async def test_whom_to_trust_is_read_once_and_stops_no_stream(
+    catalog: Catalog, make: Make, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = []
+
+    def read(context: ssl.SSLContext, *args: Any, **kwargs: Any) -> None:
+        threads.append(threading.current_thread())
+
+    monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", read)
+    _certificates.cache_clear()
+    try:
+        for _ in range(2):
+            providers = make()
+            for one in (model, catalog.resolve("claude")):
+                assert (await ask(providers, one)).error is None
+    finally:
+        _certificates.cache_clear()
+    (thread,) = threads
+    assert thread is not threading.main_thread()
 
 
 async def test_two_hundred_streams_at_once_share_nothing_that_runs_out(
