@@ -17,7 +17,7 @@ from tests.harness import Caller, Colloquy, ServerProcess, Stream, within
 REPLIES = 10
 LEASE_TTL = 5.0  # the default
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.timed]
+pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture
@@ -28,16 +28,20 @@ async def fleet(tmp_path: Path, postgres_url: str) -> AsyncIterator[Colloquy]:
 
 
 async def test_replies_of_a_killed_server_go_on_within_ten_seconds(fleet: Colloquy) -> None:
-    process = ServerProcess(fleet)
-    alice, streams = await _live_replies(fleet, process)
-    killed = time.time()
-    await process.end(signal.SIGKILL)
-    asked = await _asked_again(fleet)
-    await _all_are_whole(alice, streams)
-    waits = sorted(again.arrived_at - killed for _, again in asked)
-    assert waits[-1] < 10, waits
+    async def standing_still() -> float:
+        process = ServerProcess(fleet)
+        fleet.provider.requests.clear()
+        alice, streams = await _live_replies(fleet, process)
+        killed = time.time()
+        await process.end(signal.SIGKILL)
+        asked = await _asked_again(fleet)
+        await _all_are_whole(alice, streams)
+        return max(again.arrived_at - killed for _, again in asked)
+
+    await within(10, standing_still)
 
 
+@pytest.mark.timed
 async def test_replies_that_are_handed_back_go_on_within_a_second(fleet: Colloquy) -> None:
     async def standing_still() -> float:
         process = ServerProcess(fleet, SHUTDOWN_GRACE="0")
