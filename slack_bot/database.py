@@ -56,14 +56,23 @@ class Database:
     async def run(
         self, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Run `fn` in a transaction, which is committed when this returns."""
+        """Run `fn` in a transaction, which is committed when this returns.
+
+        It goes on to its end when the caller is cancelled, and what is run after that sees it.
+        """
 
         def call(session: Session) -> T:
             return fn(session, *args, **kwargs)
 
         loop = asyncio.get_running_loop()
         if not self._is_sqlite:
-            return (await loop.run_in_executor(self._threads, self._transaction, [call]))[0]()
+            running = loop.run_in_executor(self._threads, self._transaction, [call])
+            try:
+                (result,) = await asyncio.shield(running)
+            except asyncio.CancelledError:
+                await asyncio.gather(running, return_exceptions=True)
+                raise
+            return result()
         future: asyncio.Future[T] = loop.create_future()
         self._waiting.append((call, future))
         if self._committing is None:

@@ -38,11 +38,15 @@ _STATES = table(STATES, column("expire_at", DateTime()))
 
 
 class Installations(AsyncSQLAlchemyInstallationStore):
-    """slack_sdk's store, with tokens encrypted before they reach the database."""
+    """slack_sdk's store, with tokens encrypted before they reach the database.
+
+    What is asked here goes the way of all else of the bot: its tasks end by being cancelled, and a
+    connection of slack_sdk's engine that is cancelled may keep SQLite's write lock.
+    """
 
     def __init__(self, client_id: str, db: Database, vault: Vault) -> None:
         super().__init__(client_id, db.async_engine)
-        self._vault = vault
+        self._db, self._vault = db, vault
 
     async def async_save(self, installation: Installation) -> None:
         """Store an installation; it is not changed itself."""
@@ -77,10 +81,13 @@ class Installations(AsyncSQLAlchemyInstallationStore):
         The workspace alone says which: an event may name the enterprise that it belongs to, or
         not, and a workspace may come to belong to one later.
         """
-        ours = (self.bots.c.client_id == self.client_id, self.bots.c.team_id == team_id)
-        newest = self.bots.select().where(*ours).order_by(self.bots.c.installed_at.desc()).limit(1)
-        async with self.engine.connect() as connection:
-            row = (await connection.execute(newest)).mappings().first()
+        return await self._db.run(self._find, team_id)
+
+    def _find(self, s: Session, team_id: str | None) -> Bot | None:
+        bots = self.bots.c
+        ours = (bots.client_id == self.client_id, bots.team_id == team_id)
+        newest = self.bots.select().where(*ours).order_by(bots.installed_at.desc()).limit(1)
+        row = s.execute(newest).mappings().first()
         return None if row is None else SQLAlchemyInstallationStore.build_bot_entity(row)
 
     async def async_find_installation(self, **which: Any) -> Installation | None:
@@ -95,20 +102,22 @@ class Installations(AsyncSQLAlchemyInstallationStore):
 
         Returns False when it installed the app again after that: then all stays.
         """
-        bot = await self.find_locked(team_id)
-        if bot is not None and bot.installed_at > when:
-            return False
-        async with self.engine.begin() as connection:
+
+        def remove(s: Session) -> bool:
+            bot = self._find(s, team_id)
+            if bot is not None and bot.installed_at > when:
+                return False
             for kept in (self.bots, self.installations):
                 ours = (kept.c.client_id == self.client_id, kept.c.team_id == team_id)
-                await connection.execute(delete(kept).where(*ours))
-        return True
+                s.execute(delete(kept).where(*ours))
+            return True
+
+        return await self._db.run(remove)
 
     async def forget_begun(self) -> None:
         """Delete what is left of installations that were begun long ago, and not ended."""
         now = datetime.now(UTC).replace(tzinfo=None)
-        async with self.engine.begin() as connection:
-            await connection.execute(delete(_STATES).where(_STATES.c.expire_at < now))
+        await self._db.run(lambda s: s.execute(delete(_STATES).where(_STATES.c.expire_at < now)))
 
     async def newest(self) -> dict[str, datetime]:
         """Return the workspaces that have the app, and when each installed it the last time."""
@@ -118,8 +127,7 @@ class Installations(AsyncSQLAlchemyInstallationStore):
             .where(bots.client_id == self.client_id, bots.team_id.is_not(None))
             .group_by(bots.team_id)
         )
-        async with self.engine.connect() as connection:
-            return {row[0]: row[1] for row in await connection.execute(found)}
+        return await self._db.run(lambda s: {row[0]: row[1] for row in s.execute(found)})
 
     def _change(self, kept: Bot | Installation, how: Callable[[str], str]) -> None:
         for name in _SECRETS:

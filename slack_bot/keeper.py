@@ -87,7 +87,7 @@ class Keeper:
             await asyncio.gather(self._tidying, return_exceptions=True)
         leaving = self._served.keys() | self._connecting.keys()
         await asyncio.gather(*(self._leave(team_id) for team_id in leaving))
-        await self._tools.db.run(leases.give_back, list(self._held_until), self._owner)
+        await self._tools.db.run(leases.give_back_all, self._owner)
 
     async def _poll(self) -> None:
         """Wake the workers that have work which another process took in: one question for all."""

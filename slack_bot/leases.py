@@ -52,3 +52,9 @@ def give_back(s: Session, team_ids: Iterable[str], owner: str) -> None:
     """End leases, for the next process to take at once."""
     for team_id in team_ids:
         s.execute(delete(Lease).where(Lease.team_id == team_id, Lease.owner == owner))
+
+
+def give_back_all(s: Session, owner: str) -> None:
+    """End all leases of a process, also those that it does not know of yet: it may have been
+    stopped while it took them."""
+    s.execute(delete(Lease).where(Lease.owner == owner))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
@@ -118,6 +119,19 @@ async def tools(tmp_path: Path) -> AsyncIterator[Tools]:
     await db.close()
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+async def shared(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Tools]:
+    """On a database that other processes share."""
+    is_embedded = request.param == "sqlite"
+    url = (
+        f"sqlite:///{tmp_path}/slack.db" if is_embedded else request.getfixturevalue("postgres_url")
+    )
+    migrate(url)
+    db = Database(url)
+    yield Tools(db)
+    await db.close()
+
+
 @pytest.fixture
 def stand(monkeypatch: pytest.MonkeyPatch) -> Stand:
     stand = Stand()
@@ -153,6 +167,28 @@ async def test_a_workspace_that_does_not_connect_does_not_keep_others_from_being
     await stand.until(good)
     await ended(keeping, keeper)
     assert not stand.running
+
+
+async def test_a_lease_that_was_being_taken_at_the_end_is_given_back(
+    shared: Tools, stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, taking, go_on = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+    take = leases.take_free
+
+    def take_slowly(*given: Any) -> set[str]:
+        loop.call_soon_threadsafe(taking.set)
+        assert go_on.wait(5)
+        return take(*given)
+
+    monkeypatch.setattr(leases, "take_free", take_slowly)
+    keeper = Keeper(shared, Some(T1=workspace("T1")), ttl=60.0)
+    keeping = asyncio.create_task(keeper.run())
+    await asyncio.wait_for(taking.wait(), 5)
+    ending = asyncio.create_task(ended(keeping, keeper))
+    await asyncio.wait([ending], timeout=0.1)  # as far as it comes
+    go_on.set()
+    await asyncio.wait_for(ending, 5)
+    assert await shared.db.run(leases.take, "T1", "another", shared.now(), 60.0)
 
 
 async def test_a_workspace_that_was_connected_anew_is_served_anew(

@@ -11,7 +11,7 @@ import yaml
 from cryptography.fernet import Fernet
 from slack_sdk.oauth.installation_store import Installation
 from slack_sdk.oauth.state_store.sqlalchemy import AsyncSQLAlchemyOAuthStateStore
-from sqlalchemy import create_engine, inspect
+from sqlalchemy import create_engine, event, inspect
 
 from slack_bot import choices, inbox, leases, outbox
 from slack_bot.__main__ import main
@@ -195,6 +195,25 @@ async def test_an_installation_within_an_enterprise_is_found_and_deleted(
     assert await store.remove("T1", 2.0)
     assert await store.newest() == {}
     assert await store.async_find_bot(enterprise_id=None, team_id="T1") is None
+    await db.close()
+
+
+async def test_what_tasks_ask_that_may_be_cancelled_does_not_go_through_slack_sdks_engine(
+    url: str,
+) -> None:
+    """aiosqlite may keep the write lock of a connection whose task is cancelled."""
+    db = Database(url)
+    store = Installations("client", db, Vault(Fernet.generate_key().decode()))
+    taken = []
+    event.listen(db.async_engine.sync_engine, "checkout", lambda *_: taken.append(1))
+    await store.newest()
+    await store.find_locked("T1")
+    await store.async_find_bot(enterprise_id=None, team_id="T1")
+    await store.remove("T1", 1.0)
+    await store.forget_begun()
+    assert not taken
+    await store.async_find_installation(enterprise_id=None, team_id="T1")  # Bolt's own
+    assert taken
     await db.close()
 
 
