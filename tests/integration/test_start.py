@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from tests.harness import Colloquy, ServerProcess
+from server import __main__ as server
+from tests.forked import Forked
+from tests.harness import Colloquy
 
 
 @pytest.fixture
@@ -21,28 +25,44 @@ async def colloquy(tmp_path: Path) -> AsyncIterator[Colloquy]:
         yield running
 
 
-async def says(folder: Path, **environment: str) -> str:
+def environment(**more: str) -> dict[str, str]:
+    """What a server knows of its surroundings."""
+    return {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        "GRPC_ADDRESS": "127.0.0.1:0",
+        **more,
+    }
+
+
+def complaint(output: str) -> str:
+    """The one line that a server says which does not start."""
+    # gRPC's core, which is not ours to ask, logs a port that is taken by itself.
+    lines = [line for line in output.splitlines() if "add_port.cc" not in line]
+    assert len(lines) == 1, output
+    return lines[0].removeprefix("colloquy: ")
+
+
+async def says(folder: Path, **settings: str) -> str:
     """What a server that does not start says."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "server",
+    with tempfile.TemporaryFile() as output:
+        process = await Forked.start(
+            server.main, environment=environment(**settings), folder=folder, output=output.fileno()
+        )
+        assert await process.wait() == 1
+        output.seek(0)
+        return complaint(output.read().decode())
+
+
+async def command(folder: Path, **settings: str) -> asyncio.subprocess.Process:
+    """`python -m server`, as people start it."""
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "server"),
         cwd=folder,
-        env={
-            "PATH": os.environ["PATH"],
-            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-            "GRPC_ADDRESS": "127.0.0.1:0",
-            **environment,
-        },
+        env=environment(**settings),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    output, _ = await process.communicate()
-    assert process.returncode == 1, output.decode()
-    # gRPC's core, which is not ours to ask, logs a port that is taken by itself.
-    lines = [line for line in output.decode().splitlines() if "add_port.cc" not in line]
-    assert len(lines) == 1, output.decode()
-    return lines[0].removeprefix("colloquy: ")
 
 
 def children_of(pid: int) -> str:
@@ -69,8 +89,25 @@ async def test_a_wrong_setting_stops_the_start_with_one_line(colloquy: Colloquy)
         assert name in line
 
 
+async def test_the_command_ends_with_1_and_one_line_when_it_cannot_start(tmp_path: Path) -> None:
+    process = await command(tmp_path, AI_MODELS_FILE="missing.yml")
+    output, _ = await process.communicate()
+    assert process.returncode == 1
+    assert "missing.yml" in complaint(output.decode())
+
+
 async def test_one_process_serves_and_is_the_one_that_was_started(colloquy: Colloquy) -> None:
-    process = ServerProcess(colloquy)
-    await process.start()
+    process = await command(
+        colloquy.folder,
+        AI_MODELS_FILE=str(colloquy.models_file),
+        DATABASE_URL=colloquy.database_url,
+        LOG_FORMAT="json",
+    )
+    assert process.stdout is not None
+    async for line in process.stdout:
+        if b'"event": "serving"' in line:
+            break
     assert children_of(process.pid) == ""
-    assert await process.end() != 0
+    process.send_signal(signal.SIGTERM)
+    await process.communicate()
+    assert process.returncode == 0
