@@ -79,7 +79,7 @@ def _pdf(pages: str, text: str) -> bytes:
 def docx(text: str, *, padding: int = 0) -> bytes:
     """A Word document of one paragraph; `padding` zeros in it make it a bomb."""
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         archive.writestr(
             "[Content_Types].xml",
             f'<Types xmlns="{_TYPES}"><Default Extension="xml" ContentType="application/xml"/>'
@@ -105,7 +105,7 @@ def docx(text: str, *, padding: int = 0) -> bytes:
 
 
 def zip_bomb() -> bytes:
-    """A Word document of half a megabyte that unpacks to half a gigabyte."""
+    """A Word document of two megabytes that unpacks to half a gigabyte."""
     return docx("Boom", padding=512 << 20)
 
 
