@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ALONE = ("-m", "timed")
-SIDE_BY_SIDE = ("-n", "auto", "--dist", "worksteal", "-m", "not timed")
+SIDE_BY_SIDE = ("-n", "auto", "--dist", "load", "--maxschedchunk", "4", "-m", "not timed")
 
 MEMORY = Path("/dev/shm")
 ROOM = 4 << 30

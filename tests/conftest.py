@@ -11,6 +11,7 @@ import asyncio
 import gc
 import os
 import signal
+import zlib
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -73,13 +74,14 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begins with the tests that may take longest, so that nobody waits for them at the end."""
+    """Begins with the tests that may take longest, so that nobody waits for them at the end; those
+    that wait and those that compute are mixed, in an order that is the same each time."""
 
-    def patience(item: pytest.Item) -> float:
+    def place(item: pytest.Item) -> tuple[float, int]:
         marker = item.get_closest_marker("timeout")
-        return marker.args[0] if marker else 0
+        return -marker.args[0] if marker else 0, zlib.crc32(item.nodeid.encode())
 
-    items.sort(key=patience, reverse=True)
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")
