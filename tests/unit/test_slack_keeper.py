@@ -112,19 +112,13 @@ class Stand:
 
 
 @pytest.fixture
-async def tools(tmp_path: Path) -> AsyncIterator[Tools]:
-    migrate(f"sqlite:///{tmp_path}/slack.db")
-    db = Database(f"sqlite:///{tmp_path}/slack.db")
-    yield Tools(db)
-    await db.close()
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-async def shared(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Tools]:
-    """On a database that other processes share."""
-    is_embedded = request.param == "sqlite"
+async def tools(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Tools]:
+    """On SQLite, unless a test says otherwise."""
+    is_on_postgres = getattr(request, "param", "sqlite") == "postgres"
     url = (
-        f"sqlite:///{tmp_path}/slack.db" if is_embedded else request.getfixturevalue("postgres_url")
+        request.getfixturevalue("postgres_url")
+        if is_on_postgres
+        else f"sqlite:///{tmp_path}/slack.db"
     )
     migrate(url)
     db = Database(url)
@@ -169,8 +163,9 @@ async def test_a_workspace_that_does_not_connect_does_not_keep_others_from_being
     assert not stand.running
 
 
+@pytest.mark.parametrize("tools", ["sqlite", "postgres"], indirect=True)
 async def test_a_lease_that_was_being_taken_at_the_end_is_given_back(
-    shared: Tools, stand: Stand, monkeypatch: pytest.MonkeyPatch
+    tools: Tools, stand: Stand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop, taking, go_on = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
     take = leases.take_free
@@ -181,14 +176,14 @@ async def test_a_lease_that_was_being_taken_at_the_end_is_given_back(
         return take(*given)
 
     monkeypatch.setattr(leases, "take_free", take_slowly)
-    keeper = Keeper(shared, Some(T1=workspace("T1")), ttl=60.0)
+    keeper = Keeper(tools, Some(T1=workspace("T1")), ttl=60.0)
     keeping = asyncio.create_task(keeper.run())
     await asyncio.wait_for(taking.wait(), 5)
     ending = asyncio.create_task(ended(keeping, keeper))
     await asyncio.wait([ending], timeout=0.1)  # as far as it comes
     go_on.set()
     await asyncio.wait_for(ending, 5)
-    assert await shared.db.run(leases.take, "T1", "another", shared.now(), 60.0)
+    assert await tools.db.run(leases.take, "T1", "another", tools.now(), 60.0)
 
 
 async def test_a_workspace_that_was_connected_anew_is_served_anew(
