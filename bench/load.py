@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import grpc
-from conversation.v1 import admin_service_pb2 as admin_api
-from conversation.v1 import admin_service_pb2_grpc as admin_grpc
-from conversation.v1 import conversation_service_pb2 as api
-from conversation.v1 import conversation_service_pb2_grpc as api_grpc
-from conversation.v1 import resources_pb2 as resources
+from colloquy.api import admin_service_pb2 as admin_api
+from colloquy.api import admin_service_pb2_grpc as admin_grpc
+from colloquy.api import conversation_service_pb2 as api
+from colloquy.api import conversation_service_pb2_grpc as api_grpc
+from colloquy.api import resources_pb2 as resources
 
 from bench import floor
 from bench.processes import ADMIN_KEY, Metered

@@ -60,7 +60,7 @@ class Metered:
                 cwd=folder,
                 env={
                     **{key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ},
-                    "PYTHONPATH": os.pathsep.join((str(_ROOT), str(_ROOT / "protos"))),
+                    "PYTHONPATH": str(_ROOT),
                     **environment,
                 },
                 stdin=asyncio.subprocess.PIPE,
@@ -124,7 +124,7 @@ class Stage:
             models = self._folder / "ai_models.yml"
             models.write_text(_MODELS.format(base_url=base_url))
             self.server = await self._start(
-                "server",
+                "colloquy_server",
                 AI_MODELS_FILE=str(models),
                 DATABASE_URL=f"sqlite:///{self._folder}/conversations.db",
                 GRPC_ADDRESS="127.0.0.1:0",

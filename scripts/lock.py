@@ -1,4 +1,4 @@
-"""Make the lock files, or check that they hold what pyproject.toml asks for.
+"""Make the lock files, or check that they hold what the pyproject.toml files ask for.
 
     python scripts/lock.py [--upgrade]    # resolves, keeping the locked versions unless told not to
     python scripts/lock.py --check        # needs no network
@@ -14,7 +14,9 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -22,43 +24,59 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 # The oldest Python that the locks are for; the same as requires-python.
 OLDEST_PYTHON = "3.11"
-# Each lock, with what `uv pip compile` makes it from. The one for development is the one for
-# running and more, so that both can be installed into one environment.
-LOCKS = {
-    "requirements.lock": ["pyproject.toml", "--extra", "local"],
-    "requirements-dev.lock": [
-        *("pyproject.toml", "--extra", "local", "--group", "dev"),
-        *("--constraints", "requirements.lock"),
-    ],
-    "requirements-model.lock": ["requirements-model.in", "--no-deps"],
-}
+# The distributions, each with the extras that the locks hold.
+DISTRIBUTIONS = {"clients/python": ["cli"], "server": ["local"], "slack_bot": []}
+RUNTIME = "requirements.lock"
+DEVELOPMENT = "requirements-dev.lock"
+MODEL = "requirements-model.lock"
 _PINNED = re.compile(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)", re.MULTILINE)
 
 
 def make(extra: list[str]) -> None:
-    """Resolve and write each lock."""
-    for lock, sources in LOCKS.items():
+    """Resolve and write each lock. The one for development is the one for running and more, so that
+    both can be installed into one environment."""
+    for lock, requirements in wanted().items():
         command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--universal"]
         command += ["--python-version", OLDEST_PYTHON, "--generate-hashes"]
         command += ["--no-emit-index-url", "--no-emit-find-links"]
-        command += ["--custom-compile-command", "make lock", *sources, *extra]
-        subprocess.run([*command, "--output-file", lock], check=True, cwd=ROOT)
+        command += ["--custom-compile-command", "make lock", *extra]
+        if lock == DEVELOPMENT:
+            command += ["--constraints", RUNTIME]
+        if lock == MODEL:
+            command += ["--no-deps"]
+        text = "\n".join(str(requirement) for requirement in requirements)
+        subprocess.run(
+            [*command, "-", "--output-file", lock], input=text.encode(), check=True, cwd=ROOT
+        )
 
 
 def wanted() -> dict[str, list[Requirement]]:
     """Return what each lock must hold."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-    runtime = project["project"]["dependencies"]
-    runtime = runtime + project["project"]["optional-dependencies"]["local"]
-    development = project["dependency-groups"]["dev"]
+    runtime = []
+    for folder, extras in DISTRIBUTIONS.items():
+        project = described(ROOT / folder)["project"]
+        runtime += project["dependencies"]
+        for extra in extras:
+            runtime += project["optional-dependencies"][extra]
+    groups = described(ROOT)["dependency-groups"]
+    runtime += groups["build"]
     model = (ROOT / "requirements-model.in").read_text("utf-8").split("\n")
     return {
-        "requirements.lock": [Requirement(line) for line in runtime],
-        "requirements-dev.lock": [Requirement(line) for line in runtime + development],
-        "requirements-model.lock": [
-            Requirement(line) for line in model if line and not line.startswith("#")
-        ],
+        RUNTIME: needed(runtime),
+        DEVELOPMENT: needed(runtime + groups["dev"]),
+        MODEL: needed(line for line in model if line and not line.startswith("#")),
     }
+
+
+def described(folder: Path) -> dict[str, Any]:
+    """Return what the pyproject.toml of a folder says."""
+    return tomllib.loads((folder / "pyproject.toml").read_text("utf-8"))
+
+
+def needed(lines: Iterable[str]) -> list[Requirement]:
+    """Return requirements of others' distributions, each once."""
+    found = {line: Requirement(line) for line in lines}
+    return [one for one in found.values() if not one.name.startswith("colloquy")]
 
 
 def problems() -> list[str]:

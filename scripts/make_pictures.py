@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.text import Text
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "protos")]
+sys.path.insert(0, str(ROOT))
 
 from tests.fakes.provider import Answer  # noqa: E402
 from tests.harness import Colloquy  # noqa: E402
@@ -102,7 +102,7 @@ async def terminal() -> None:
             colloquy.provider.default = Answer(pieces=re.findall(r"\S+\s*", REPLY), rate=60)
             alice = await colloquy.account("Alice")
             screen = await record(
-                f"{sys.executable} -m clients --address 127.0.0.1:{colloquy.app.port} chat",
+                f"{sys.executable} -m colloquy --address 127.0.0.1:{colloquy.app.port} chat",
                 {"CONVERSATION_API_KEY": alice.key},
             )
     console = Console(record=True, width=WIDTH, file=io.StringIO())

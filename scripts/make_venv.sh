@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds the virtual environment $1 with the newest Python that Colloquy's dependencies are made
-# for, or with $PYTHON_FOR_VENV, and puts protos/ on its path.
+# for, or with $PYTHON_FOR_VENV.
 set -eu
 
 venv=$1
@@ -21,15 +21,6 @@ for candidate in ${PYTHON_FOR_VENV:-python3.14 python3.13 python3.12 python3.11 
     echo "Building $venv with $("$candidate" --version) ..."
     rm -rf "$venv"
     "$candidate" -m venv "$venv"
-    # A path file's lines are relative to the folder that it is in.
-    "$venv/bin/python" - <<'END'
-import os
-import sysconfig
-
-site = sysconfig.get_path("purelib")
-with open(os.path.join(site, "colloquy.pth"), "w", encoding="utf-8") as file:
-    file.write(os.path.relpath("protos", site) + "\n")
-END
     exit 0
 done
 

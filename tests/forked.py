@@ -3,7 +3,7 @@
 A server takes over a second to load, and the tests start one after another only to kill it. So one
 process that does nothing else loads what they need, and each is forked from it: a process like any
 other, with an environment, a folder and an output of its own, to be stopped and killed for real.
-What `python -m server` does before that is shown by tests/integration/test_start.py.
+What `colloquy serve` does before that is shown by tests/integration/test_start.py.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Self
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["server.__main__", "tests.slack_process"])
+_context.set_forkserver_preload(["colloquy_server.process", "tests.slack_process"])
 
 
 class Forked:

@@ -22,18 +22,18 @@ from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 import grpc
-from conversation.v1 import admin_service_pb2 as admin_api
-from conversation.v1 import admin_service_pb2_grpc as admin_grpc
-from conversation.v1 import attachment_service_pb2_grpc as attachment_grpc
-from conversation.v1 import conversation_service_pb2 as api
-from conversation.v1 import conversation_service_pb2_grpc as api_grpc
-from conversation.v1 import resources_pb2 as resources
+from colloquy.api import admin_service_pb2 as admin_api
+from colloquy.api import admin_service_pb2_grpc as admin_grpc
+from colloquy.api import attachment_service_pb2_grpc as attachment_grpc
+from colloquy.api import conversation_service_pb2 as api
+from colloquy.api import conversation_service_pb2_grpc as api_grpc
+from colloquy.api import resources_pb2 as resources
+from colloquy_server import process as server
+from colloquy_server.app import App
+from colloquy_server.database import migrate
+from colloquy_server.replies.bus import MemoryBus
+from colloquy_server.settings import Settings
 
-from server import __main__ as server
-from server import migrate
-from server.app import App
-from server.bus import MemoryBus
-from server.settings import Settings
 from tests.fakes.provider import Answer, ProviderDouble
 from tests.forked import Forked
 
@@ -430,7 +430,7 @@ class ServerProcess:
         reading, writing = os.pipe()
         try:
             self._process = await Forked.start(
-                server.main,
+                server.run_server,
                 environment={**self._environment, "GRPC_ADDRESS": self.address or "127.0.0.1:0"},
                 folder=self._colloquy.folder,
                 output=writing,

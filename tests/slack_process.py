@@ -11,9 +11,9 @@ import signal
 from collections import Counter
 from pathlib import Path
 
-from slack_bot import delivery, logs
-from slack_bot.app import Bot
-from slack_bot.settings import load
+from colloquy_slack import delivery, logs
+from colloquy_slack.app import Bot
+from colloquy_slack.settings import load
 
 DIE_AT = "DIE_AT"
 """The variable with the file's path."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import grpc
 import pytest
-from conversation.v1 import error_reason_pb2
+from colloquy.api import error_reason_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from conversation.v1 import attachment_service_pb2 as api
-from conversation.v1 import resources_pb2 as resources
+from colloquy.api import attachment_service_pb2 as api
+from colloquy.api import resources_pb2 as resources
+from colloquy_server.database.engine import EVERY_ACCOUNT, Session
 from sqlalchemy import text
 
-from server.database import EVERY_ACCOUNT, Session
 from tests.harness import Caller, Colloquy
 
 CHUNK = 256 << 10

@@ -14,9 +14,9 @@ from typing import Any, Self
 
 import grpc
 import psycopg
-from conversation.v1 import admin_service_pb2 as admin_api
+from colloquy.api import admin_service_pb2 as admin_api
+from colloquy_server.database import migrate
 
-from server import migrate
 from tests.harness import ADMIN_KEY, MODELS, Caller, Colloquy, ServerProcess
 from tests.postgres import Cluster, free_port
 

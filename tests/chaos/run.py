@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from conversation.v1 import conversation_service_pb2 as api
-from conversation.v1 import conversation_service_pb2_grpc as api_grpc
-from conversation.v1 import resources_pb2 as resources
+from colloquy.api import conversation_service_pb2 as api
+from colloquy.api import conversation_service_pb2_grpc as api_grpc
+from colloquy.api import resources_pb2 as resources
 
 from tests.chaos.checks import Judge, read_asks
 from tests.chaos.fleet import Fleet

@@ -12,12 +12,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from conversation.v1 import conversation_service_pb2 as api
-from conversation.v1 import resources_pb2 as resources
+from colloquy import AsyncConversationClient
+from colloquy.aio_base import AsyncReply
+from colloquy.api import conversation_service_pb2 as api
+from colloquy.api import resources_pb2 as resources
+from colloquy.errors import Busy, ColloquyError, DeadlineExceeded, Unavailable
 
-from clients import AsyncConversationClient
-from clients.aio_base import AsyncReply
-from clients.errors import Busy, ColloquyError, DeadlineExceeded, Unavailable
 from tests.chaos.fleet import Fleet
 
 RATE = 8.0  # words a second of an answer

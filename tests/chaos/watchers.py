@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
-from conversation.v1 import conversation_service_pb2 as api
-from conversation.v1 import conversation_service_pb2_grpc as api_grpc
-from conversation.v1 import resources_pb2 as resources
+from colloquy.api import conversation_service_pb2 as api
+from colloquy.api import conversation_service_pb2_grpc as api_grpc
+from colloquy.api import resources_pb2 as resources
 
 from tests.chaos.fleet import Fleet
 from tests.harness import Transcript

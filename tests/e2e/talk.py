@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from conversation.v1 import resources_pb2 as resources
+from colloquy.api import resources_pb2 as resources
 
 from tests.fakes.provider import Answer
 from tests.harness import Caller, Colloquy, Stream

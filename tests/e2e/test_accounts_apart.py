@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-import conversation.v1 as package
+import colloquy.api as package
 import grpc
 import pytest
-from conversation.v1 import admin_service_pb2 as admin_api
-from conversation.v1 import attachment_service_pb2 as files_api
-from conversation.v1 import conversation_service_pb2 as api
-from conversation.v1 import resources_pb2 as resources
+from colloquy.api import admin_service_pb2 as admin_api
+from colloquy.api import attachment_service_pb2 as files_api
+from colloquy.api import conversation_service_pb2 as api
+from colloquy.api import resources_pb2 as resources
 from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, MethodDescriptor
 from google.protobuf.message import Message
@@ -39,7 +39,7 @@ NO_FILE = NOWHERE[:-1] + "1"
 """For a file, while the server takes none."""
 
 _MODULES: list[ModuleType] = [
-    importlib.import_module(f"conversation.v1.{module.name}")
+    importlib.import_module(f"colloquy.api.{module.name}")
     for module in pkgutil.iter_modules(package.__path__)
     if module.name.endswith("_pb2")
 ]

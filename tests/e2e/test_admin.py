@@ -7,9 +7,9 @@ from typing import Any
 
 import grpc
 import pytest
-from conversation.v1 import admin_service_pb2 as api
-from conversation.v1 import conversation_service_pb2 as conversation_api
-from conversation.v1 import resources_pb2 as resources
+from colloquy.api import admin_service_pb2 as api
+from colloquy.api import conversation_service_pb2 as conversation_api
+from colloquy.api import resources_pb2 as resources
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from tests.e2e.talk import HALF, hold, text_of

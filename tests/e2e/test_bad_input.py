@@ -13,13 +13,13 @@ from unittest.mock import Mock
 
 import grpc
 import pytest
-from conversation.v1 import admin_service_pb2 as admin_api
-from conversation.v1 import conversation_service_pb2 as api
-from conversation.v1 import resources_pb2 as resources
+from colloquy.api import admin_service_pb2 as admin_api
+from colloquy.api import conversation_service_pb2 as api
+from colloquy.api import resources_pb2 as resources
+from colloquy_server.errors import InvalidField
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from server.errors import InvalidField
 from tests.fakes.provider import Answer
 from tests.fleets import ALONE, ANY
 from tests.harness import MODELS, Caller, Colloquy

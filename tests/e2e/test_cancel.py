@@ -6,8 +6,8 @@ import asyncio
 import time
 
 import pytest
-from conversation.v1 import conversation_service_pb2 as api
-from conversation.v1 import resources_pb2 as resources
+from colloquy.api import conversation_service_pb2 as api
+from colloquy.api import resources_pb2 as resources
 
 from tests.e2e.talk import HALF, half, hold, said, text_of
 from tests.fakes.provider import Answer

@@ -9,12 +9,12 @@ import signal
 from pathlib import Path
 
 import pytest
-from conversation.v1.conversation_service_pb2 import ConversationEvent
-from conversation.v1.resources_pb2 import Message, Rating
+from colloquy import AsyncConversationClient, ConversationClient, Transcript
+from colloquy.api.conversation_service_pb2 import ConversationEvent
+from colloquy.api.resources_pb2 import Message, Rating
+from colloquy.errors import InvalidArgument, NotFound, Unauthenticated
+from colloquy.retry import Timing
 
-from clients import AsyncConversationClient, ConversationClient, Transcript
-from clients.errors import InvalidArgument, NotFound, Unauthenticated
-from clients.retry import Timing
 from tests.fakes.provider import Answer
 from tests.fakes.wire import Wire
 from tests.fleets import ALONE, ANY

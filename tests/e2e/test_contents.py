@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conversation.v1 import resources_pb2 as resources
+from colloquy.api import resources_pb2 as resources
+from colloquy_server.files.storage import StorageUnavailable
 from PIL import Image
 
-from server.storage import StorageUnavailable
 from tests import fleets
 from tests.fakes import samples
 from tests.fakes.provider import Answer
@@ -261,7 +261,7 @@ async def test_a_request_with_files_that_is_refused_is_tried_once_more_without(
 async def test_a_store_that_is_away_takes_files_from_replies_but_no_reply(
     colloquy: Colloquy, alice: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("server.contents._PAUSES", (0.01, 0.01))
+    monkeypatch.setattr("colloquy_server.context.content_parts._PAUSES", (0.01, 0.01))
     conversation = await alice.create(model="everything")
     file = await upload(alice, FILES["photo.jpg"], "photo.jpg")
     storage = colloquy.app.files._storage

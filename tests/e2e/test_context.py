@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from conversation.v1 import resources_pb2 as resources
+from colloquy.api import resources_pb2 as resources
 
 from tests.e2e.talk import hold, said
 from tests.fakes.provider import Answer

@@ -13,13 +13,13 @@ from pathlib import Path
 import grpc
 import pytest
 import yaml
-from conversation.v1 import resources_pb2 as resources
+from colloquy import AsyncConversationClient, Transcript, is_final
+from colloquy.api import resources_pb2 as resources
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from clients import AsyncConversationClient, Transcript, is_final
 from tests.envoy import DEPLOY, Config, Envoy, cluster, manager, program
 from tests.fakes.provider import Answer
 from tests.harness import Caller, Colloquy, ServerProcess

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from conversation.v1 import conversation_service_pb2 as api
-from conversation.v1 import resources_pb2 as resources
+from colloquy.api import conversation_service_pb2 as api
+from colloquy.api import resources_pb2 as resources
+from colloquy_server.database.engine import Session
+from colloquy_server.database.models import ApiKey
+from colloquy_server.database.repository import access
 
-from server.database import Session
-from server.models import ApiKey
-from server.repository import access
 from tests.fakes.provider import Answer
 from tests.fleets import ALONE
 from tests.harness import Caller, Colloquy, Stream

@@ -9,14 +9,14 @@ from collections.abc import AsyncIterator
 from typing import IO, Any
 
 import pytest
-from conversation.v1 import admin_service_pb2 as admin_api
-from conversation.v1 import attachment_service_pb2 as api
-from conversation.v1 import conversation_service_pb2 as conversation_api
-from conversation.v1 import resources_pb2 as resources
+from colloquy.api import admin_service_pb2 as admin_api
+from colloquy.api import attachment_service_pb2 as api
+from colloquy.api import conversation_service_pb2 as conversation_api
+from colloquy.api import resources_pb2 as resources
+from colloquy_server.database.engine import EVERY_ACCOUNT, Session
+from colloquy_server.database.repository import attachments
 from sqlalchemy import text
 
-from server.database import EVERY_ACCOUNT, Session
-from server.repository import attachments
 from tests import fleets
 from tests.fakes import samples
 from tests.harness import Caller, Colloquy, settle

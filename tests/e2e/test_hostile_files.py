@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conversation.v1 import attachment_service_pb2 as api
-from conversation.v1 import resources_pb2 as resources
+from colloquy.api import attachment_service_pb2 as api
+from colloquy.api import resources_pb2 as resources
+from colloquy_server.files.extraction import Extractor, Unreadable
 
-from server.extraction import Extractor, Unreadable
 from tests import fleets
 from tests.fakes import samples
 from tests.fakes.provider import Answer

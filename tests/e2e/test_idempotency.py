@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from conversation.v1 import conversation_service_pb2 as api
-from conversation.v1 import resources_pb2 as resources
+from colloquy.api import conversation_service_pb2 as api
+from colloquy.api import resources_pb2 as resources
 
 from tests.e2e.talk import HALF, half, hold, text_of
 from tests.fakes.provider import Answer

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conversation.v1 import conversation_service_pb2 as api
-from conversation.v1 import resources_pb2 as resources
+from colloquy.api import conversation_service_pb2 as api
+from colloquy.api import resources_pb2 as resources
+from colloquy_server.api import conversations as service
 
-from server import service
 from tests.fakes.provider import Answer
 from tests.fleets import ALONE, ANY
 from tests.harness import Caller, Colloquy

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conversation.v1 import resources_pb2 as resources
+from colloquy.api import resources_pb2 as resources
+from colloquy_server.database.engine import EVERY_ACCOUNT, Session
+from colloquy_server.database.models import Conversation, Message, Role, State, User, new_id
+from colloquy_server.database.repository import history
 from sqlalchemy import event, select
 
-from server.database import EVERY_ACCOUNT, Session
-from server.models import Conversation, Message, Role, State, User, new_id
-from server.repository import history
 from tests.fakes.provider import Answer
 from tests.harness import Caller, Colloquy
 

@@ -9,10 +9,10 @@ import asyncio
 import time
 
 import pytest
-from conversation.v1 import error_reason_pb2 as reasons
-from conversation.v1 import resources_pb2 as resources
+from colloquy.api import error_reason_pb2 as reasons
+from colloquy.api import resources_pb2 as resources
+from colloquy_server.replies.generation import MAX_RETRY_AFTER, Retries
 
-from server.writing import MAX_RETRY_AFTER, Retries
 from tests.e2e.talk import HALF, half, said, text_of
 from tests.fakes.provider import Answer
 from tests.fleets import ANY

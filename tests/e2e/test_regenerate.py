@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from conversation.v1 import resources_pb2 as resources
+from colloquy.api import resources_pb2 as resources
 
 from tests.e2e.talk import HALF, half, hold, said, text_of
 from tests.fakes.provider import Answer

@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conversation.v1 import conversation_service_pb2 as api
-from conversation.v1 import resources_pb2 as resources
+from colloquy.api import conversation_service_pb2 as api
+from colloquy.api import resources_pb2 as resources
+from colloquy_server.database import migrate
 
-from server import migrate
 from tests import postgres
 from tests.fakes.provider import Answer
 from tests.harness import Colloquy, ServerProcess, settle, within

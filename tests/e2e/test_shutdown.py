@@ -8,13 +8,13 @@ from typing import Any
 
 import grpc
 import pytest
-from conversation.v1 import conversation_service_pb2 as api
-from conversation.v1 import resources_pb2 as resources
+from colloquy.api import conversation_service_pb2 as api
+from colloquy.api import resources_pb2 as resources
+from colloquy_server.database.repository.changes import Change
+from colloquy_server.errors import Unavailable
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from server.errors import Unavailable
-from server.repository.changes import Change
 from tests.e2e.talk import HALF, half, hold, text_of
 from tests.fakes.provider import Answer
 from tests.fleets import ALONE, ANY

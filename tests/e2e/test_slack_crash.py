@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from colloquy_slack.steps import STEPS
 
-from slack_bot.steps import STEPS
 from tests.fakes.provider import Answer
 from tests.harness import Colloquy
 from tests.slack_harness import BotProcess, SlackStage, text_of

@@ -9,10 +9,10 @@ from typing import Any
 
 import aiohttp
 import pytest
-from conversation.v1.resources_pb2 import Attachment
+from colloquy import AsyncConversationClient, ColloquyError
+from colloquy.api.resources_pb2 import Attachment
+from colloquy.errors import DeadlineExceeded, ResourceExhausted, ServerError
 
-from clients import AsyncConversationClient, ColloquyError
-from clients.errors import DeadlineExceeded, ResourceExhausted, ServerError
 from tests.fakes.slack import Upload
 from tests.harness import Colloquy
 from tests.slack_harness import SlackStage, words_of

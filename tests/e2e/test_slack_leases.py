@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from colloquy_slack.app import Bot, BotBroke
+from colloquy_slack.keeper import Keeper
+from colloquy_slack.process import serve
+from colloquy_slack.slack_api import NotLetIn
 
-from slack_bot.__main__ import serve
-from slack_bot.app import Bot, BotBroke
-from slack_bot.keeper import Keeper
-from slack_bot.slack_api import NotLetIn
 from tests.fakes.provider import Answer
 from tests.harness import Colloquy
 from tests.slack_harness import BotProcess, SlackStage, text_of

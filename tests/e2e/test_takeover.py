@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from conversation.v1 import resources_pb2 as resources
+from colloquy.api import resources_pb2 as resources
 
 from tests.fakes.provider import Answer, DoubleRequest
 from tests.harness import Caller, Colloquy, ServerProcess, Stream, within

@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from conversation.v1 import resources_pb2 as resources
+from colloquy.api import resources_pb2 as resources
 
 from tests import fleets
 from tests.fakes import samples
@@ -23,10 +23,10 @@ FILES = {
 
 
 async def run(colloquy: Colloquy, caller: Caller, folder: Path, *arguments: str) -> str:
-    """Runs `python -m clients` in a folder; what it printed."""
+    """Runs `colloquy` in a folder; what it printed."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "clients", *arguments),
+        *("-m", "colloquy", *arguments),
         cwd=folder,
         env={
             **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},

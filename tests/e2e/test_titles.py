@@ -8,11 +8,11 @@ import asyncio
 import signal
 
 import pytest
-from conversation.v1 import conversation_service_pb2 as api
-from conversation.v1 import resources_pb2 as resources
+from colloquy.api import conversation_service_pb2 as api
+from colloquy.api import resources_pb2 as resources
+from colloquy_server.replies.titles import MAX_WORDS, tidy
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from server.titles import MAX_WORDS, tidy
 from tests.e2e.talk import hold
 from tests.fakes.provider import Answer
 from tests.fleets import ALONE, ANY

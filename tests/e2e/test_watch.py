@@ -7,9 +7,9 @@ import signal
 from datetime import UTC, datetime, timedelta
 
 import grpc
-from conversation.v1 import admin_service_pb2 as admin_api
-from conversation.v1 import conversation_service_pb2 as api
-from conversation.v1 import resources_pb2 as resources
+from colloquy.api import admin_service_pb2 as admin_api
+from colloquy.api import conversation_service_pb2 as api
+from colloquy.api import resources_pb2 as resources
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 

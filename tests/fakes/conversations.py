@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
-from conversation.v1 import conversation_service_pb2 as pb
-from conversation.v1 import conversation_service_pb2_grpc as conversation_grpc
-from conversation.v1.conversation_service_pb2 import ConversationEvent
-from conversation.v1.resources_pb2 import Conversation, Error, Message, Model, User
+from colloquy.api import conversation_service_pb2 as pb
+from colloquy.api import conversation_service_pb2_grpc as conversation_grpc
+from colloquy.api.conversation_service_pb2 import ConversationEvent
+from colloquy.api.resources_pb2 import Conversation, Error, Message, Model, User
 from grpc_status import rpc_status
 
 from tests.fakes.door import Door, new_id, paged, refuse

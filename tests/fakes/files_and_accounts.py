@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
-from conversation.v1 import admin_service_pb2 as admin_pb
-from conversation.v1 import admin_service_pb2_grpc as admin_grpc
-from conversation.v1 import attachment_service_pb2 as attachment_pb
-from conversation.v1 import attachment_service_pb2_grpc as attachment_grpc
-from conversation.v1.resources_pb2 import Attachment
+from colloquy.api import admin_service_pb2 as admin_pb
+from colloquy.api import admin_service_pb2_grpc as admin_grpc
+from colloquy.api import attachment_service_pb2 as attachment_pb
+from colloquy.api import attachment_service_pb2_grpc as attachment_grpc
+from colloquy.api.resources_pb2 import Attachment
 from grpc_status import rpc_status
 
 from tests.fakes.door import ADMIN_KEY, Door, new_id, paged, refuse

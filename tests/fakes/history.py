@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from conversation.v1.conversation_service_pb2 import ConversationEvent
-from conversation.v1.resources_pb2 import Conversation, Message
+from colloquy.api.conversation_service_pb2 import ConversationEvent
+from colloquy.api.resources_pb2 import Conversation, Message
 
 PROMPT = Message(
     id="prompt", conversation_id="c", role=Message.ROLE_USER, state=Message.STATE_COMPLETED

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Self
 
-from conversation.v1 import admin_service_pb2_grpc as admin_grpc
-from conversation.v1 import attachment_service_pb2_grpc as attachment_grpc
-from conversation.v1 import conversation_service_pb2_grpc as conversation_grpc
+from colloquy.api import admin_service_pb2_grpc as admin_grpc
+from colloquy.api import attachment_service_pb2_grpc as attachment_grpc
+from colloquy.api import conversation_service_pb2_grpc as conversation_grpc
 from grpc import aio
 
 from tests.fakes.conversations import FakeConversations

@@ -11,11 +11,11 @@ from typing import Any
 
 import grpc
 import pytest
-from conversation.v1.conversation_service_pb2 import ConversationEvent
+from colloquy import AsyncConversationClient, ConversationClient
+from colloquy.api.conversation_service_pb2 import ConversationEvent
+from colloquy.errors import ColloquyError
+from colloquy.retry import Timing
 
-from clients import AsyncConversationClient, ConversationClient
-from clients.errors import ColloquyError
-from clients.retry import Timing
 from tests.fakes.conversations import FakeConversations, Script
 from tests.fakes.door import KEY, status
 from tests.fakes.serving import ThreadedServing, serving

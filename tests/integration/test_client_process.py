@@ -1,4 +1,4 @@
-"""`python -m clients` as a process of its own: pipes, signals, terminals."""
+"""`colloquy` as a process of its own: pipes, signals, terminals."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conversation.v1.resources_pb2 import Message
+from colloquy.api.resources_pb2 import Message
 
 from tests.fakes.conversations import Script, say
 from tests.fakes.door import KEY
 from tests.fakes.serving import ThreadedServing
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMAND = [sys.executable, "-m", "clients"]
+COMMAND = [sys.executable, "-m", "colloquy"]
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def environment(server: ThreadedServing | None = None, **more: str) -> dict[str,
 
 
 def test_help_does_not_load_what_it_does_not_need(tmp_path: Path) -> None:
-    code = "import sys, clients.terminal.app; print(*sys.modules)"
+    code = "import sys, colloquy.terminal.app; print(*sys.modules)"
     modules = subprocess.run(
         [sys.executable, "-c", code],
         env=environment(),
@@ -47,7 +47,7 @@ def test_help_does_not_load_what_it_does_not_need(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
     ).stdout.split()
-    assert "clients.terminal.app" in modules
+    assert "colloquy.terminal.app" in modules
     assert not {"grpc", "google.protobuf", "rich", "prompt_toolkit"} & set(modules)
 
 

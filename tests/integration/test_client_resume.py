@@ -10,12 +10,10 @@ from typing import Any
 
 import grpc
 import pytest
-from conversation.v1.conversation_service_pb2 import ConversationEvent
-from conversation.v1.resources_pb2 import Error, Message
-from google.rpc import status_pb2
-
-from clients import AsyncConversationClient, ConversationClient, Transcript
-from clients.errors import (
+from colloquy import AsyncConversationClient, ConversationClient, Transcript
+from colloquy.api.conversation_service_pb2 import ConversationEvent
+from colloquy.api.resources_pb2 import Error, Message
+from colloquy.errors import (
     AlreadyExists,
     ColloquyError,
     DeadlineExceeded,
@@ -24,7 +22,9 @@ from clients.errors import (
     Unauthenticated,
     Unavailable,
 )
-from clients.retry import Timing
+from colloquy.retry import Timing
+from google.rpc import status_pb2
+
 from tests.fakes.conversations import FakeConversations, Script
 from tests.fakes.door import GONE, KEY, status
 from tests.fakes.serving import Serving, ThreadedServing, serving

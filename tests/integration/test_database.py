@@ -5,9 +5,13 @@ from __future__ import annotations
 import time
 
 import pytest
+from colloquy_server.database.engine import (
+    EVERY_ACCOUNT,
+    DatabaseUnavailable,
+    Session,
+    open_database,
+)
 from sqlalchemy import text
-
-from server.database import EVERY_ACCOUNT, DatabaseUnavailable, Session, open_database
 
 
 def stall(s: Session) -> None:

@@ -6,9 +6,8 @@ import asyncio
 import threading
 from pathlib import Path
 
+from colloquy_server.database.engine import EVERY_ACCOUNT, Session, open_database
 from sqlalchemy import text
-
-from server.database import EVERY_ACCOUNT, Session, open_database
 
 
 async def test_on_sqlite_it_goes_before_all_that_waits(tmp_path: Path) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conversation.v1 import resources_pb2 as resources
+from colloquy.api import resources_pb2 as resources
+from colloquy_server.database.engine import EVERY_ACCOUNT
+from colloquy_server.database.models import Message
+from colloquy_server.database.repository.messages import Sent
 from sqlalchemy import select
 
-from server.database import EVERY_ACCOUNT
-from server.models import Message
-from server.repository.messages import Sent
 from tests.harness import Colloquy
 
 

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from conversation.v1 import resources_pb2 as resources
+from colloquy.api import resources_pb2 as resources
 
 from tests.fakes.provider import Answer
 from tests.harness import Colloquy, Stream

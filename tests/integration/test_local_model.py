@@ -11,10 +11,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from colloquy_server.providers.catalog import Catalog, Model, Weights
+from colloquy_server.providers.client import ProviderError, Providers
+from colloquy_server.providers.local_model import LocalModel, LocalModelError
 
-from server.catalog import Catalog, Model, Weights
-from server.local_model import LocalModel, LocalModelError
-from server.providers import ProviderError, Providers
 from tests.harness import settle
 
 ROOT = Path(__file__).parents[2]
@@ -97,8 +97,8 @@ async def test_it_answers_starts_once_when_needed_and_again_if_it_died(
 async def test_it_ends_with_a_server_that_is_killed(model: Model) -> None:
     program = (
         "import asyncio, pathlib\n"
-        "from server.catalog import Catalog\n"
-        "from server.local_model import LocalModel\n"
+        "from colloquy_server.providers.catalog import Catalog\n"
+        "from colloquy_server.providers.local_model import LocalModel\n"
         "async def main():\n"
         "    model = Catalog.load('config/ai_models.yml', {}.get).resolve('smollm2-135m')\n"
         "    local = LocalModel()\n"

@@ -10,13 +10,12 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from colloquy_server.database import migrate
+from colloquy_server.database.engine import EVERY_ACCOUNT, open_database, sync_engine
+from colloquy_server.database.models import Base
+from colloquy_server.database.repository import search
+from colloquy_server.settings import SettingsError
 from sqlalchemy import Engine, text
-
-from server import migrate
-from server.database import EVERY_ACCOUNT, open_database, sync_engine
-from server.models import Base
-from server.repository import search
-from server.settings import SettingsError
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conversation.v1 import resources_pb2 as resources
+from colloquy.api import resources_pb2 as resources
+from colloquy_server.database.engine import EVERY_ACCOUNT, Session
+from colloquy_server.database.models import Message
+from colloquy_server.replies.engine import Replies, texts_of
+from colloquy_server.replies.generation import LiveReply
 from sqlalchemy import update
 
-from server.database import EVERY_ACCOUNT, Session
-from server.models import Message
-from server.replies import Replies, texts_of
-from server.writing import LiveReply
 from tests.fakes.provider import Answer
 from tests.harness import Caller, Colloquy, Stream, settle
 

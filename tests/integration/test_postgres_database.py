@@ -7,20 +7,19 @@ import contextlib
 from collections.abc import Callable
 
 import pytest
-from sqlalchemy import text
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import OperationalError
-
-from server.database import (
+from colloquy_server.database.engine import (
     EVERY_ACCOUNT,
     PostgresDatabase,
     ScopedSession,
     Session,
     sync_engine,
 )
-from server.errors import NotFound
-from server.models import KeyRole
-from server.repository import access, attachments, conversations
+from colloquy_server.database.models import KeyRole
+from colloquy_server.database.repository import access, attachments, conversations
+from colloquy_server.errors import NotFound
+from sqlalchemy import text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
 
 
 async def test_a_read_whose_caller_goes_away_leaves_a_connection_that_can_write(

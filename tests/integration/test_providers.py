@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 import yaml
+from colloquy_server.providers.catalog import Catalog, Model
+from colloquy_server.providers.client import ProviderError, Providers, TokenUsage, _certificates
 
-from server.catalog import Catalog, Model
-from server.providers import ProviderError, Providers, TokenUsage, _certificates
 from tests.fakes.provider import Answer, ProviderDouble
 
 MESSAGES = [{"role": "user", "content": "one two three"}]

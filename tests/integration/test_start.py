@@ -1,4 +1,4 @@
-"""`python -m server` that cannot start says why in one line."""
+"""`colloquy serve` that cannot start says why in one line."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from colloquy_server import process as server
 
-from server import __main__ as server
 from tests.forked import Forked
 from tests.harness import Colloquy
 
@@ -47,7 +47,10 @@ async def says(folder: Path, **settings: str) -> str:
     """What a server that does not start says."""
     with tempfile.TemporaryFile() as output:
         process = await Forked.start(
-            server.main, environment=environment(**settings), folder=folder, output=output.fileno()
+            server.run_server,
+            environment=environment(**settings),
+            folder=folder,
+            output=output.fileno(),
         )
         assert await process.wait() == 1
         output.seek(0)
@@ -55,9 +58,9 @@ async def says(folder: Path, **settings: str) -> str:
 
 
 async def command(folder: Path, **settings: str) -> asyncio.subprocess.Process:
-    """`python -m server`, as people start it."""
+    """`colloquy serve`, as people start it."""
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "server"),
+        *(sys.executable, "-m", "colloquy_server"),
         cwd=folder,
         env=environment(**settings),
         stdout=asyncio.subprocess.PIPE,

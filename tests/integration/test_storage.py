@@ -13,12 +13,12 @@ from typing import Any
 
 import boto3
 import pytest
-from conversation.v1 import conversation_service_pb2 as api
+from colloquy.api import conversation_service_pb2 as api
+from colloquy_server.files.storage import ObjectMissing, Storage, StorageError, StorageUnavailable
+from colloquy_server.settings import Settings
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
-from server.settings import Settings
-from server.storage import ObjectMissing, Storage, StorageError, StorageUnavailable
 from tests.fakes import samples
 from tests.harness import Caller, Colloquy
 from tests.uploads import count, download, emptied, upload

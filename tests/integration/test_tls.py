@@ -9,7 +9,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from conversation.v1 import conversation_service_pb2 as api
+from colloquy.api import conversation_service_pb2 as api
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from colloquy_server.database.repository import leases
 
-from server.repository import leases
 from tests.harness import Caller, Colloquy, words
 
 

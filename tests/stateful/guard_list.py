@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-CHANGES = "server/repository/changes.py"
-LEASES = "server/repository/leases.py"
-CANCELLING = "server/repository/cancelling.py"
-MESSAGES = "server/repository/messages.py"
-CONVERSATIONS = "server/repository/conversations.py"
-FEED = "server/repository/feed.py"
-LIVE = "server/live.py"
-WATCHING = "server/watching.py"
-MIRRORS = "server/mirrors.py"
-REPLIES = "server/replies.py"
-UPKEEP = "server/upkeep.py"
-PUBLISHING = "server/publishing.py"
+CHANGES = "server/colloquy_server/database/repository/changes.py"
+LEASES = "server/colloquy_server/database/repository/leases.py"
+CANCELLING = "server/colloquy_server/database/repository/cancelling.py"
+MESSAGES = "server/colloquy_server/database/repository/messages.py"
+CONVERSATIONS = "server/colloquy_server/database/repository/conversations.py"
+FEED = "server/colloquy_server/database/repository/feed.py"
+LIVE = "server/colloquy_server/replies/feeds.py"
+WATCHING = "server/colloquy_server/api/watcher.py"
+MIRRORS = "server/colloquy_server/replies/mirrors.py"
+REPLIES = "server/colloquy_server/replies/engine.py"
+UPKEEP = "server/colloquy_server/replies/upkeep.py"
+PUBLISHING = "server/colloquy_server/replies/publishing.py"
 
 STATEFUL = ("tests/stateful/test_orders.py", "tests/stateful/test_replies.py", "-k", "sqlite")
 
@@ -316,7 +316,7 @@ _QUEUE = (
     ),
     _guard(
         "the database allows one live reply a conversation",
-        "migrations/versions/0001_first_schema.py",
+        "migrations/server/versions/0001_first_schema.py",
         "unique=True,",
         "unique=False,",
         "tests/stateful/test_found.py",

@@ -25,7 +25,8 @@ from tests.stateful.guard_list import GUARDS, STATEFUL, Guard
 from tests.stateful.orders import Order, keep, load
 
 _ROOT = Path(__file__).parents[2]
-_TREES = ("server", "protos", "migrations", "config", "tests")
+_TREES = ("server", "clients", "slack_bot", "migrations", "config", "tests")
+_PATHS = ("clients/python", "server", "slack_bot")
 _PATIENCE = 900.0
 """Seconds for the tests of one guard, or for the search of its order."""
 
@@ -103,8 +104,9 @@ def copied_without(guard: Guard) -> Iterator[Path]:
     """A copy of the code without this guard."""
     with tempfile.TemporaryDirectory(prefix="guard-") as folder:
         root = Path(folder)
+        caches = shutil.ignore_patterns("__pycache__")
         for tree in _TREES:
-            shutil.copytree(_ROOT / tree, root / tree, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(_ROOT / tree, root / tree, symlinks=True, ignore=caches)
         shutil.copy(_ROOT / "pyproject.toml", root)
         for path, text in without(guard, root).items():
             path.write_text(text)
@@ -113,10 +115,11 @@ def copied_without(guard: Guard) -> Iterator[Path]:
 
 def run(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs a module of that copy. Raises TimeoutExpired."""
+    paths = os.pathsep.join(str(root / path) for path in _PATHS)
     return subprocess.run(
         [sys.executable, "-m", *arguments],
         cwd=root,
-        env={**os.environ, "PYTHONPATH": "", "PYTHONDONTWRITEBYTECODE": "1"},
+        env={**os.environ, "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         timeout=_PATIENCE,

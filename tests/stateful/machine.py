@@ -13,23 +13,39 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
+from colloquy_server.api import convert
+from colloquy_server.api.access import Principal, principal
+from colloquy_server.database.engine import EVERY_ACCOUNT
+from colloquy_server.database.models import (
+    MICROS,
+    Attachment,
+    CancelWish,
+    Conversation,
+    Message,
+    Role,
+    State,
+    db_now,
+)
+from colloquy_server.database.repository import (
+    access,
+    cancelling,
+    conversations,
+    feed,
+    leases,
+    messages,
+)
+from colloquy_server.database.repository.access import Author
+from colloquy_server.database.repository.changes import Change, Fenced, Lease
+from colloquy_server.database.repository.conversations import NewConversation
+from colloquy_server.database.repository.leases import HANDED_BACK, Outcome, Step, Text
+from colloquy_server.database.repository.messages import OnBusy, Prompt, Sent
+from colloquy_server.errors import ColloquyError
+from colloquy_server.replies.bus import Event
 from hypothesis import note
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from sqlalchemy import Engine, Select, Table, bindparam, case, select, update
 
-from server import convert
-from server.access import Principal, principal
-from server.bus import Event
-from server.database import EVERY_ACCOUNT
-from server.errors import ColloquyError
-from server.models import MICROS, Attachment, CancelWish, Conversation, Message, Role, State, db_now
-from server.repository import access, cancelling, conversations, feed, leases, messages
-from server.repository.access import Author
-from server.repository.changes import Change, Fenced, Lease
-from server.repository.conversations import NewConversation
-from server.repository.leases import HANDED_BACK, Outcome, Step, Text
-from server.repository.messages import OnBusy, Prompt, Sent
 from tests.stateful.model import FENCED, MAX_QUEUED, Held, Model, Placed, Refused, Said, Talk
 from tests.stateful.readers import Client, Truth
 from tests.stateful.world import Flight, Owner, Process, SteppedDatabase

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from server.models import Role, State
-from server.repository.leases import MAX_STRIKES
-from server.repository.messages import OnBusy
+from colloquy_server.database.models import Role, State
+from colloquy_server.database.repository.leases import MAX_STRIKES
+from colloquy_server.database.repository.messages import OnBusy
 
 FENCED = "FENCED"
 

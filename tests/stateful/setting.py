@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from colloquy_server.database import migrate
+from colloquy_server.database.engine import sync_engine
+from colloquy_server.replies import feeds as live
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 from sqlalchemy import Engine, event
 
-from server import live, migrate
-from server.database import sync_engine
 from tests.stateful.machine import ReplyMachine
 
 

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from colloquy_server.database.engine import EVERY_ACCOUNT, ScopedSession
+from colloquy_server.database.models import Message
+from colloquy_server.database.repository import cancelling, leases
+from colloquy_server.database.repository.leases import Text
 from sqlalchemy import event, select
 
-from server.database import EVERY_ACCOUNT, ScopedSession
-from server.models import Message
-from server.repository import cancelling, leases
-from server.repository.leases import Text
 from tests.stateful.machine import ReplyMachine
 
 PATIENCE = 0.5

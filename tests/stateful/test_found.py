@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from colloquy_server.database.models import Message, State
+from colloquy_server.database.repository import cancelling
 from sqlalchemy import Engine, update
 from sqlalchemy.exc import IntegrityError
 
-from server.models import Message, State
-from server.repository import cancelling
 from tests.stateful.machine import ReplyMachine
 from tests.stateful.readers import Client
 

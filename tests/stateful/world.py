@@ -13,19 +13,18 @@ from collections.abc import Callable, Coroutine, Generator
 from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
-from conversation.v1 import conversation_service_pb2 as api
+from colloquy.api import conversation_service_pb2 as api
+from colloquy_server.api.conversations import ConversationService
+from colloquy_server.database.engine import Database, ScopedSession, Session
+from colloquy_server.database.models import Message
+from colloquy_server.database.repository.changes import Change
+from colloquy_server.database.repository.messages import Sent
+from colloquy_server.errors import ColloquyError, Unavailable
+from colloquy_server.replies.bus import Bus, Event, Handler
+from colloquy_server.replies.engine import Started
+from colloquy_server.replies.feeds import Feeds
+from colloquy_server.replies.generation import LiveReply
 from sqlalchemy import Engine
-
-from server.bus import Bus, Event, Handler
-from server.database import Database, ScopedSession, Session
-from server.errors import ColloquyError, Unavailable
-from server.live import Feeds
-from server.models import Message
-from server.replies import Started
-from server.repository.changes import Change
-from server.repository.messages import Sent
-from server.service import ConversationService
-from server.writing import LiveReply
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -72,7 +72,7 @@ def rooms_imported(module: str) -> set[str]:
 
 
 def part(module: str) -> str:
-    """The module of server/ that a dotted name is in: `server.repository.leases` → `repository`."""
+    """The room that a dotted name is in."""
     return module.split(".")[1] if "." in module else "__init__"
 
 
@@ -143,8 +143,8 @@ def test_the_server_exists() -> None:
 
 def test_relative_imports_and_those_in_functions_are_seen() -> None:
     tree = ast.parse("def f():\n    from . import live\n    from ..clients import api\nimport grpc")
-    assert set(names_imported(tree, "server.repository")) == {
-        *("server.repository", "server.repository.live"),
+    assert set(names_imported(tree, "colloquy_server.database.repository")) == {
+        *("colloquy_server.database.repository", "colloquy_server.database.repository.live"),
         *("server.clients", "server.clients.api"),
         "grpc",
     }

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from colloquy_server.replies import publishing
 
 from bench import floor
-from server import publishing
 
 
 @pytest.mark.parametrize("name", ["_WINDOW", "_WINDOW_PER_REPLY", "_WINDOW_MAX"])

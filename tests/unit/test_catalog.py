@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-
-from server.catalog import Catalog, CatalogError, ModelError, Weights
+from colloquy_server.providers.catalog import Catalog, CatalogError, ModelError, Weights
 
 SHIPPED = Path(__file__).parents[2] / "config" / "ai_models.yml"
 CHAT = {
@@ -167,7 +166,7 @@ def test_weights_of_a_package_that_is_not_there_make_no_model(tmp_path: Path) ->
     local = content(providers={"remote": {"weights": weights}, "ollama": {"weights": weights}})
     assert load(tmp_path, local).available_ids() == []
     assert Weights(**weights).path() is None
-    assert Weights("server", "no_such_file", "0" * 64).path() is None
+    assert Weights("colloquy_server", "no_such_file", "0" * 64).path() is None
 
 
 @pytest.mark.parametrize(

@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conversation.v1.conversation_service_pb2 import ConversationEvent
-from conversation.v1.resources_pb2 import Message, User
+from colloquy import AsyncConversationClient
+from colloquy.api.conversation_service_pb2 import ConversationEvent
+from colloquy.api.resources_pb2 import Message, User
+from colloquy.errors import ColloquyError
+from colloquy.retry import Timing
+from colloquy.terminal.chat import _enter, the_last
+from colloquy.terminal.chatting import COMMANDS, Chat
+from colloquy.terminal.prompt import Prompt
 from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output import DummyOutput
 from rich.console import Console
 
-from clients import AsyncConversationClient
-from clients.errors import ColloquyError
-from clients.retry import Timing
-from clients.terminal.chat import _enter, the_last
-from clients.terminal.chatting import COMMANDS, Chat
-from clients.terminal.prompt import Prompt
 from tests.fakes.conversations import FakeConversations, Room, Script, say
 from tests.fakes.door import KEY
 from tests.fakes.serving import serving

@@ -11,13 +11,13 @@ from typing import Any
 
 import grpc
 import pytest
-from conversation.v1.conversation_service_pb2 import ConversationEvent
-from conversation.v1.resources_pb2 import Conversation, Error, Message, Rating
+from colloquy import ConversationClient
+from colloquy.api.conversation_service_pb2 import ConversationEvent
+from colloquy.api.resources_pb2 import Conversation, Error, Message, Rating
+from colloquy.terminal.app import app
+from colloquy.terminal.telling import Teller
 from typer.testing import CliRunner, Result
 
-from clients import ConversationClient
-from clients.terminal.app import app
-from clients.terminal.telling import Teller
 from tests.fakes.conversations import Script, say
 from tests.fakes.door import ADMIN_KEY, KEY, status
 from tests.fakes.serving import ThreadedServing
@@ -410,13 +410,13 @@ def test_the_platform_key_is_asked_for(run: Run, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_server_that_is_not_there(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clients.terminal.session._PATIENCE", 0.0)
+    monkeypatch.setattr("colloquy.terminal.session._PATIENCE", 0.0)
     said = failed(run("--address", "127.0.0.1:1", "list"))
     assert said.startswith("error: no server answers at 127.0.0.1:1: start one with `make run`")
 
 
 def test_a_server_that_speaks_no_tls(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clients.terminal.session._PATIENCE", 0.0)
+    monkeypatch.setattr("colloquy.terminal.session._PATIENCE", 0.0)
     said = failed(run("--tls", "list"))
     assert "does not speak TLS: leave --tls" in said
     assert "make run" not in said

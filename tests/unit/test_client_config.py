@@ -6,12 +6,11 @@ from pathlib import Path
 
 import grpc
 import pytest
-
-from clients import channel
-from clients.aio import AsyncConversationClient
-from clients.config import Endpoint, Tls, development_key, resolve
-from clients.errors import ConfigurationError
-from clients.sync import ConversationClient
+from colloquy import channel
+from colloquy.aio import AsyncConversationClient
+from colloquy.config import Endpoint, Tls, development_key, resolve
+from colloquy.errors import ConfigurationError
+from colloquy.sync import ConversationClient
 
 
 @pytest.fixture(autouse=True)

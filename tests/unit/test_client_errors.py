@@ -6,9 +6,9 @@ from typing import Any
 
 import grpc
 import pytest
+from colloquy import errors
 from google.rpc import status_pb2
 
-from clients import errors
 from tests.fakes.door import status
 
 

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from conversation.v1.attachment_service_pb2 import DownloadAttachmentResponse
-from conversation.v1.resources_pb2 import Attachment, Message
-
-from clients import ConversationClient
-from clients.errors import ServerError
-from clients.files import Download, Upload
-from clients.terminal.transfers import save
+from colloquy import ConversationClient
+from colloquy.api.attachment_service_pb2 import DownloadAttachmentResponse
+from colloquy.api.resources_pb2 import Attachment, Message
+from colloquy.errors import ServerError
+from colloquy.files import Download, Upload
+from colloquy.terminal.transfers import save
 
 BODY = bytes(range(256)) * 3000
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from conversation.v1.conversation_service_pb2 import ConversationEvent
-from conversation.v1.resources_pb2 import Conversation, Message
+from colloquy import ReplyText, Transcript
+from colloquy.api.conversation_service_pb2 import ConversationEvent
+from colloquy.api.resources_pb2 import Conversation, Message
+from colloquy.errors import OutOfOrder
+from colloquy.follow import unseen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clients import ReplyText, Transcript
-from clients.errors import OutOfOrder
-from clients.follow import unseen
 from tests.fakes.history import history, more, reply, told
 
 pieces = st.lists(st.text(min_size=1), max_size=6)

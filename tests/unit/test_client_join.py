@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from conversation.v1.conversation_service_pb2 import ConversationEvent
-from conversation.v1.resources_pb2 import Conversation, Message, Rating
+from colloquy import Transcript
+from colloquy.api.conversation_service_pb2 import ConversationEvent
+from colloquy.api.resources_pb2 import Conversation, Message, Rating
+from colloquy.errors import OutOfOrder
+from colloquy.join import Joiner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clients import Transcript
-from clients.errors import OutOfOrder
-from clients.join import Joiner
 from tests.fakes.history import Reader, accepted, as_it_stood, history, more, reply, told
 
 attempts_of_pieces = st.lists(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from conversation.v1.conversation_service_pb2 import ConversationEvent
-from conversation.v1.resources_pb2 import Conversation, Message
+from colloquy.api.conversation_service_pb2 import ConversationEvent
+from colloquy.api.resources_pb2 import Conversation, Message
+from colloquy.errors import DeadlineExceeded, NotFound, OutOfOrder, Unavailable
+from colloquy.resume import ReplyResumption, WatchResumption
+from colloquy.retry import Retry, Timing
 
-from clients.errors import DeadlineExceeded, NotFound, OutOfOrder, Unavailable
-from clients.resume import ReplyResumption, WatchResumption
-from clients.retry import Retry, Timing
 from tests.fakes.history import PROMPT, accepted, history, more, reply, told
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-
-from clients.errors import (
+from colloquy.errors import (
     DeadlineExceeded,
     InvalidArgument,
     NotFound,
@@ -15,7 +14,7 @@ from clients.errors import (
     Unavailable,
     Unimplemented,
 )
-from clients.retry import Retry, Timing
+from colloquy.retry import Retry, Timing
 
 
 class Clock:

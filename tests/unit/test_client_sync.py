@@ -10,16 +10,14 @@ from typing import Any, TypeVar
 import grpc
 import grpc_testing
 import pytest
-from conversation.v1 import admin_service_pb2 as admin_pb
-from conversation.v1 import attachment_service_pb2 as attachment_pb
-from conversation.v1 import conversation_service_pb2 as pb
-from conversation.v1.conversation_service_pb2 import ConversationEvent
-from conversation.v1.resources_pb2 import Conversation, Message
-from google.rpc import status_pb2
-
-from clients import AdminClient, ConversationClient
-from clients.ending import Watchdog
-from clients.errors import (
+from colloquy import AdminClient, ConversationClient
+from colloquy.api import admin_service_pb2 as admin_pb
+from colloquy.api import attachment_service_pb2 as attachment_pb
+from colloquy.api import conversation_service_pb2 as pb
+from colloquy.api.conversation_service_pb2 import ConversationEvent
+from colloquy.api.resources_pb2 import Conversation, Message
+from colloquy.ending import Watchdog
+from colloquy.errors import (
     AlreadyExists,
     Busy,
     ColloquyError,
@@ -28,7 +26,9 @@ from clients.errors import (
     ResourceExhausted,
     Unavailable,
 )
-from clients.retry import Timing
+from colloquy.retry import Timing
+from google.rpc import status_pb2
+
 from tests.fakes.door import status
 from tests.fakes.history import Reader, accepted, history, more, reply, told
 

@@ -8,12 +8,8 @@ import re
 
 import pytest
 import typer
-from conversation.v1.resources_pb2 import Attachment, Conversation, Error, Message, User
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from rich.console import Console
-
-from clients.errors import (
+from colloquy.api.resources_pb2 import Attachment, Conversation, Error, Message, User
+from colloquy.errors import (
     ColloquyError,
     ConfigurationError,
     InvalidArgument,
@@ -21,12 +17,15 @@ from clients.errors import (
     Unavailable,
     Unimplemented,
 )
-from clients.terminal import views
-from clients.terminal.complaints import describe
-from clients.terminal.history import print_message, to_markdown, to_object
-from clients.terminal.markdown import finished_length, render
-from clients.terminal.session import is_whole_id, pick_id
-from clients.terminal.text import clean, clean_line, dump, to_json, to_tsv
+from colloquy.terminal import views
+from colloquy.terminal.complaints import describe
+from colloquy.terminal.history import print_message, to_markdown, to_object
+from colloquy.terminal.markdown import finished_length, render
+from colloquy.terminal.session import is_whole_id, pick_id
+from colloquy.terminal.text import clean, clean_line, dump, to_json, to_tsv
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
 
 HOSTILE = "\x1b[31mred\x1b]0;title\x07\x9b2Jgone\x00\x08\x7f\rback"
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from server.concurrency import Turns
+from colloquy_server.concurrency import Turns
 
 
 async def test_accounts_take_turns_and_have_one_place_at_a_time_each() -> None:

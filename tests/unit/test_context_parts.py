@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-
-from server import authors
-from server.estimates import Estimates, estimate_tokens
-from server.models import Message, User
+from colloquy_server.context import authors
+from colloquy_server.context.token_estimates import Estimates, estimate_tokens
+from colloquy_server.database.models import Message, User
 
 
 def said(*names: str) -> list[Message]:

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 import yaml
-from conversation.v1 import admin_service_pb2, attachment_service_pb2, conversation_service_pb2
+from colloquy.api import admin_service_pb2, attachment_service_pb2, conversation_service_pb2
+from colloquy_server import app, settings
+from colloquy_server.settings import Settings
+from colloquy_slack import settings as slack_settings
+from colloquy_slack.settings import Settings as SlackSettings
 
-from server import app, settings
-from server.settings import Settings
-from slack_bot import settings as slack_settings
-from slack_bot.settings import Settings as SlackSettings
 from tests.envoy import DEPLOY, HAS_WHEEL, cluster, configuration, manager
 
 ROOT = DEPLOY.parent

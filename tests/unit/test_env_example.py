@@ -6,9 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-
-from server.settings import Settings
-from slack_bot.settings import Settings as SlackSettings
+from colloquy_server.settings import Settings
+from colloquy_slack.settings import Settings as SlackSettings
 
 EXAMPLE = Path(__file__).resolve().parents[2] / ".env.example"
 # Settings of others: the OpenAI SDK's own, and the clients'.

@@ -7,10 +7,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-
-from server.bus import MemoryBus
-from server.database import open_database
-from server.live import Feed, Feeds
+from colloquy_server.database.engine import open_database
+from colloquy_server.replies.bus import MemoryBus
+from colloquy_server.replies.feeds import Feed, Feeds
 
 
 @pytest.fixture

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from server.live import Feed
-from server.mirrors import LiveText, Mirror, Mirrors
-from server.models import Message, State
+from colloquy_server.database.models import Message, State
+from colloquy_server.replies.feeds import Feed
+from colloquy_server.replies.mirrors import LiveText, Mirror, Mirrors
+
 from tests.stateful.world import SteppedBus
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from server.catalog import Catalog
+from colloquy_server.providers.catalog import Catalog
+
 from tests.readme import block
 
 

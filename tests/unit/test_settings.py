@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from server.settings import Settings, SettingsError, load
+from colloquy_server.settings import Settings, SettingsError, load
 
 
 @pytest.fixture(autouse=True)

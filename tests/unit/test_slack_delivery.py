@@ -8,18 +8,17 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from colloquy import AsyncConversationClient
+from colloquy_slack import inbox, outbox
+from colloquy_slack.database import Database, migrate
+from colloquy_slack.delivery import ARRIVES_WITHIN, Delivery, GaveUp
+from colloquy_slack.inbox import Asked
+from colloquy_slack.pacing import Pace
+from colloquy_slack.slack_api import InDoubt, NotLetIn, RateLimited, Refused, SlackApi, SlackProblem
+from colloquy_slack.view import Phase, View
+from colloquy_slack.workspace import Tools, Workspace
+from colloquy_slack.writing import LeaseLost
 from slack_sdk.web.async_client import AsyncWebClient
-
-from clients import AsyncConversationClient
-from slack_bot import inbox, outbox
-from slack_bot.database import Database, migrate
-from slack_bot.delivery import ARRIVES_WITHIN, Delivery, GaveUp
-from slack_bot.inbox import Asked
-from slack_bot.pacing import Pace
-from slack_bot.slack_api import InDoubt, NotLetIn, RateLimited, Refused, SlackApi, SlackProblem
-from slack_bot.view import Phase, View
-from slack_bot.workspace import Tools, Workspace
-from slack_bot.writing import LeaseLost
 
 WRITING = View(Phase.WRITING, "Some words of an answer that is being written, and more to come.")
 WHOLE = View(Phase.COMPLETED, "Some words of an answer that is being written, and it is whole.")

@@ -12,17 +12,16 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-
-from clients import AsyncConversationClient
-from slack_bot import leases
-from slack_bot.database import Database, migrate
-from slack_bot.installs import Accounts, Installations
-from slack_bot.keeper import Keeper
-from slack_bot.pacing import Pace
-from slack_bot.settings import SettingsError
-from slack_bot.slack_api import SlackApi
-from slack_bot.workspace import Tools, Workspace
-from slack_bot.workspaces import Connect, Identity, InstalledWorkspaces, Workspaces
+from colloquy import AsyncConversationClient
+from colloquy_slack import leases
+from colloquy_slack.database import Database, migrate
+from colloquy_slack.installs import Accounts, Installations
+from colloquy_slack.keeper import Keeper
+from colloquy_slack.pacing import Pace
+from colloquy_slack.settings import SettingsError
+from colloquy_slack.slack_api import SlackApi
+from colloquy_slack.workspace import Tools, Workspace
+from colloquy_slack.workspaces import Connect, Identity, InstalledWorkspaces, Workspaces
 
 
 class Server:
@@ -129,7 +128,7 @@ async def tools(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 @pytest.fixture
 def stand(monkeypatch: pytest.MonkeyPatch) -> Stand:
     stand = Stand()
-    monkeypatch.setattr("slack_bot.keeper.Worker", stand.of)
+    monkeypatch.setattr("colloquy_slack.keeper.Worker", stand.of)
     return stand
 
 

@@ -6,8 +6,7 @@ import logging
 
 import pytest
 import structlog
-
-from slack_bot import logs
+from colloquy_slack import logs
 
 SECRETS = (
     "xoxb-1234-5678-abcDEF",

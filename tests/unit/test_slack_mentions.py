@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
+from colloquy_slack.mentions import BREAK, escape, neutralise, plain, users_in
 from hypothesis import given
 from hypothesis import strategies as st
-
-from slack_bot.mentions import BREAK, escape, neutralise, plain, users_in
 
 ALIVE = re.compile(
     r"<!(channel|here|everyone|group|subteam)|<@[UWB]\w|(?<![\w@])@(channel|here|everyone|group)\b",

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from colloquy_slack.pacing import EDITS, INTERIM_EDITS, Pace
 from hypothesis import given
 from hypothesis import strategies as st
-
-from slack_bot.pacing import EDITS, INTERIM_EDITS, Pace
 
 
 class Clock:

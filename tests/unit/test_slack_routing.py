@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
-from slack_bot.mapping import (
+from colloquy_slack.mapping import (
     Place,
     channel_conversation,
     place_of,
     request_id,
     thread_conversation,
 )
-from slack_bot.routing import Deleted, Edited, Said, read
+from colloquy_slack.routing import Deleted, Edited, Said, read
 
 
 def event(**more: Any) -> dict[str, Any]:

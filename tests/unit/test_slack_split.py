@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 
 import pytest
+from colloquy_slack.split import LIMIT, STRUCTURES, Part, split
 from hypothesis import given
 from hypothesis import strategies as st
-
-from slack_bot.split import LIMIT, STRUCTURES, Part, split
 
 LINES = st.sampled_from(
     [

@@ -8,20 +8,19 @@ from pathlib import Path
 
 import pytest
 import yaml
+from colloquy_slack import choices, inbox, leases, outbox
+from colloquy_slack.app import SCOPES
+from colloquy_slack.database import Database, migrate
+from colloquy_slack.inbox import Asked
+from colloquy_slack.installs import STATES, Installations
+from colloquy_slack.models import Base, State
+from colloquy_slack.process import run_bot
+from colloquy_slack.settings import Settings, SettingsError, load
+from colloquy_slack.vault import Vault
 from cryptography.fernet import Fernet
 from slack_sdk.oauth.installation_store import Installation
 from slack_sdk.oauth.state_store.sqlalchemy import AsyncSQLAlchemyOAuthStateStore
 from sqlalchemy import create_engine, event, inspect
-
-from slack_bot import choices, inbox, leases, outbox
-from slack_bot.__main__ import main
-from slack_bot.app import SCOPES
-from slack_bot.database import Database, migrate
-from slack_bot.inbox import Asked
-from slack_bot.installs import STATES, Installations
-from slack_bot.models import Base, State
-from slack_bot.settings import Settings, SettingsError, load
-from slack_bot.vault import Vault
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -301,10 +300,9 @@ def test_a_database_that_cannot_be_reached_is_told_in_one_line(
 ) -> None:
     url = "postgresql://someone:secret@127.0.0.1:1/slack"
     settings = Settings(**BASE, slack_database_url=url)  # type: ignore[arg-type]
-    monkeypatch.setattr("sys.argv", ["slack_bot"])
-    monkeypatch.setattr("slack_bot.settings.load", lambda: settings)
-    monkeypatch.setattr("slack_bot.logs.configure", lambda _format: None)
-    assert main() == 1
+    monkeypatch.setattr("colloquy_slack.settings.load", lambda: settings)
+    monkeypatch.setattr("colloquy_slack.logs.configure", lambda _format: None)
+    assert run_bot() == 1
     told = capsys.readouterr().err
     assert told.startswith("colloquy: SLACK_DATABASE_URL: ")
     assert told.count("\n") == 1

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from colloquy_slack.mrkdwn import SECTION, sections
+from colloquy_slack.view import Form, Look, Phase, View, messages, metadata, needs_file
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slack_bot.mrkdwn import SECTION, sections
-from slack_bot.view import Form, Look, Phase, View, messages, metadata, needs_file
 from tests.fakes.slack.blocks import check_blocks, check_text, notifications
 from tests.unit.test_slack_split import TEXTS
 

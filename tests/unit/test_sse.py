@@ -3,10 +3,9 @@
 import itertools
 
 import pytest
+from colloquy_server.providers.sse import MAX_EVENT_BYTES, SseDecoder, SseError
 from hypothesis import given
 from hypothesis import strategies as st
-
-from server.sse import MAX_EVENT_BYTES, SseDecoder, SseError
 
 
 def decode(packets: list[bytes]) -> list[bytes]:

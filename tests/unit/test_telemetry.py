@@ -8,15 +8,15 @@ from typing import Any
 
 import grpc
 import pytest
-from conversation.v1 import conversation_service_pb2 as api
+from colloquy.api import conversation_service_pb2 as api
+from colloquy_server import app
+from colloquy_server.telemetry import Telemetry
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from server import app
-from server.telemetry import Telemetry
 from tests.fakes.provider import Answer
 from tests.harness import Colloquy, settle
 

@@ -1,10 +1,9 @@
 """What a provider sends is made fit to be stored, however it is cut into pieces."""
 
 import pytest
+from colloquy_server.providers.text_repair import TextRepair
 from hypothesis import given
 from hypothesis import strategies as st
-
-from server.text import TextRepair
 
 
 def repair(pieces: list[str]) -> str:

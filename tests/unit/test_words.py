@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-
-from server.words import MAX_SNIPPET_BYTES, MAX_WORDS, phrases, snippet, words
+from colloquy_server.database.tokenizer import MAX_SNIPPET_BYTES, MAX_WORDS, phrases, snippet, words
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,146 @@
+"""The commands of `colloquy`: those of the terminal client, and those that other distributions add.
+
+What a command needs is imported when it runs, so that `--help` is there at once. A distribution
+adds its commands through the entry points `colloquy.commands`, each a function of the Typer app.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import entry_points, version
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+from typer.exceptions import TyperException
+
+from colloquy.terminal import admin, browse, chat, send
+from colloquy.terminal.session import Session, note
+
+_PARTS = {
+    "serve": ("Run the server.", "colloquy-server"),
+    "migrate": ("Bring the server's database to the present schema.", "colloquy-server"),
+    "slack": ("Run the Slack bot.", "colloquy-slack"),
+}
+"""The commands of other distributions: what each does, and what to install for it."""
+
+
+class Commands(TyperGroup):
+    """Runs a command and tells its errors in one line."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command. Exits with 1 for errors, with 130 when it is interrupted."""
+        try:
+            return super().invoke(ctx)
+        except (typer.Exit, typer.Abort, TyperException):  # usage errors are of the last kind
+            raise
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
+        except BrokenPipeError:
+            # Whoever reads our output has seen enough (`| head`). Python would complain at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(1) from None
+        except Exception as error:
+            from colloquy.terminal.complaints import describe
+
+            note(f"error: {describe(error, _server(ctx))}")
+            raise typer.Exit(1) from None
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"colloquy {version('colloquy')}")
+        raise typer.Exit
+
+
+app = typer.Typer(
+    cls=Commands,
+    help="Talk to a Colloquy server. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def connect(
+    context: typer.Context,
+    _version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
+    ] = False,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="HOST:PORT or https://HOST:PORT; default CONVERSATION_ADDRESS, then "
+            "127.0.0.1:50051.",
+            metavar="ADDRESS",
+        ),
+    ] = None,
+    tls: Annotated[bool, typer.Option("--tls", help="Encrypt, trusting the system's CAs.")] = False,
+    ca_file: Annotated[
+        str | None, typer.Option(help="Encrypt, trusting this CA.", metavar="FILE")
+    ] = None,
+    cert_file: Annotated[
+        str | None, typer.Option(help="A certificate to show to the server.", metavar="FILE")
+    ] = None,
+    key_file: Annotated[
+        str | None, typer.Option(help="The certificate's private key.", metavar="FILE")
+    ] = None,
+) -> None:
+    """Keep the options that all commands share."""
+    context.obj = Session(
+        address, tls, {"ca_file": ca_file, "cert_file": cert_file, "key_file": key_file}
+    )
+
+
+app.command("chat")(chat.chat)
+app.command("send")(send.send)
+app.command("list")(browse.list_conversations)
+app.command("show")(browse.show)
+app.command("watch")(browse.watch)
+app.command("models")(browse.models)
+app.command("upload")(browse.upload)
+app.command("export")(browse.export)
+app.add_typer(admin.app, name="admin")
+
+
+def _add_parts() -> None:
+    """Add the commands of the distributions that are installed; the others say what to install."""
+    for point in entry_points(group="colloquy.commands"):
+        point.load()(app)
+    present = {command.name for command in app.registered_commands}
+    for name, (what, distribution) in _PARTS.items():
+        if name not in present:
+            _add_missing(name, what, distribution)
+
+
+def _add_missing(name: str, what: str, distribution: str) -> None:
+    @app.command(
+        name,
+        help=f"{what} Not installed: pip install {distribution}",
+        context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    )
+    def missing(context: typer.Context) -> None:
+        note(f"error: `colloquy {name}` is not installed here: pip install {distribution}")
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run the command line: settings from `.env` too, as the server takes them."""
+    from dotenv import load_dotenv
+
+    load_dotenv(".env")
+    # gRPC writes to the screen when a server goes away, into the middle of a chat.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    _add_parts()
+    app(prog_name="colloquy")
+
+
+def _server(context: Any) -> str:
+    """Return the server's address for an error about it."""
+    try:
+        return context.obj.server if context.obj else ""
+    except Exception:
+        return context.obj.address or ""

@@ -1,0 +1,1 @@
+"""The edge: gRPC on one side, the rooms further in on the other."""

@@ -1,0 +1,54 @@
+"""The commands `colloquy serve` and `colloquy migrate`.
+
+What they do is imported when they run: `colloquy --help` shows them too.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds the commands to `colloquy`."""
+    app.command("serve")(serve)
+    app.command("migrate")(migrate)
+
+
+def serve(
+    dev: Annotated[
+        bool,
+        typer.Option("--dev", help="Make a development account and write its key to data/dev.key."),
+    ] = False,
+    migrate: Annotated[
+        bool, typer.Option("--migrate", help="Bring the database to the present schema first.")
+    ] = False,
+) -> None:
+    """Run the server until SIGTERM or SIGINT. Its settings come from the environment and .env."""
+    from colloquy_server.process import run_server
+
+    raise typer.Exit(run_server(is_development=dev, migrates_first=migrate))
+
+
+def migrate() -> None:
+    """Bring the database of DATABASE_URL to the present schema."""
+    from colloquy_server.process import run_migrations
+
+    raise typer.Exit(run_migrations())
+
+
+def main() -> None:
+    """`python -m colloquy_server`: these commands alone; it serves when none is named."""
+    app = typer.Typer(
+        help="The Colloquy server.",
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+    add_to(app)
+    arguments = sys.argv[1:]
+    if not arguments or (arguments[0].startswith("-") and arguments[0] != "--help"):
+        arguments.insert(0, "serve")
+    app(arguments, prog_name="python -m colloquy_server")

@@ -1,0 +1,250 @@
+"""What a reply's model is given: the conversation as the provider's API wants it, as much of it as
+the model's window holds.
+
+Over the window, files of older turns become their names first, then the oldest turns go; the system
+prompt and the newest message never do. What was given and what was not is written down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from colloquy_server.context import authors
+from colloquy_server.context.content_parts import (
+    NO_ROOM,
+    TOO_MANY_BYTES,
+    UNREACHABLE,
+    Content,
+    Contents,
+    Room,
+    label,
+    picture_tokens,
+)
+from colloquy_server.context.token_estimates import Estimates, estimate_tokens
+from colloquy_server.database.engine import Database
+from colloquy_server.database.models import Attachment
+from colloquy_server.database.repository import history
+from colloquy_server.database.repository.history import Given, Turn
+from colloquy_server.errors import MessageTooLong
+from colloquy_server.files.filetypes import Kind
+from colloquy_server.providers.catalog import Model
+
+_MARGIN = 0.05
+"""The part of the window that is left free, because the counts are estimates."""
+
+_NO_MORE = frozenset({NO_ROOM, TOO_MANY_BYTES, UNREACHABLE})
+"""Reasons after which older files are only named."""
+
+_OLDER = "a file of an older message: only its name is given"
+
+
+def budget(model: Model) -> int:
+    """How many tokens of context the model takes beside its longest reply."""
+    return int((model.context_window - model.max_output_tokens) * (1 - _MARGIN))
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a model is asked. `estimated` is in tokens as we count them, uncorrected."""
+
+    messages: list[dict[str, Any]]
+    given: Given
+    estimated: int
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether something else than text is asked."""
+        return any(isinstance(message["content"], list) for message in self.messages)
+
+
+@dataclass(slots=True)
+class _Shown:
+    """A turn as the model will see it: its files with their contents."""
+
+    turn: Turn
+    files: list[tuple[Attachment, Content]] = field(default_factory=list)
+
+
+class ContextBuilder:
+    """Makes the requests of replies."""
+
+    def __init__(self, db: Database, contents: Contents, estimates: Estimates) -> None:
+        self._db = db
+        self._contents = contents
+        self._estimates = estimates
+
+    def check_fits(
+        self,
+        account_id: str,
+        model: Model,
+        system_prompt: str,
+        content: str,
+        files: Sequence[Attachment],
+    ) -> None:
+        """Raises MessageTooLong when a message could not be given to the model even alone.
+
+        Texts of files are cut where they have to be; pictures cannot be.
+        """
+        needed = _cost(system_prompt) + estimate_tokens(content) + _names_cost(files)
+        if "image" in model.input_kinds:
+            needed += sum(picture_tokens(file) for file in files if file.kind == Kind.IMAGE)
+        # What was learned of other texts refuses nothing; the provider may still do so.
+        needed = int(needed * min(self._estimates.factor(account_id, model.id), 1))
+        if needed > budget(model):
+            raise MessageTooLong(
+                {
+                    "content": f"is about {needed} tokens with the system prompt, and {model.id}"
+                    f" takes {budget(model)}: shorten it or choose a model with a larger window"
+                }
+            )
+
+    async def build(
+        self,
+        account_id: str,
+        reply_id: str,
+        model: Model,
+        limit: int | None = None,
+        *,
+        as_text: bool = False,
+    ) -> Request:
+        """The request of a reply, in at most `limit` tokens, or what the model takes; `as_text`
+        gives files as their texts or names alone."""
+        factor = self._estimates.factor(account_id, model.id)
+        room = min(int(budget(model) / factor), budget(model) if limit is None else limit)
+        found = await self._db.read(account_id, history.read, reply_id, room, _turn_cost)
+        newest = _Shown(found.turns[0])
+        left = room - _cost(found.system_prompt) - _turn_cost(newest.turn)
+        # A correction learned of texts takes no room from pictures.
+        spare = 0 if limit is not None else budget(model) - room
+        raw = Room(0).raw
+        given: dict[str, Content] = {}
+        for file in sorted(_files(newest.turn), key=lambda file: self._contents.rank(file, model)):
+            tokens = left + spare if file.kind == Kind.IMAGE else left
+            content = await self._contents.of(
+                file, model, Room(max(tokens, 0), raw), is_new=True, as_text=as_text
+            )
+            given[file.id] = content
+            left -= content.tokens
+            raw -= content.raw
+        newest.files = [(file, given[file.id]) for file in _files(newest.turn)]
+        shown = [newest]
+        for turn in found.turns[1:]:
+            cost = _turn_cost(turn)
+            if cost > left:
+                break
+            left -= cost
+            shown.append(_Shown(turn))
+        await self._add_older_files(shown[1:], model, Room(left, raw), as_text=as_text)
+        shown.reverse()
+        return _request(found.system_prompt, shown, model, factor)
+
+    async def _add_older_files(
+        self, newest_first: list[_Shown], model: Model, room: Room, *, as_text: bool
+    ) -> None:
+        """Gives files of older turns as far as there is room, the newer ones first."""
+        is_full = False
+        for shown in newest_first:
+            for file in _files(shown.turn):
+                content = Content(reason=_OLDER)
+                if not is_full:
+                    content = await self._contents.of(
+                        file, model, room, is_new=False, as_text=as_text
+                    )
+                    is_full = content.reason in _NO_MORE
+                if is_full and content.reason != UNREACHABLE:
+                    content = Content(reason=_OLDER)
+                shown.files.append((file, content))
+                room.tokens -= content.tokens
+                room.raw -= content.raw
+
+    async def instead(
+        self, account_id: str, reply_id: str, model: Model, refused: Request, *, is_too_long: bool
+    ) -> Request | None:
+        """Another request after a provider refused one: a shorter one when it was too long, one
+        without the files that it may not have liked; None when there is nothing to try."""
+        if not is_too_long:
+            if not refused.has_parts:
+                return None
+            return await self.build(account_id, reply_id, model, as_text=True)
+        self._estimates.too_low(account_id, model.id)
+        shorter = await self.build(account_id, reply_id, model, refused.estimated // 2)
+        return shorter if shorter.estimated < refused.estimated else None
+
+    def learn(self, account_id: str, model: Model, request: Request, counted: int) -> None:
+        """Takes in what the provider counted for a request."""
+        self._estimates.learn(account_id, model.id, request.estimated, counted)
+
+
+def _cost(text: str) -> int:
+    return estimate_tokens(text) if text else 0
+
+
+def _files(turn: Turn) -> Sequence[Attachment]:
+    return turn.prompt.attachments if turn.prompt.attachment_count else ()
+
+
+def _turn_cost(turn: Turn) -> int:
+    """Of a turn whose files are only named."""
+    texts = [turn.prompt.content, *(reply.content for reply in turn.replies)]
+    return sum(map(estimate_tokens, texts)) + _names_cost(_files(turn))
+
+
+def _names_cost(files: Sequence[Attachment]) -> int:
+    return sum(estimate_tokens(label(file)) + 20 for file in files)
+
+
+def _request(
+    system_prompt: str, oldest_first: list[_Shown], model: Model, factor: float
+) -> Request:
+    given = Given(floor=oldest_first[0].turn.prompt.position)
+    estimated = _cost(system_prompt)
+    prompts = [shown.turn.prompt for shown in oldest_first]
+    is_enveloped = model.provider.author_names == "envelope"
+    names = authors.distinct(prompts) if is_enveloped else authors.field_names(prompts)
+    if is_enveloped and names:
+        system_prompt = f"{system_prompt}\n\n{authors.ENVELOPE}".strip()
+    messages: list[dict[str, Any]] = []
+    if system_prompt:
+        messages.append({"role": "system", "content": system_prompt})
+    for shown in oldest_first:
+        name = names.get(shown.turn.prompt.author_id, "")
+        messages.append(_user_message(shown, name, is_enveloped=is_enveloped))
+        messages += [{"role": "assistant", "content": said.content} for said in shown.turn.replies]
+        given.positions += [m.position for m in (shown.turn.prompt, *shown.turn.replies)]
+        given.unsaid += shown.turn.unsaid
+        given.files += [
+            (shown.turn.prompt.position, file.id, content.reason or content.note)
+            for file, content in shown.files
+            if content.reason or content.note
+        ]
+        estimated += _turn_cost(shown.turn) + sum(content.tokens for _, content in shown.files)
+    given.estimated_tokens = int(estimated * factor)
+    return Request(messages, given, estimated)
+
+
+def _user_message(shown: _Shown, name: str, *, is_enveloped: bool) -> dict[str, Any]:
+    """One user's message. Where there is only text it is one string, which every server takes."""
+    prompt = shown.turn.prompt
+    seals = is_enveloped and bool(name)
+    parts: list[dict[str, Any]] = []
+    texts = [authors.envelope(name, prompt.content) if seals else prompt.content]
+    for file, content in shown.files:
+        if content.part is not None:
+            parts.append(content.part)
+        elif content.text:
+            cut = f" ({content.note})" if content.note else ""
+            texts.append(
+                authors.file_envelope(file.filename, file.content_type, content.note, content.text)
+                if seals
+                else f"File {label(file)}{cut}:\n\n{content.text}"
+            )
+        else:
+            texts.append(f"File {label(file)} is attached, but not shown to you: {content.reason}.")
+    message: dict[str, Any] = {"role": "user", "content": "\n\n".join(texts)}
+    if parts:
+        message["content"] = [*({"type": "text", "text": text} for text in texts), *parts]
+    if name and not is_enveloped:
+        message["name"] = name
+    return message

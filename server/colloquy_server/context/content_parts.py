@@ -1,0 +1,197 @@
+"""What a model is given of a file: the file as it is where the model takes its kind, else its
+text."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from colloquy_server.context.extraction_cache import Readings
+from colloquy_server.context.token_estimates import estimate_tokens
+from colloquy_server.database.models import Attachment
+from colloquy_server.files import filetypes
+from colloquy_server.files.extraction import LONG_SIDE, MAX_PICTURE, Unreadable
+from colloquy_server.files.filetypes import Kind
+from colloquy_server.files.storage import ObjectMissing, StorageUnavailable
+from colloquy_server.providers.catalog import Model
+
+log = structlog.get_logger()
+
+MAX_RAW = 12_000_000
+"""Bytes of files as they are in one request. Providers take more (Anthropic 32 MB in base64, OpenAI
+50), but the request is one piece of JSON, and while it is made no other stream moves."""
+
+_ENCODED_AT_ONCE = 3 << 16
+"""Bytes that become base64 without a pause for others; a multiple of three, so that pieces join."""
+
+PICTURE_TOKENS = 1_600
+"""What a picture takes at most: Anthropic counts a token for 750 pixels after scaling it down to
+some 1.2 million; OpenAI some 1,100 for its largest."""
+
+_PIXELS_PER_TOKEN = 750
+
+_PAGE_TOKENS = 2_000
+"""A page of a PDF: its text, and its picture beside it."""
+
+_AUDIO_BYTES_PER_TOKEN = 1_600
+"""A tenth of a second at 128 kbit/s: OpenAI counts ten tokens a second."""
+
+_AS_PICTURE = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
+"""What OpenAI and Anthropic take as it is, if nothing moves in it."""
+
+TEXT = 2
+"""The rank of what goes as text."""
+
+_AS_AUDIO: Mapping[str, str] = {"audio/wav": "wav", "audio/mpeg": "mp3"}
+"""The formats of `input_audio`."""
+
+NO_ROOM = "there is no room for it in the model's window"
+TOO_MANY_BYTES = "the files of one request would be too large with it"
+UNREACHABLE = "its bytes cannot be reached at the moment"
+REFUSED = "the model's provider did not take it"
+
+_PAUSES = (0.5, 1.0, 2.0)
+"""Seconds between tries to reach the bytes of a new message's files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a model is given of a file: `part` of a message, or `text`; with neither, `reason` says
+    why. `note` says what is missing of a text. `raw` is in bytes."""
+
+    part: dict[str, Any] | None = None
+    text: str = ""
+    reason: str = ""
+    note: str = ""
+    tokens: int = 0
+    raw: int = 0
+
+
+@dataclass(slots=True)
+class Room:
+    """What a request still has room for."""
+
+    tokens: int
+    raw: int = field(default=MAX_RAW)
+
+
+class Contents:
+    """Makes contents of files."""
+
+    def __init__(self, readings: Readings) -> None:
+        self._readings = readings
+
+    async def of(
+        self, file: Attachment, model: Model, room: Room, *, is_new: bool, as_text: bool
+    ) -> Content:
+        """What a model is given of a file. Of a new message's file, text that has no room is cut,
+        and bytes that cannot be reached are waited for; `as_text` gives no file as it is."""
+        for pause in (*_PAUSES, None) if is_new else (None,):
+            try:
+                content = None if as_text else await self._as_it_is(file, model, room)
+                return content or await self._as_text(file, room, may_cut=is_new)
+            except Unreadable as problem:
+                is_refused = as_text and self.rank(file, model) < TEXT
+                return Content(reason=REFUSED if is_refused else str(problem))
+            except ObjectMissing:
+                log.error("file is missing in the store", attachment_id=file.id)
+                return Content(reason="its bytes are lost")
+            except StorageUnavailable:
+                log.warning("file cannot be reached", attachment_id=file.id)
+                if pause is not None:
+                    await asyncio.sleep(pause)
+        return Content(reason=UNREACHABLE)
+
+    def rank(self, file: Attachment, model: Model) -> int:
+        """What is to be given before what: a picture is given whole or not at all, what else goes
+        as it is could go as text, and TEXT can be cut."""
+        if filetypes.KIND_NAMES[Kind(file.kind)] not in model.input_kinds:
+            return TEXT
+        if file.kind == Kind.IMAGE:
+            return 0
+        return 1 if file.content_type == filetypes.PDF or file.content_type in _AS_AUDIO else TEXT
+
+    # --- as it is -----------------------------------------------------------------------------
+
+    async def _as_it_is(self, file: Attachment, model: Model, room: Room) -> Content | None:
+        """None when the model does not take such files, or this one is too large."""
+        if self.rank(file, model) == TEXT:
+            return None
+        if file.kind == Kind.IMAGE:
+            return await self._picture(file, room)
+        if file.byte_size > room.raw:
+            return None
+        if file.kind == Kind.AUDIO:
+            tokens = file.byte_size // _AUDIO_BYTES_PER_TOKEN + 10
+        else:
+            tokens = await self._readings.pages(file) * _PAGE_TOKENS
+        if tokens > room.tokens:
+            return None
+        data = await asyncio.to_thread(_encode, await self._readings.data(file))
+        part: dict[str, Any]
+        if file.kind == Kind.AUDIO:
+            sound = {"data": data, "format": _AS_AUDIO[file.content_type]}
+            part = {"type": "input_audio", "input_audio": sound}
+        else:
+            uri = f"data:{filetypes.PDF};base64,{data}"
+            part = {"type": "file", "file": {"filename": file.filename, "file_data": uri}}
+        return Content(part, tokens=tokens, raw=file.byte_size)
+
+    async def _picture(self, file: Attachment, room: Room) -> Content:
+        tokens = picture_tokens(file)
+        if tokens > room.tokens:
+            return Content(reason=NO_ROOM)
+        if file.content_type not in filetypes.SCALABLE:
+            raise Unreadable("pictures of this type cannot be read here")
+        is_small = max(file.width, file.height) <= LONG_SIDE and file.byte_size <= MAX_PICTURE
+        fits = is_small and file.content_type in _AS_PICTURE
+        if fits and await self._readings.pages(file) == 1:
+            data, content_type = await self._readings.data(file), file.content_type
+        else:
+            data = await self._readings.picture(file)
+            content_type = "image/png" if data.startswith(b"\x89PNG") else "image/jpeg"
+        if len(data) > room.raw:
+            return Content(reason=TOO_MANY_BYTES)
+        url = f"data:{content_type};base64,{await asyncio.to_thread(_encode, data)}"
+        part = {"type": "image_url", "image_url": {"url": url}}
+        return Content(part, tokens=tokens, raw=len(data))
+
+    # --- as text ------------------------------------------------------------------------------
+
+    async def _as_text(self, file: Attachment, room: Room, *, may_cut: bool) -> Content:
+        text = await self._readings.text(file)
+        tokens = estimate_tokens(text)
+        note = ""
+        if tokens > room.tokens:
+            if not may_cut or room.tokens <= 0:
+                return Content(reason=NO_ROOM)
+            whole = len(text)
+            text = text.encode()[: len(text.encode()) * room.tokens // tokens]\
+                .decode(errors="ignore")  # fmt: skip
+            tokens = room.tokens
+            note = f"only its first {len(text):,} of {whole:,} characters fit in the window"
+        return Content(text=text, tokens=tokens, note=note)
+
+
+def picture_tokens(file: Attachment) -> int:
+    """About how many tokens a picture takes."""
+    area = file.width * file.height
+    return min(area // _PIXELS_PER_TOKEN + 85, PICTURE_TOKENS) if area else PICTURE_TOKENS
+
+
+def label(file: Attachment) -> str:
+    """A file's name and type, for a model; JSON quotes what a name may hold."""
+    return f"{json.dumps(file.filename, ensure_ascii=False)} ({file.content_type})"
+
+
+def _encode(data: bytes) -> str:
+    pieces = range(0, len(data), _ENCODED_AT_ONCE)
+    return "".join(
+        base64.b64encode(data[at : at + _ENCODED_AT_ONCE]).decode("ascii") for at in pieces
+    )

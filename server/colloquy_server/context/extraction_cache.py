@@ -1,0 +1,218 @@
+"""What is read out of files, once for all: their text, whether they are whole, and pictures made
+small enough for models. It is kept, and so is why there is none."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import IO, TypeVar
+
+import structlog
+
+from colloquy_server.concurrency import Lines
+from colloquy_server.database.engine import Database
+from colloquy_server.database.models import Attachment
+from colloquy_server.database.repository import attachments
+from colloquy_server.files import filetypes
+from colloquy_server.files.extraction import MAX_PICTURE, MAX_TEXT, Extractor, TooSlow, Unreadable
+from colloquy_server.files.files import picture_key
+from colloquy_server.files.filetypes import Kind
+from colloquy_server.files.storage import ObjectMissing, Storage
+from colloquy_server.providers.catalog import Catalog
+from colloquy_server.providers.client import ProviderError, Providers
+
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
+_READABLE = frozenset({filetypes.PDF, filetypes.DOCX, filetypes.XLSX, filetypes.PPTX, "text/html"})
+_TEXT = ("text/", "application/json", "application/xml", "application/yaml", "application/toml",
+         "application/sql", "application/x-sh", "image/svg+xml")  # fmt: skip
+
+_WHOLE = "; whole"
+"""Added to a file's type where what is kept is not its text, but whether it is whole."""
+
+_SLOW_FILES = 1_000
+"""Files that are remembered for having taken too long once."""
+
+
+class Readings:
+    """Reads files."""
+
+    def __init__(
+        self,
+        db: Database,
+        storage: Storage,
+        extractor: Extractor,
+        catalog: Catalog,
+        providers: Providers,
+    ) -> None:
+        self._db = db
+        self._storage = storage
+        self._extractor = extractor
+        self._catalog = catalog
+        self._providers = providers
+        self._lines = Lines()
+        self._slow: dict[tuple[str, str, str], None] = {}
+
+    async def text(self, file: Attachment) -> str:
+        """A file's text, at most MAX_TEXT characters. Raises Unreadable, ObjectMissing and
+        StorageUnavailable."""
+        return await self._once(file, file.content_type, self._read_out)
+
+    async def pages(self, file: Attachment) -> int:
+        """How many pages a PDF has, or how many pictures are in a picture. Raises as `text`:
+        Unreadable when it cannot be read to its end, for which a provider refuses the request."""
+        return int(await self._once(file, file.content_type + _WHOLE, self._count_pages))
+
+    async def picture(self, file: Attachment) -> bytes:
+        """A picture as models take it, at most MAX_PICTURE bytes. Raises as `text`."""
+        async with self._line(file):
+            key = await self._key(file)
+            try:
+                return await self._whole(picture_key(key), MAX_PICTURE)
+            except ObjectMissing:
+                pass
+            await self._known(file, file.content_type + _WHOLE)
+            return await self._found(file, file.content_type + _WHOLE, self._make_picture)
+
+    async def data(self, file: Attachment) -> bytes:
+        """A file's bytes. Raises ObjectMissing and StorageUnavailable."""
+        return await self._whole(await self._key(file), file.byte_size)
+
+    # --- once ---------------------------------------------------------------------------------
+
+    def _line(self, file: Attachment) -> asyncio.Semaphore:
+        """What two want of one file at the same time is read once, by the first of them."""
+        return self._lines.of((file.account_id, file.sha256))
+
+    async def _once(
+        self, file: Attachment, form: str, read: Callable[[Attachment], Awaitable[str]]
+    ) -> str:
+        async with self._line(file):
+            content = await self._known(file, form)
+            if content is None:
+                content = await self._found(file, form, read)
+                await self._keep(file, form, content, "")
+            return content
+
+    async def _known(self, file: Attachment, form: str) -> str | None:
+        """What was read before. Raises Unreadable when that went wrong."""
+        known = await self._db.read(file.account_id, attachments.reading, file, form)
+        if known is not None and known.problem:
+            raise Unreadable(known.problem)
+        return known.content if known is not None else None
+
+    async def _found(
+        self, file: Attachment, form: str, read: Callable[[Attachment], Awaitable[T]]
+    ) -> T:
+        """What `read` finds; what is wrong with the file is kept, what passes is not."""
+        try:
+            return await read(file)
+        except Unreadable as problem:
+            if not problem.passes or (isinstance(problem, TooSlow) and self._again(file, form)):
+                await self._keep(file, form, "", str(problem))
+            raise
+
+    def _again(self, file: Attachment, form: str) -> bool:
+        """Whether this file took too long before: then it is the file, not a busy machine."""
+        key = (file.account_id, file.sha256, form)
+        if key in self._slow:
+            return True
+        self._slow[key] = None
+        if len(self._slow) > _SLOW_FILES:
+            del self._slow[next(iter(self._slow))]
+        return False
+
+    async def _keep(self, file: Attachment, form: str, content: str, problem: str) -> None:
+        await self._db.write(
+            file.account_id, attachments.keep_reading, file, form, content, problem
+        )
+
+    # --- reading ------------------------------------------------------------------------------
+
+    async def _read_out(self, file: Attachment) -> str:
+        if file.content_type in _READABLE:
+            async with self._copy(file) as copy:
+                return await self._extractor.text(file.account_id, copy, file.content_type)
+        if file.content_type.startswith(_TEXT):
+            found = _decode(await self._whole(await self._key(file), MAX_TEXT * 4))
+        elif file.kind == Kind.AUDIO:
+            found = await self._transcribed(file)
+        else:
+            what = "picture" if file.kind == Kind.IMAGE else "file of this type"
+            raise Unreadable(f"this model cannot take a {what}", passes=True)
+        if not found.strip():
+            raise Unreadable("there is nothing in it")
+        return found[:MAX_TEXT]
+
+    async def _transcribed(self, file: Attachment) -> str:
+        transcriber = self._catalog.transcription()
+        if transcriber is None:
+            raise Unreadable(
+                "this model cannot take recordings, and none here transcribes them", passes=True
+            )
+        async with self._copy(file) as copy:
+            try:
+                name = filetypes.audio_name(file.filename, file.content_type)
+                return await self._providers.transcribe(transcriber, copy, name)
+            except ProviderError as error:
+                log.warning("not transcribed", reason=error.reason, detail=error.detail)
+                raise Unreadable(
+                    f"it could not be transcribed: {error.message.rstrip('.')}",
+                    passes=not error.is_about_content,
+                ) from None
+
+    async def _count_pages(self, file: Attachment) -> str:
+        async with self._copy(file) as copy:
+            return str(await self._extractor.pages(file.account_id, copy, file.content_type))
+
+    async def _make_picture(self, file: Attachment) -> bytes:
+        async with self._copy(file) as copy:
+            data = await self._extractor.picture(file.account_id, copy, file.content_type)
+        key = await self._key(file)
+        await self._storage.put(picture_key(key), io.BytesIO(data))
+        if not await self._db.read(file.account_id, attachments.keys, [file.id]):
+            await self._storage.remove(picture_key(key))  # the file was removed meanwhile
+        return data
+
+    # --- bytes --------------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def _copy(self, file: Attachment) -> AsyncIterator[IO[bytes]]:
+        """A file's bytes on disk, under no name."""
+        with tempfile.TemporaryFile() as copy:
+            await self._storage.save(await self._key(file), copy)
+            yield copy
+
+    async def _key(self, file: Attachment) -> str:
+        keys = await self._db.read(file.account_id, attachments.keys, [file.id])
+        if file.id not in keys:
+            raise ObjectMissing
+        return keys[file.id]
+
+    async def _whole(self, key: str, limit: int) -> bytes:
+        """An object's bytes, up to a limit."""
+        data = bytearray()
+        async for piece in self._storage.stream(key):
+            data += piece
+            if len(data) >= limit:
+                break
+        return bytes(data[:limit])
+
+
+def _decode(data: bytes) -> str:
+    """Text of any usual encoding, without what databases refuse."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        text = data.decode("utf-16", errors="replace")
+    else:
+        try:
+            text = data.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            # A limit may cut a character; anything earlier is a legacy encoding.
+            is_cut = error.start >= len(data) - 3
+            text = data.decode("utf-8-sig" if is_cut else "cp1252", errors="replace")
+    return text.replace("\x00", "")

@@ -1,0 +1,1 @@
+"""The only truth: the tables, the way to them, and all SQL."""

@@ -1,0 +1,1 @@
+"""Files: their types, where their bytes are, and reading what is in them."""

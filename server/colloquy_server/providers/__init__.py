@@ -1,0 +1,1 @@
+"""AI models: the catalogue, the client that asks them, and the local model."""

@@ -1,0 +1,158 @@
+"""The local model: a child process that serves it, started when it is first needed."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import hashlib
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from colloquy_server.providers.catalog import Weights
+
+_CONTEXT_TOKENS = 4096
+_SLOTS = 4  # replies at a time; on two cores a fifth one would only slow the others down
+_START_SECONDS = 60.0  # 2 s on an idle machine
+_END_SECONDS = 5.0
+_LOG_LINES = 20
+_WORKER = Path(__file__).with_name("local_model_worker.py")
+
+
+class LocalModelError(Exception):
+    """The local model cannot be started; the message is for end users, `detail` for the log."""
+
+    def __init__(self, message: str, detail: str = "") -> None:
+        super().__init__(message)
+        self.detail = detail
+
+
+class LocalModel:
+    """Runs at most one child process, starts it again if it died, and ends it with `close`.
+
+    The child also ends by itself when this process does, however that ends.
+    """
+
+    def __init__(self) -> None:
+        self._slots = asyncio.Semaphore(_SLOTS)
+        self._start: asyncio.Task[str] | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._log_reader: asyncio.Task[None] | None = None
+        self._closed = False
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id, None when none runs."""
+        process = self._process
+        return process.pid if process is not None and process.returncode is None else None
+
+    @contextlib.asynccontextmanager
+    async def slot(self, weights: Weights) -> AsyncIterator[str]:
+        """Wait for a free place, and for the child if it must be started; gives its base URL.
+
+        Raises LocalModelError.
+        """
+        async with self._slots:
+            yield await self._base_url(weights)
+
+    async def close(self) -> None:
+        """End the child."""
+        self._closed = True
+        if self._start is not None:
+            self._start.cancel()
+            await asyncio.wait([self._start])
+        await self._end_child()
+
+    async def _base_url(self, weights: Weights) -> str:
+        if self._closed:
+            raise LocalModelError("The local model is shutting down.")
+        task = self._start
+        if task is None or (task.done() and (task.cancelled() or self.pid is None)):
+            # A task of its own: one caller's cancellation must not take the start from the others.
+            task = self._start = asyncio.create_task(self._run_child(weights))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancelled():  # by `close`; nobody cancelled the caller
+                raise LocalModelError("The local model is shutting down.") from None
+            raise
+
+    async def _run_child(self, weights: Weights) -> str:
+        await self._end_child()
+        path = weights.path()
+        if path is None:
+            raise LocalModelError(
+                f"The local model is not installed: {weights.file} was not found.",
+                f"package {weights.package}",
+            )
+        if await asyncio.to_thread(_sha256, path) != weights.sha256:
+            raise LocalModelError(
+                f"The local model's file {weights.file} is not the one that it should be.",
+                f"SHA-256 of {path} differs",
+            )
+        log: collections.deque[bytes] = collections.deque(maxlen=_LOG_LINES)
+        process = self._process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", str(_WORKER)),  # this folder holds no modules of its own
+            *(str(path), str(_CONTEXT_TOKENS), str(_SLOTS)),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C in the terminal is the server's to handle
+        )
+        assert process.stdout is not None
+        assert process.stderr is not None
+        log_reader = self._log_reader = asyncio.create_task(_read_log(process.stderr, log))
+        try:
+            async with asyncio.timeout(_START_SECONDS):
+                address = (await process.stdout.readline()).decode().strip()
+        except TimeoutError:
+            await self._end_child()
+            raise LocalModelError("The local model took too long to start.", _tail(log)) from None
+        except asyncio.CancelledError:
+            await self._end_child()
+            raise
+        if not address:
+            await asyncio.wait([log_reader])
+            await self._end_child()
+            raise LocalModelError("The local model could not be started.", _tail(log))
+        return f"{address}/v1"
+
+    async def _end_child(self) -> None:
+        process, log_reader = self._process, self._log_reader
+        self._process = self._log_reader = None
+        if process is None:
+            return
+        assert process.stdin is not None
+        process.stdin.close()  # which it takes as its end
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_END_SECONDS):
+                    await process.wait()
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+            if log_reader is not None:
+                log_reader.cancel()
+
+
+async def _read_log(stream: asyncio.StreamReader, log: collections.deque[bytes]) -> None:
+    """Keep the pipe empty and the last lines."""
+    while True:
+        try:
+            line = await stream.readline()
+        except ValueError:  # a line longer than the reader's buffer; it drops it
+            continue
+        if not line:
+            return
+        log.append(line.rstrip())
+
+
+def _tail(log: collections.deque[bytes]) -> str:
+    return b" | ".join(list(log)[-5:]).decode(errors="replace")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

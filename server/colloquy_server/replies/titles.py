@@ -1,0 +1,129 @@
+"""Titles: after the first finished exchange a model names the conversation."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import unicodedata
+
+import structlog
+
+from colloquy_server.database.engine import Database, DatabaseUnavailable
+from colloquy_server.database.models import MICROS
+from colloquy_server.database.repository import conversations
+from colloquy_server.errors import NotFound
+from colloquy_server.providers.catalog import Catalog
+from colloquy_server.providers.client import ProviderError, Providers
+from colloquy_server.replies.feeds import Feeds
+
+log = structlog.get_logger()
+
+MAX_WORDS = 6
+
+_MAX_CHARACTERS = 80
+_QUOTES = re.compile(
+    r"[\"«»‹›„“”‟‚〝〞〟「」『』《》〈〉]|(?<!\w)['‘’‛]|['‘’‛](?!\w)"  # noqa: RUF001
+)
+"""Quotes of all scripts; an apostrophe stands within a word."""
+
+_STARTS = "#>-_:;, \t"
+_MAY_END = frozenset(")]}%#‰")
+"""Punctuation that belongs to the word before it."""
+
+_EXCERPT = 1_000
+"""Characters of prompt and reply that the title model sees."""
+
+_MAX_OUTPUT_TOKENS = 64
+_INSTRUCTION = (
+    f"Name the conversation between the lines in at most {MAX_WORDS} words, in its own language."
+    " Answer with the title alone, without quotes."
+)
+
+
+class Titles:
+    """Makes titles in the background."""
+
+    def __init__(
+        self, db: Database, feeds: Feeds, catalog: Catalog, providers: Providers, lease_ttl: float
+    ) -> None:
+        self.making: dict[str, asyncio.Task[None]] = {}
+        """The conversations whose titles are being made, whose lease has to be renewed."""
+        self._db = db
+        self._feeds = feeds
+        self._catalog = catalog
+        self._providers = providers
+        self._ttl = int(lease_ttl * MICROS)
+
+    def begin(self, account_id: str, conversation_id: str) -> None:
+        """Makes a title that is owed, unless that is under way. Failure is logged and harmless."""
+        if conversation_id in self.making:
+            return
+        task = asyncio.create_task(self._make(account_id, conversation_id))
+        self.making[conversation_id] = task
+        task.add_done_callback(lambda _: self.making.pop(conversation_id, None))
+
+    async def stop(self) -> None:
+        """Gives up what is under way; it stays owed."""
+        tasks = list(self.making.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _make(self, account_id: str, conversation_id: str) -> None:
+        try:
+            exchange = await self._db.write(
+                account_id, conversations.claim_title, conversation_id, self._ttl
+            )
+            if exchange is None:
+                return
+            prompt, reply = exchange
+            answer = await self._ask(prompt.content, reply.content)
+            title = tidy(answer) or tidy(prompt.content)
+            if not title:
+                return
+            change = await self._db.write(
+                account_id, conversations.set_title, conversation_id, title
+            )
+            if change is not None:
+                self._feeds.apply(change)
+        except NotFound:  # deleted meanwhile
+            return
+        except ProviderError as error:
+            log.warning("no title", conversation_id=conversation_id, reason=error.reason)
+        except DatabaseUnavailable:  # it stays owed
+            log.warning("database is away", work="title", conversation_id=conversation_id)
+        except Exception:
+            log.exception("no title", conversation_id=conversation_id)
+
+    async def _ask(self, prompt: str, reply: str) -> str:
+        model = self._catalog.title()
+        if model is None:
+            return ""
+        exchange = f"---\nUser: {prompt[:_EXCERPT]}\n\nAssistant: {reply[:_EXCERPT]}\n---"
+        request = [
+            {"role": "system", "content": _INSTRUCTION},
+            {"role": "user", "content": f"{exchange}\n\n{_INSTRUCTION}"},
+        ]
+        async with self._providers.open(
+            model, request, max_output_tokens=_MAX_OUTPUT_TOKENS
+        ) as stream:
+            return "".join([piece async for piece in stream])
+
+
+def tidy(answer: str) -> str:
+    """A title out of a model's answer: its first line that says something, at most six words,
+    without quotes, markup or end punctuation."""
+    for line in answer.splitlines():
+        line = _QUOTES.sub("", re.sub(r"[\x00-\x08\x0e-\x1f\x7f`*]", "", line))
+        line = re.sub(r"^(title|name)[\s_]*:", "", line.lstrip(_STARTS), flags=re.I)
+        words = line.lstrip(_STARTS).split()[:MAX_WORDS]
+        title = _without_end(" ".join(words)[:_MAX_CHARACTERS])
+        if title:
+            return title
+    return ""
+
+
+def _without_end(title: str) -> str:
+    while title and title[-1] not in _MAY_END and unicodedata.category(title[-1])[0] in "PZ":
+        title = title[:-1]
+    return title

@@ -1,0 +1,67 @@
+"""One process of the bot, from reading its settings to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+
+import structlog
+from colloquy import ColloquyError
+from sqlalchemy.exc import SQLAlchemyError
+
+from colloquy_slack import logs
+from colloquy_slack import settings as settings_module
+from colloquy_slack.app import Bot, BotBroke
+from colloquy_slack.settings import Settings, SettingsError
+from colloquy_slack.slack_api import SlackProblem
+
+log = structlog.get_logger()
+
+
+def run_bot() -> int:
+    """Run the bot until it is told to stop; return the process's exit code."""
+    try:
+        settings = settings_module.load()
+        logs.configure(settings.log_format)
+        asyncio.run(serve(settings))
+    except (SettingsError, ColloquyError, OSError) as error:
+        sys.stderr.write(f"colloquy: {logs.hide(str(error))}\n")
+        return 1
+    except SQLAlchemyError as error:
+        why = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+        sys.stderr.write(f"colloquy: SLACK_DATABASE_URL: {logs.hide(why)}\n")
+        return 1
+    except BotBroke as broke:
+        sys.stderr.write(f"colloquy: the bot broke: {broke}\n")
+        return 1
+    except SlackProblem as problem:
+        sys.stderr.write(f"colloquy: Slack does not let me in: {problem}\n")
+        return 1
+    return 0
+
+
+async def serve(settings: Settings) -> None:
+    """Run until told to stop. Raises BotBroke, and what Bot.start does."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    bot = Bot(settings)
+    running = asyncio.create_task(_run(bot))
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            running.result()
+        log.info("stopping")
+    finally:
+        for task in (running, stopping):
+            task.cancel()
+        await asyncio.gather(running, stopping, return_exceptions=True)
+        await bot.stop()
+
+
+async def _run(bot: Bot) -> None:
+    await bot.start()
+    log.info("connected", port=bot.port or None)
+    raise await bot.broke()
