@@ -14,7 +14,7 @@ ARGS :=
 $(shell if [ -e $(VENV) ] && ! $(PYTHON) -c 'import pip' 2>/dev/null; then rm -rf $(VENV); fi)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run chat slack test test-all chaos guards check format audit protos release-image migrate pictures bench lock clean
+.PHONY: help setup run chat slack test test-all chaos guards check format audit protos sync-client dist release-image migrate pictures bench lock clean
 
 help: ## Lists these commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +49,7 @@ check: $(VENV)/dev.stamp ## Checks style, types, protos and locks: all that can 
 	$(VENV)/bin/buf breaking protos --against protos/released.binpb
 	$(PYTHON) scripts/vendor_validate_proto.py --check
 	$(PYTHON) scripts/generate_protos.py --check
+	$(PYTHON) scripts/generate_sync_client.py --check
 	$(PYTHON) scripts/lock.py --check
 
 guards: $(VENV)/dev.stamp ## Takes each guard of a reply's life away and requires that a test fails.
@@ -64,6 +65,14 @@ audit: $(VENV)/dev.stamp ## Asks a service of the net for known vulnerabilities 
 
 protos: $(VENV)/dev.stamp ## Makes the Python code of the protos.
 	$(PYTHON) scripts/generate_protos.py
+
+sync-client: $(VENV)/dev.stamp ## Makes the sync clients of the asyncio ones.
+	$(PYTHON) scripts/generate_sync_client.py
+
+dist: $(VENV)/runtime.stamp ## Builds the wheels of the library, the server and the bot into dist/.
+	@$(PYTHON) -m pip wheel --quiet --disable-pip-version-check --no-index --no-deps \
+		--no-build-isolation --wheel-dir dist $(DISTRIBUTIONS:%=./%)
+	@ls dist/*.whl
 
 release-image: $(VENV)/dev.stamp ## Makes the protos as they stand the ones that `check` compares with.
 	$(VENV)/bin/buf build protos --exclude-source-info --output protos/released.binpb

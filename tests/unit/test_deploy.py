@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shlex
-import tomllib
-from importlib.metadata import version
+from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 import yaml
 from colloquy.api import admin_service_pb2, attachment_service_pb2, conversation_service_pb2
 from colloquy_server import app, settings
@@ -35,7 +34,7 @@ DOCKERFILE = [
 COPIED = {
     source: target
     for name, arguments in DOCKERFILE
-    if name == "COPY"
+    if name == "COPY" and not arguments.startswith("--from=")
     for *sources, target in [arguments.split()]
     for source in sources
 }
@@ -65,12 +64,25 @@ def test_the_image_has_all_that_is_shipped_and_no_more() -> None:
     let_in = set(re.findall(r"^!(.+)$", (DEPLOY / "Dockerfile.dockerignore").read_text(), re.M))
     assert let_in == set(COPIED)
     assert all((ROOT / source).exists() for source in COPIED)
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-    packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
-    assert {package.split("/")[0] for package in packages} <= set(COPIED)
+    distributions = {str(path.parent.relative_to(ROOT)) for path in ROOT.glob("*/pyproject.toml")}
+    distributions |= {
+        str(path.parent.relative_to(ROOT)) for path in ROOT.glob("*/*/pyproject.toml")
+    }
+    assert distributions == {"clients/python", "server", "slack_bot"}
+    assert distributions <= set(COPIED)
+    [installed] = [line for name, line in DOCKERFILE if name == "RUN" and "--no-index" in line]
+    assert {part.removeprefix("./") for part in installed.split() if "./" in part} == distributions
     assert not any("dev" in source or "tests" in source for source in COPIED)
     for source, target in COPIED.items():
         assert target in ("./", f"./{source}"), f"{source} is looked for at its own path"
+
+
+def test_all_that_the_packages_link_to_is_copied() -> None:
+    links = [path for source in COPIED for path in (ROOT / source).rglob("*") if path.is_symlink()]
+    assert {path.name for path in links} >= {"migrations", "ai_models.yml", "slack_manifest.yml"}
+    for link in links:
+        target = link.resolve(strict=True).relative_to(ROOT)
+        assert any(target.is_relative_to(source) for source in COPIED), link
 
 
 def test_the_image_runs_as_a_plain_user() -> None:
@@ -133,9 +145,12 @@ def test_the_bots_settings_hold(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 @pytest.mark.parametrize("service", OURS)
 def test_commands_are_there(service: str) -> None:
     [cmd] = [arguments for name, arguments in DOCKERFILE if name == "CMD"]
-    python, dash_m, module, *_ = SERVICES[service].get("command") or yaml.safe_load(cmd)
-    assert (python, dash_m) == ("python", "-m")
-    assert importlib.util.find_spec(f"{module}.__main__") is not None
+    program, command, *_ = SERVICES[service].get("command") or yaml.safe_load(cmd)
+    assert program == "colloquy"
+    given = typer.Typer()
+    for point in entry_points(group="colloquy.commands"):
+        point.load()(given)
+    assert command in {one.name for one in given.registered_commands}
 
 
 def test_volumes_and_builds_are_there() -> None:
