@@ -6,11 +6,9 @@ from pathlib import Path
 
 import grpc
 import pytest
-from colloquy import channel
-from colloquy.aio import AsyncConversationClient
+from colloquy import AsyncConversationClient, ConversationClient, channel
 from colloquy.config import Endpoint, Tls, development_key, resolve
 from colloquy.errors import ConfigurationError
-from colloquy.sync import ConversationClient
 
 
 @pytest.fixture(autouse=True)

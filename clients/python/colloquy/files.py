@@ -8,6 +8,7 @@ import os
 import secrets
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,7 +17,6 @@ from colloquy.api.attachment_service_pb2 import (
     UploadAttachmentRequest,
 )
 from colloquy.api.resources_pb2 import Attachment
-from colloquy.closing import Closing
 from colloquy.errors import ServerError
 
 _CHUNK = 256 * 1024
@@ -25,7 +25,7 @@ Progress = Callable[[int, int], None]
 """Is told how many bytes are through, and how many there are in all: 0 when that is not known."""
 
 
-class Upload(Closing):
+class Upload(AbstractContextManager["Upload"]):
     """A file on its way up: its header, then its bytes.
 
     `source` is a path, or a file open for reading in binary, which is sent from where it stands.
@@ -57,6 +57,9 @@ class Upload(Closing):
             filename=filename or "file",
             content_type=content_type or mimetypes.guess_type(filename)[0] or "",
         )
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Send nothing more, and close the file if it was opened here."""
@@ -120,7 +123,7 @@ class Upload(Closing):
         return self._header
 
 
-class Download(Closing):
+class Download(AbstractContextManager["Download"]):
     """A file on its way down.
 
     `target` is a path, which is there in the end with all bytes or not at all, or a file open for
@@ -133,6 +136,9 @@ class Download(Closing):
         self._file: BinaryIO | None = None if isinstance(target, str | Path) else target
         self._part: Path | None = None
         self._begin()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Forget what came, unless it is in its place."""

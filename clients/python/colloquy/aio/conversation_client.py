@@ -1,4 +1,4 @@
-"""The clients for asyncio.
+"""The client for conversations.
 
     async with AsyncConversationClient() as client:
         conversation = await client.create_conversation()
@@ -12,29 +12,22 @@ the pieces together are in `colloquy.follow`, what can be raised in `colloquy.er
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
-
-import grpc
-from grpc import aio
+from typing import Any, BinaryIO
 
 from colloquy import calls
-from colloquy.aio_base import AsyncBase, AsyncEvents, AsyncReply, Open, method
-from colloquy.api import attachment_service_pb2 as attachment_pb
+from colloquy.aio.base import AsyncBaseClient, method
+from colloquy.aio.streams import AsyncEvents, AsyncReply
+from colloquy.aio.transport import Stream, run_blocking
 from colloquy.api import conversation_service_pb2 as pb
-from colloquy.api.admin_service_pb2 import Account, ApiKey
 from colloquy.api.resources_pb2 import Attachment, Conversation, Message, User
-from colloquy.errors import from_rpc_error
+from colloquy.errors import ColloquyError
 from colloquy.files import Download, Progress, Upload
 from colloquy.resume import ReplyResumption, WatchResumption, silence
 
-if TYPE_CHECKING:
-    from colloquy.api.attachment_service_pb2_grpc import AttachmentServiceAsyncStub
 
-
-class AsyncConversationClient(AsyncBase):
+class AsyncConversationClient(AsyncBaseClient):
     """Conversations, seen by one key."""
 
     create_conversation = method(calls.create_conversation)
@@ -68,7 +61,7 @@ class AsyncConversationClient(AsyncBase):
         all (DeadlineExceeded) or for as long as it takes. A `request_id` of one's own makes the
         call repeatable from another process.
         """
-        request = calls.send_request(
+        call = calls.send_message(
             conversation_id,
             content,
             attachment_ids=attachment_ids,
@@ -76,11 +69,7 @@ class AsyncConversationClient(AsyncBase):
             request_id=request_id,
             on_busy=on_busy,
         )
-        return self._reply(
-            lambda: self._conversations.SendMessage(request, metadata=self._metadata),
-            request.request_id,
-            timeout,
-        )
+        return self._reply(call, call.request.request_id, timeout)
 
     def regenerate(
         self,
@@ -91,14 +80,8 @@ class AsyncConversationClient(AsyncBase):
         timeout: float | None = None,
     ) -> AsyncReply:
         """Have a reply made again, by another model if one is given, and follow it like `send`."""
-        request = pb.RegenerateReplyRequest(
-            message_id=message_id, model=model, request_id=request_id or calls.new_request_id()
-        )
-        return self._reply(
-            lambda: self._conversations.RegenerateReply(request, metadata=self._metadata),
-            request.request_id,
-            timeout,
-        )
+        call = calls.regenerate_reply(message_id, model=model, request_id=request_id)
+        return self._reply(call, call.request.request_id, timeout)
 
     async def ask(
         self,
@@ -127,13 +110,13 @@ class AsyncConversationClient(AsyncBase):
         Without a token the conversation and every unfinished message come first.
         """
         resumption = WatchResumption(resume_token, self._retry(None), self._silence)
-
-        def open_call() -> aio.UnaryStreamCall[
-            pb.WatchConversationRequest, pb.WatchConversationResponse
-        ]:
-            return self._watch(conversation_id, resumption.token)
-
-        return AsyncEvents(self._events(resumption, open_call))
+        stream = Stream(self._transport)
+        events = self._events(
+            stream,
+            resumption,
+            lambda: calls.watch_conversation(conversation_id, resumption.token),
+        )
+        return AsyncEvents(stream, events)
 
     def conversations(self, *, participant_external_id: str = "") -> AsyncIterator[Conversation]:
         """Iterate over all conversations, the one with the latest activity first."""
@@ -176,19 +159,18 @@ class AsyncConversationClient(AsyncBase):
         and is raised. Raises OSError when the file cannot be read.
         """
         retry = self._retry(None)
-        with await asyncio.to_thread(Upload, source, filename, content_type, progress) as upload:
+        with await run_blocking(Upload, source, filename, content_type, progress) as upload:
             while True:
                 try:
-                    with self._unless_closed():
-                        return await self._upload(upload)
-                except grpc.RpcError as error:
-                    failure = from_rpc_error(error)
+                    return await self._transport.upload(upload)
+                except ColloquyError as error:
+                    failure = error
                 if upload.failure is not None:
                     raise upload.failure
                 wait = retry.wait_after(failure)
                 if not upload.rewind():
                     raise failure
-                await self._wait(wait)
+                await self._transport.wait(wait)
 
     async def download(
         self,
@@ -205,84 +187,36 @@ class AsyncConversationClient(AsyncBase):
         with Download(target, progress) as download:
             while True:
                 try:
-                    with self._unless_closed():
-                        return await self._download(attachment_id, download)
-                except aio.AioRpcError as error:
-                    failure = from_rpc_error(error)
+                    return await self._download(attachment_id, download)
+                except ColloquyError as error:
+                    failure = error
                 except TimeoutError:
                     failure = silence(self._silence)
                 wait = retry.wait_after(failure)
                 if not download.again():
                     raise failure
-                await self._wait(wait)
+                await self._transport.wait(wait)
 
-    @property
-    def _attachments(self) -> AttachmentServiceAsyncStub:
-        return cast("AttachmentServiceAsyncStub", self._stubs.attachments)
-
-    def _watch(
-        self, conversation_id: str, token: str
-    ) -> aio.UnaryStreamCall[pb.WatchConversationRequest, pb.WatchConversationResponse]:
-        request = pb.WatchConversationRequest(conversation_id=conversation_id, resume_token=token)
-        return self._conversations.WatchConversation(request, metadata=self._metadata)
-
-    def _reply(self, start: Open, request_id: str, timeout: float | None) -> AsyncReply:
+    def _reply(
+        self, start: calls.StreamCall[Any, Any], request_id: str, timeout: float | None
+    ) -> AsyncReply:
         resumption = ReplyResumption(request_id, self._retry(timeout), self._silence)
 
-        def open_call() -> aio.UnaryStreamCall[Any, Any]:
+        def next_call() -> calls.StreamCall[Any, Any]:
             token = resumption.token
-            return start() if token is None else self._watch(resumption.conversation_id, token)
+            if token is None:
+                return start
+            return calls.watch_conversation(resumption.conversation_id, token)
 
-        return AsyncReply(self._events(resumption, open_call), resumption)
-
-    async def _upload(self, upload: Upload) -> Attachment:
-        call = self._uploads.UploadAttachment.future(upload.requests(), metadata=self._metadata)
-        loop, ended = asyncio.get_running_loop(), asyncio.Event()
-
-        def end(_: object) -> None:
-            loop.call_soon_threadsafe(ended.set)
-
-        call.add_done_callback(end)
-        try:
-            await ended.wait()
-        except asyncio.CancelledError:
-            call.cancel()
-            raise
-        return call.result().attachment
+        stream = Stream(self._transport)
+        return AsyncReply(stream, self._events(stream, resumption, next_call), resumption)
 
     async def _download(self, attachment_id: str, download: Download) -> Attachment:
-        request = attachment_pb.DownloadAttachmentRequest(attachment_id=attachment_id)
-        call = self._attachments.DownloadAttachment(request, metadata=self._metadata)
+        stream = Stream(self._transport)
         try:
-            while (response := await self._read(call, self._silence)) is not aio.EOF:
-                await asyncio.to_thread(download.take, response)
-            return await asyncio.to_thread(download.finish)
+            stream.open(calls.download_attachment(attachment_id))
+            while (answer := await stream.read(self._silence)) is not None:
+                await run_blocking(download.take, answer)
+            return await run_blocking(download.finish)
         finally:
-            call.cancel()
-
-
-class AsyncAdminClient(AsyncBase):
-    """Accounts and their keys. Its own key is the platform's, by default from ADMIN_API_KEY."""
-
-    _key_variable = "ADMIN_API_KEY"
-
-    create_account = method(calls.create_account)
-    list_accounts = method(calls.list_accounts)
-    delete_account = method(calls.delete_account)
-    create_api_key = method(calls.create_api_key)
-    list_api_keys = method(calls.list_api_keys)
-    revoke_api_key = method(calls.revoke_api_key)
-
-    def accounts(self) -> AsyncIterator[Account]:
-        """Iterate over all accounts, oldest first."""
-        return self._pages(
-            lambda token: calls.list_accounts(page_token=token),
-            lambda page: (page.accounts, page.next_page_token),
-        )
-
-    def api_keys(self, account_id: str) -> AsyncIterator[ApiKey]:
-        """Iterate over all keys of an account, oldest first, revoked ones too."""
-        return self._pages(
-            lambda token: calls.list_api_keys(account_id, page_token=token),
-            lambda page: (page.api_keys, page.next_page_token),
-        )
+            stream.cancel()

@@ -1,10 +1,15 @@
-"""The clients for programs without asyncio: what `colloquy.aio` does, one call at a time.
+# Generated from aio/conversation_client.py by scripts/generate_sync_client.py; do not edit.
 
-with ConversationClient() as client:
-    conversation = client.create_conversation()
-    with client.send(conversation.id, "Hello") as reply:
-        for event in reply:
-            print(event.delta.text, end="")
+"""The client for conversations.
+
+    with ConversationClient() as client:
+        conversation = client.create_conversation()
+        with client.send(conversation.id, "Hello") as reply:
+            for event in reply:
+                print(event.delta.text, end="")
+
+A stream that breaks is resumed: whoever iterates sees each piece once. The two rules for putting
+the pieces together are in `colloquy.follow`, what can be raised in `colloquy.errors`.
 """
 
 from __future__ import annotations
@@ -13,21 +18,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import grpc
-
 from colloquy import calls
-from colloquy.api import attachment_service_pb2 as attachment_pb
 from colloquy.api import conversation_service_pb2 as pb
-from colloquy.api.admin_service_pb2 import Account, ApiKey
 from colloquy.api.resources_pb2 import Attachment, Conversation, Message, User
-from colloquy.ending import Line, Watchdog
-from colloquy.errors import from_rpc_error
+from colloquy.errors import ColloquyError
 from colloquy.files import Download, Progress, Upload
 from colloquy.resume import ReplyResumption, WatchResumption, silence
-from colloquy.sync_base import Events, Open, Reply, SyncBase, method
+from colloquy.sync.base import BaseClient, method
+from colloquy.sync.streams import Events, Reply
+from colloquy.sync.transport import Stream, run_blocking
 
 
-class ConversationClient(SyncBase):
+class ConversationClient(BaseClient):
     """Conversations, seen by one key."""
 
     create_conversation = method(calls.create_conversation)
@@ -54,8 +56,14 @@ class ConversationClient(SyncBase):
         on_busy: pb.OnBusy.ValueType = pb.ON_BUSY_UNSPECIFIED,
         timeout: float | None = None,
     ) -> Reply:
-        """Say something and follow the reply, as `AsyncConversationClient.send` does."""
-        request = calls.send_request(
+        """Say something and follow the reply.
+
+        Nothing is sent before the first event is asked for. Once `accepted` came it is followed to
+        its end, through restarts of the server and breaks of the network, for `timeout` seconds in
+        all (DeadlineExceeded) or for as long as it takes. A `request_id` of one's own makes the
+        call repeatable from another process.
+        """
+        call = calls.send_message(
             conversation_id,
             content,
             attachment_ids=attachment_ids,
@@ -63,11 +71,7 @@ class ConversationClient(SyncBase):
             request_id=request_id,
             on_busy=on_busy,
         )
-        return self._reply(
-            lambda: self._stubs.conversations.SendMessage(request, metadata=self._metadata),
-            request.request_id,
-            timeout,
-        )
+        return self._reply(call, call.request.request_id, timeout)
 
     def regenerate(
         self,
@@ -78,14 +82,8 @@ class ConversationClient(SyncBase):
         timeout: float | None = None,
     ) -> Reply:
         """Have a reply made again, by another model if one is given, and follow it like `send`."""
-        request = pb.RegenerateReplyRequest(
-            message_id=message_id, model=model, request_id=request_id or calls.new_request_id()
-        )
-        return self._reply(
-            lambda: self._stubs.conversations.RegenerateReply(request, metadata=self._metadata),
-            request.request_id,
-            timeout,
-        )
+        call = calls.regenerate_reply(message_id, model=model, request_id=request_id)
+        return self._reply(call, call.request.request_id, timeout)
 
     def ask(
         self,
@@ -114,11 +112,13 @@ class ConversationClient(SyncBase):
         Without a token the conversation and every unfinished message come first.
         """
         resumption = WatchResumption(resume_token, self._retry(None), self._silence)
-        line = Line(self._changed)
+        stream = Stream(self._transport)
         events = self._events(
-            resumption, lambda: self._watch(conversation_id, resumption.token), line
+            stream,
+            resumption,
+            lambda: calls.watch_conversation(conversation_id, resumption.token),
         )
-        return Events(events, line)
+        return Events(stream, events)
 
     def conversations(self, *, participant_external_id: str = "") -> Iterator[Conversation]:
         """Iterate over all conversations, the one with the latest activity first."""
@@ -161,23 +161,18 @@ class ConversationClient(SyncBase):
         and is raised. Raises OSError when the file cannot be read.
         """
         retry = self._retry(None)
-        with Upload(source, filename, content_type, progress) as upload:
+        with run_blocking(Upload, source, filename, content_type, progress) as upload:
             while True:
                 try:
-                    with self._unless_closed():
-                        response = self._stubs.attachments.UploadAttachment(
-                            upload.requests(), metadata=self._metadata
-                        )
-                except grpc.RpcError as error:
-                    failure = from_rpc_error(error)
-                else:
-                    return response.attachment
+                    return self._transport.upload(upload)
+                except ColloquyError as error:
+                    failure = error
                 if upload.failure is not None:
                     raise upload.failure
                 wait = retry.wait_after(failure)
                 if not upload.rewind():
                     raise failure
-                self._wait(wait)
+                self._transport.wait(wait)
 
     def download(
         self,
@@ -194,65 +189,36 @@ class ConversationClient(SyncBase):
         with Download(target, progress) as download:
             while True:
                 try:
-                    with self._unless_closed():
-                        return self._download(attachment_id, download)
-                except grpc.RpcError as error:
-                    failure = from_rpc_error(error)
+                    return self._download(attachment_id, download)
+                except ColloquyError as error:
+                    failure = error
                 except TimeoutError:
                     failure = silence(self._silence)
                 wait = retry.wait_after(failure)
                 if not download.again():
                     raise failure
-                self._wait(wait)
+                self._transport.wait(wait)
 
-    def _watch(self, conversation_id: str, token: str) -> Any:
-        request = pb.WatchConversationRequest(conversation_id=conversation_id, resume_token=token)
-        return self._stubs.conversations.WatchConversation(request, metadata=self._metadata)
-
-    def _reply(self, start: Open, request_id: str, timeout: float | None) -> Reply:
+    def _reply(
+        self, start: calls.StreamCall[Any, Any], request_id: str, timeout: float | None
+    ) -> Reply:
         resumption = ReplyResumption(request_id, self._retry(timeout), self._silence)
 
-        def open_call() -> Any:
+        def next_call() -> calls.StreamCall[Any, Any]:
             token = resumption.token
-            return start() if token is None else self._watch(resumption.conversation_id, token)
+            if token is None:
+                return start
+            return calls.watch_conversation(resumption.conversation_id, token)
 
-        line = Line(self._changed)
-        return Reply(self._events(resumption, open_call, line), line, resumption)
+        stream = Stream(self._transport)
+        return Reply(stream, self._events(stream, resumption, next_call), resumption)
 
     def _download(self, attachment_id: str, download: Download) -> Attachment:
-        request = attachment_pb.DownloadAttachmentRequest(attachment_id=attachment_id)
-        call: Any = self._stubs.attachments.DownloadAttachment(request, metadata=self._metadata)
+        stream = Stream(self._transport)
         try:
-            with Watchdog(call) as watchdog:
-                for response in watchdog.guard(lambda: self._silence):
-                    download.take(response)
-            return download.finish()
+            stream.open(calls.download_attachment(attachment_id))
+            while (answer := stream.read(self._silence)) is not None:
+                run_blocking(download.take, answer)
+            return run_blocking(download.finish)
         finally:
-            call.cancel()
-
-
-class AdminClient(SyncBase):
-    """Accounts and their keys. Its own key is the platform's, by default from ADMIN_API_KEY."""
-
-    _key_variable = "ADMIN_API_KEY"
-
-    create_account = method(calls.create_account)
-    list_accounts = method(calls.list_accounts)
-    delete_account = method(calls.delete_account)
-    create_api_key = method(calls.create_api_key)
-    list_api_keys = method(calls.list_api_keys)
-    revoke_api_key = method(calls.revoke_api_key)
-
-    def accounts(self) -> Iterator[Account]:
-        """Iterate over all accounts, oldest first."""
-        return self._pages(
-            lambda token: calls.list_accounts(page_token=token),
-            lambda page: (page.accounts, page.next_page_token),
-        )
-
-    def api_keys(self, account_id: str) -> Iterator[ApiKey]:
-        """Iterate over all keys of an account, oldest first, revoked ones too."""
-        return self._pages(
-            lambda token: calls.list_api_keys(account_id, page_token=token),
-            lambda page: (page.api_keys, page.next_page_token),
-        )
+            stream.cancel()
