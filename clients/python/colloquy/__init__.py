@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from colloquy.aio.conversation_client import AsyncConversationClient
     from colloquy.aio.streams import AsyncEvents, AsyncReply
     from colloquy.errors import ColloquyError
-    from colloquy.follow import ReplyText, Transcript, is_final
     from colloquy.sync.admin_client import AdminClient
     from colloquy.sync.conversation_client import ConversationClient
     from colloquy.sync.streams import Events, Reply
+    from colloquy.transcript import ReplyText, Transcript, is_final
 
     __version__: str
 
@@ -47,9 +47,9 @@ _MODULES = {
     "ConversationClient": "sync.conversation_client",
     "Events": "sync.streams",
     "Reply": "sync.streams",
-    "ReplyText": "follow",
-    "Transcript": "follow",
-    "is_final": "follow",
+    "ReplyText": "transcript",
+    "Transcript": "transcript",
+    "is_final": "transcript",
 }
 
 

@@ -131,8 +131,8 @@ _CLASSES: dict[grpc.StatusCode, type[ColloquyError]] = {
 }
 
 
-def closed() -> ColloquyError:
-    """Return what it means that whoever uses a client closed it meanwhile."""
+def client_closed() -> ColloquyError:
+    """Return the error for using a client that was closed, also meanwhile."""
     return ColloquyError("the client was closed")
 
 

@@ -1,1 +1,1 @@
-"""The clients for asyncio. `colloquy.sync` is generated from this package, all but its transport."""
+"""The clients for asyncio; `colloquy.sync` is generated from these modules, but for `transport`."""

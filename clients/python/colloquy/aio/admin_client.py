@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from colloquy import calls
-from colloquy.aio.base import AsyncBaseClient, method
+from colloquy.aio.base_client import AsyncBaseClient, method
 from colloquy.api.admin_service_pb2 import Account, ApiKey
 
 

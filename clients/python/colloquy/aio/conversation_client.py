@@ -7,7 +7,7 @@
                 print(event.delta.text, end="")
 
 A stream that breaks is resumed: whoever iterates sees each piece once. The two rules for putting
-the pieces together are in `colloquy.follow`, what can be raised in `colloquy.errors`.
+the pieces together are in `colloquy.transcript`, what can be raised in `colloquy.errors`.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from colloquy import calls
-from colloquy.aio.base import AsyncBaseClient, method
+from colloquy.aio.base_client import AsyncBaseClient, method
 from colloquy.aio.streams import AsyncEvents, AsyncReply
 from colloquy.aio.transport import Stream, run_blocking
 from colloquy.api import conversation_service_pb2 as pb
 from colloquy.api.resources_pb2 import Attachment, Conversation, Message, User
 from colloquy.errors import ColloquyError
-from colloquy.files import Download, Progress, Upload
-from colloquy.resume import ReplyResumption, WatchResumption, silence
+from colloquy.file_transfer import Download, Progress, Upload
+from colloquy.resumption import ReplyResumption, WatchResumption, silence_error
 
 
 class AsyncConversationClient(AsyncBaseClient):
@@ -167,7 +167,7 @@ class AsyncConversationClient(AsyncBaseClient):
                     failure = error
                 if upload.failure is not None:
                     raise upload.failure
-                wait = retry.wait_after(failure)
+                wait = retry.backoff(failure)
                 if not upload.rewind():
                     raise failure
                 await self._transport.wait(wait)
@@ -191,9 +191,9 @@ class AsyncConversationClient(AsyncBaseClient):
                 except ColloquyError as error:
                     failure = error
                 except TimeoutError:
-                    failure = silence(self._silence)
-                wait = retry.wait_after(failure)
-                if not download.again():
+                    failure = silence_error(self._silence)
+                wait = retry.backoff(failure)
+                if not download.restart():
                     raise failure
                 await self._transport.wait(wait)
 
@@ -216,7 +216,7 @@ class AsyncConversationClient(AsyncBaseClient):
         try:
             stream.open(calls.download_attachment(attachment_id))
             while (answer := await stream.read(self._silence)) is not None:
-                await run_blocking(download.take, answer)
+                await run_blocking(download.write, answer)
             return await run_blocking(download.finish)
         finally:
             stream.cancel()

@@ -11,8 +11,8 @@ from colloquy.aio.transport import Stream
 from colloquy.api.conversation_service_pb2 import ConversationEvent
 from colloquy.api.resources_pb2 import Message
 from colloquy.errors import ColloquyError, NotFound
-from colloquy.follow import is_final
-from colloquy.resume import ReplyResumption
+from colloquy.resumption import ReplyResumption
+from colloquy.transcript import is_final
 
 
 class AsyncEvents:

@@ -18,8 +18,8 @@ from colloquy import channel as channels
 from colloquy.api.resources_pb2 import Attachment
 from colloquy.calls import Answer, Call, Request, Response, StreamCall, Stubs
 from colloquy.config import Endpoint
-from colloquy.errors import closed, from_rpc_error
-from colloquy.files import Upload
+from colloquy.errors import client_closed, from_rpc_error
+from colloquy.file_transfer import Upload
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -131,7 +131,7 @@ class Transport:
             return self.closed or (stream is not None and stream.closed)
 
         if is_closed():  # what was not used yet would connect
-            raise closed()
+            raise client_closed()
         try:
             yield
         except (asyncio.CancelledError, grpc.RpcError, aio.UsageError, ValueError) as error:
@@ -139,7 +139,7 @@ class Transport:
             # closed. It is not the task that was cancelled then.
             task = asyncio.current_task()
             if is_closed() and not (task is not None and task.cancelling()):
-                raise closed() from None
+                raise client_closed() from None
             if isinstance(error, grpc.RpcError):
                 raise from_rpc_error(error) from None
             raise

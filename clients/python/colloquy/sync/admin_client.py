@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from colloquy import calls
 from colloquy.api.admin_service_pb2 import Account, ApiKey
-from colloquy.sync.base import BaseClient, method
+from colloquy.sync.base_client import BaseClient, method
 
 
 class AdminClient(BaseClient):

@@ -9,7 +9,7 @@
                 print(event.delta.text, end="")
 
 A stream that breaks is resumed: whoever iterates sees each piece once. The two rules for putting
-the pieces together are in `colloquy.follow`, what can be raised in `colloquy.errors`.
+the pieces together are in `colloquy.transcript`, what can be raised in `colloquy.errors`.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from colloquy import calls
 from colloquy.api import conversation_service_pb2 as pb
 from colloquy.api.resources_pb2 import Attachment, Conversation, Message, User
 from colloquy.errors import ColloquyError
-from colloquy.files import Download, Progress, Upload
-from colloquy.resume import ReplyResumption, WatchResumption, silence
-from colloquy.sync.base import BaseClient, method
+from colloquy.file_transfer import Download, Progress, Upload
+from colloquy.resumption import ReplyResumption, WatchResumption, silence_error
+from colloquy.sync.base_client import BaseClient, method
 from colloquy.sync.streams import Events, Reply
 from colloquy.sync.transport import Stream, run_blocking
 
@@ -169,7 +169,7 @@ class ConversationClient(BaseClient):
                     failure = error
                 if upload.failure is not None:
                     raise upload.failure
-                wait = retry.wait_after(failure)
+                wait = retry.backoff(failure)
                 if not upload.rewind():
                     raise failure
                 self._transport.wait(wait)
@@ -193,9 +193,9 @@ class ConversationClient(BaseClient):
                 except ColloquyError as error:
                     failure = error
                 except TimeoutError:
-                    failure = silence(self._silence)
-                wait = retry.wait_after(failure)
-                if not download.again():
+                    failure = silence_error(self._silence)
+                wait = retry.backoff(failure)
+                if not download.restart():
                     raise failure
                 self._transport.wait(wait)
 
@@ -218,7 +218,7 @@ class ConversationClient(BaseClient):
         try:
             stream.open(calls.download_attachment(attachment_id))
             while (answer := stream.read(self._silence)) is not None:
-                run_blocking(download.take, answer)
+                run_blocking(download.write, answer)
             return run_blocking(download.finish)
         finally:
             stream.cancel()

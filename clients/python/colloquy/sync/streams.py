@@ -12,9 +12,9 @@ from typing import Self
 from colloquy.api.conversation_service_pb2 import ConversationEvent
 from colloquy.api.resources_pb2 import Message
 from colloquy.errors import ColloquyError, NotFound
-from colloquy.follow import is_final
-from colloquy.resume import ReplyResumption
+from colloquy.resumption import ReplyResumption
 from colloquy.sync.transport import Stream
+from colloquy.transcript import is_final
 
 
 class Events:

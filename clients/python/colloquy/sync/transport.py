@@ -16,8 +16,8 @@ from colloquy import channel as channels
 from colloquy.api.resources_pb2 import Attachment
 from colloquy.calls import Answer, Call, Request, Response, StreamCall, Stubs
 from colloquy.config import Endpoint
-from colloquy.errors import closed, from_rpc_error
-from colloquy.files import Upload
+from colloquy.errors import client_closed, from_rpc_error
+from colloquy.file_transfer import Upload
 from colloquy.sync.timed_reader import TimedReader
 
 P = ParamSpec("P")
@@ -88,7 +88,7 @@ class Transport:
             yield
         except (grpc.RpcError, ValueError) as error:  # the latter when the channel was closed
             if self.closed:
-                raise closed() from None
+                raise client_closed() from None
             if isinstance(error, grpc.RpcError):
                 raise from_rpc_error(error) from None
             raise

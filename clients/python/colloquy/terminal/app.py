@@ -15,8 +15,9 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from colloquy.terminal import admin, browse, chat, send
-from colloquy.terminal.session import Session, note
+from colloquy.terminal.commands import admin, chat, conversations, export, models, send, upload
+from colloquy.terminal.connection import Connection
+from colloquy.terminal.console import note
 
 _PARTS = {
     "serve": ("Run the server.", "colloquy-server"),
@@ -42,9 +43,9 @@ class Commands(TyperGroup):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(1) from None
         except Exception as error:
-            from colloquy.terminal.complaints import describe
+            from colloquy.terminal.error_formatter import format_error
 
-            note(f"error: {describe(error, _server(ctx))}")
+            note(f"error: {format_error(error, _server(ctx))}")
             raise typer.Exit(1) from None
 
 
@@ -90,19 +91,19 @@ def connect(
     ] = None,
 ) -> None:
     """Keep the options that all commands share."""
-    context.obj = Session(
+    context.obj = Connection(
         address, tls, {"ca_file": ca_file, "cert_file": cert_file, "key_file": key_file}
     )
 
 
 app.command("chat")(chat.chat)
 app.command("send")(send.send)
-app.command("list")(browse.list_conversations)
-app.command("show")(browse.show)
-app.command("watch")(browse.watch)
-app.command("models")(browse.models)
-app.command("upload")(browse.upload)
-app.command("export")(browse.export)
+app.command("list")(conversations.list_conversations)
+app.command("show")(conversations.show)
+app.command("watch")(conversations.watch)
+app.command("models")(models.models)
+app.command("upload")(upload.upload)
+app.command("export")(export.export)
 app.add_typer(admin.app, name="admin")
 
 

@@ -1,4 +1,4 @@
-"""Ways to show a reply while it comes: plain, or as Markdown that is redrawn."""
+"""Renders a reply while it comes: plain, when it is whole, or as Markdown that is redrawn."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from colloquy.api.resources_pb2 import Message
-from colloquy.terminal.session import note
-from colloquy.terminal.text import clean, clean_line, to_json
+from colloquy.terminal.console import note
+from colloquy.terminal.formatting import clean, clean_line, to_json
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _FRAME = 1 / 12
 
 
-class View(Protocol):
+class ReplyRenderer(Protocol):
     """Shows one reply."""
 
     def append(self, text: str) -> None:
@@ -32,11 +32,11 @@ class View(Protocol):
     def finish(self, reply: Message | None) -> None:
         """Show the end; None when it is not known how the reply ended."""
 
-    def say(self, text: str) -> None:
+    def notify(self, text: str) -> None:
         """Tell the person something beside the reply."""
 
 
-def ending(reply: Message) -> str:
+def outcome(reply: Message) -> str:
     """Return what there is to say about how a reply ended; empty when it simply did."""
     if reply.state == Message.STATE_FAILED:
         return f"failed: {clean_line(reply.error.message) or 'the server does not say why'}"
@@ -49,7 +49,7 @@ def ending(reply: Message) -> str:
     return ""
 
 
-class PlainView:
+class PlainRenderer:
     """Writes text as it comes: for pipes and files, which cannot take anything back."""
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class PlainView:
         """There is nothing to redraw."""
         return 60.0
 
-    def say(self, text: str) -> None:
+    def notify(self, text: str) -> None:
         """Tell it on standard error."""
         note(text)
 
@@ -85,7 +85,7 @@ class PlainView:
             self._last = text[-1]
 
 
-class WholeView:
+class FinalRenderer:
     """Shows nothing before the end, then the final text or the whole reply as JSON."""
 
     def __init__(self, *, as_json: bool) -> None:
@@ -101,7 +101,7 @@ class WholeView:
         """There is nothing to redraw."""
         return 60.0
 
-    def say(self, text: str) -> None:
+    def notify(self, text: str) -> None:
         """Tell it on standard error."""
         note(text)
 
@@ -112,7 +112,7 @@ class WholeView:
             print(text.removesuffix("\n"))  # noqa: T201
 
 
-class LiveView:
+class LiveRenderer:
     """Shows Markdown while it grows.
 
     Blocks that are whole are printed for good and scroll away as any output does; only the last
@@ -160,10 +160,10 @@ class LiveView:
         if self._text.strip():
             self._print(self._text)
         self._text = ""
-        if reply is not None and (end := ending(reply)):
+        if reply is not None and (end := outcome(reply)):
             self._print_line(f"[{end}]", "red" if reply.state == Message.STATE_FAILED else "dim")
 
-    def say(self, text: str) -> None:
+    def notify(self, text: str) -> None:
         """Print a line above what is redrawn."""
         self._print_line(clean_line(text))
 

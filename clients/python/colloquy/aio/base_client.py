@@ -1,28 +1,26 @@
-# Generated from aio/base.py by scripts/generate_sync_client.py; do not edit.
-
 """What every client stands on: calls with retries, pages, streams that resume."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
+from colloquy.aio.transport import Channel, Stream, Transport
 from colloquy.api.conversation_service_pb2 import ConversationEvent
 from colloquy.calls import Answer, Call, Request, Response, StreamCall
 from colloquy.config import resolve
 from colloquy.errors import ColloquyError
-from colloquy.resume import SILENCE, Resumption
-from colloquy.retry import PATIENCE, TIMEOUT, Retry, Timing
-from colloquy.sync.transport import Channel, Stream, Transport
+from colloquy.resumption import DEFAULT_SILENCE, Resumption
+from colloquy.retry import DEFAULT_PATIENCE, DEFAULT_TIMEOUT, Retry, Timing
 
 P = ParamSpec("P")
 Item = TypeVar("Item")
 
 
-class BaseClient:
-    """A connection to a server. Use it as `with`, or call `close`."""
+class AsyncBaseClient:
+    """A connection to a server. Use it as `async with`, or call `close`."""
 
     _key_variable = "CONVERSATION_API_KEY"
 
@@ -35,11 +33,11 @@ class BaseClient:
         ca_file: str | None = None,
         cert_file: str | None = None,
         key_file: str | None = None,
-        timeout: float = TIMEOUT,
-        patience: float = PATIENCE,
-        silence: float = SILENCE,
+        timeout: float = DEFAULT_TIMEOUT,
+        patience: float = DEFAULT_PATIENCE,
+        silence: float = DEFAULT_SILENCE,
         timing: Timing = Timing(),  # noqa: B008 - it is frozen
-        sleep: Callable[[float], None] | None = None,
+        sleep: Callable[[float], Awaitable[None]] | None = None,
         channel: Channel | None = None,
     ) -> None:
         """Connects when it is first used, or speaks over a `channel` that is given.
@@ -67,84 +65,87 @@ class BaseClient:
         """The server's address."""
         return self._endpoint.address
 
-    def __enter__(self) -> Self:
+    async def __aenter__(self) -> Self:
         return self
 
-    def __exit__(
+    async def __aexit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        await self.close()
 
-    def close(self) -> None:
-        """End all calls and the connection, from any thread; who uses them gets ColloquyError."""
-        self._transport.close()
+    async def close(self) -> None:
+        """End all calls and the connection, from any task; who uses them gets ColloquyError."""
+        await self._transport.close()
 
     def _retry(self, timeout: float | None) -> Retry:
         return Retry(patience=self._patience, timeout=timeout, timing=self._timing)
 
-    def _run(self, call: Call[Request, Response, Answer]) -> Answer:
+    async def _run(self, call: Call[Request, Response, Answer]) -> Answer:
         retry = self._retry(self._timeout)
         while True:
             try:
-                return call.answer(self._transport.call(call, retry.remaining))
+                return call.answer(await self._transport.call(call, retry.remaining))
             except ColloquyError as error:
                 if not call.repeatable:
                     raise
-                wait = retry.wait_after(error)
-            self._transport.wait(wait)
+                wait = retry.backoff(error)
+            await self._transport.wait(wait)
 
-    def _pages(
+    async def _pages(
         self,
         page: Callable[[str], Call[Request, Response, Answer]],
         items: Callable[[Answer], tuple[Iterable[Item], str]],
-    ) -> Iterator[Item]:
+    ) -> AsyncIterator[Item]:
         """Yield the items of all pages; `items` takes an answer apart into them and the token."""
         token = ""
         while True:
-            found, token = items(self._run(page(token)))
-            yield from found
+            found, token = items(await self._run(page(token)))
+            for item in found:
+                yield item
             if not token:
                 return
 
-    def _events(
+    async def _events(
         self,
         stream: Stream,
         resumption: Resumption,
         next_call: Callable[[], StreamCall[Any, Any]],
-    ) -> Generator[ConversationEvent]:
+    ) -> AsyncGenerator[ConversationEvent]:
         """Yield each event once, over as many calls as it takes; their answers hold an `event`."""
         while not stream.closed:
             try:
                 stream.open(next_call())
-                while (answer := stream.read(resumption.patience())) is not None:
-                    yield from resumption.receive(answer.event)
+                while (answer := await stream.read(resumption.read_timeout())) is not None:
+                    for piece in resumption.receive(answer.event):
+                        yield piece
                     if resumption.done:
                         return
-                failure = resumption.cut_short()
+                failure = resumption.ended_early()
             except TimeoutError:
-                failure = resumption.silent()
+                failure = resumption.timed_out()
             except ColloquyError as error:
                 failure = error
             finally:
                 stream.cancel()  # also when the caller breaks off
             if stream.closed:
                 return
-            yield from resumption.lost(failure)
+            for last in resumption.disconnected(failure):
+                yield last
             if resumption.done:
                 return
-            stream.wait(resumption.wait_after(failure))
+            await stream.wait(resumption.backoff(failure))
 
 
 def method(
     describe: Callable[P, Call[Request, Response, Answer]],
-) -> Callable[Concatenate[BaseClient, P], Answer]:
+) -> Callable[Concatenate[AsyncBaseClient, P], Coroutine[Any, Any, Answer]]:
     """Make a client's method from the description of a call."""
 
     @functools.wraps(describe)
-    def run(self: BaseClient, /, *args: P.args, **kwargs: P.kwargs) -> Answer:
-        return self._run(describe(*args, **kwargs))
+    async def run(self: AsyncBaseClient, /, *args: P.args, **kwargs: P.kwargs) -> Answer:
+        return await self._run(describe(*args, **kwargs))
 
     return run

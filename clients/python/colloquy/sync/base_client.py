@@ -1,26 +1,28 @@
+# Generated from aio/base_client.py by scripts/generate_sync_client.py; do not edit.
+
 """What every client stands on: calls with retries, pages, streams that resume."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
-from colloquy.aio.transport import Channel, Stream, Transport
 from colloquy.api.conversation_service_pb2 import ConversationEvent
 from colloquy.calls import Answer, Call, Request, Response, StreamCall
 from colloquy.config import resolve
 from colloquy.errors import ColloquyError
-from colloquy.resume import SILENCE, Resumption
-from colloquy.retry import PATIENCE, TIMEOUT, Retry, Timing
+from colloquy.resumption import DEFAULT_SILENCE, Resumption
+from colloquy.retry import DEFAULT_PATIENCE, DEFAULT_TIMEOUT, Retry, Timing
+from colloquy.sync.transport import Channel, Stream, Transport
 
 P = ParamSpec("P")
 Item = TypeVar("Item")
 
 
-class AsyncBaseClient:
-    """A connection to a server. Use it as `async with`, or call `close`."""
+class BaseClient:
+    """A connection to a server. Use it as `with`, or call `close`."""
 
     _key_variable = "CONVERSATION_API_KEY"
 
@@ -33,11 +35,11 @@ class AsyncBaseClient:
         ca_file: str | None = None,
         cert_file: str | None = None,
         key_file: str | None = None,
-        timeout: float = TIMEOUT,
-        patience: float = PATIENCE,
-        silence: float = SILENCE,
+        timeout: float = DEFAULT_TIMEOUT,
+        patience: float = DEFAULT_PATIENCE,
+        silence: float = DEFAULT_SILENCE,
         timing: Timing = Timing(),  # noqa: B008 - it is frozen
-        sleep: Callable[[float], Awaitable[None]] | None = None,
+        sleep: Callable[[float], None] | None = None,
         channel: Channel | None = None,
     ) -> None:
         """Connects when it is first used, or speaks over a `channel` that is given.
@@ -65,87 +67,84 @@ class AsyncBaseClient:
         """The server's address."""
         return self._endpoint.address
 
-    async def __aenter__(self) -> Self:
+    def __enter__(self) -> Self:
         return self
 
-    async def __aexit__(
+    def __exit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self.close()
+        self.close()
 
-    async def close(self) -> None:
-        """End all calls and the connection, from any task; who uses them gets ColloquyError."""
-        await self._transport.close()
+    def close(self) -> None:
+        """End all calls and the connection, from any thread; who uses them gets ColloquyError."""
+        self._transport.close()
 
     def _retry(self, timeout: float | None) -> Retry:
         return Retry(patience=self._patience, timeout=timeout, timing=self._timing)
 
-    async def _run(self, call: Call[Request, Response, Answer]) -> Answer:
+    def _run(self, call: Call[Request, Response, Answer]) -> Answer:
         retry = self._retry(self._timeout)
         while True:
             try:
-                return call.answer(await self._transport.call(call, retry.remaining))
+                return call.answer(self._transport.call(call, retry.remaining))
             except ColloquyError as error:
                 if not call.repeatable:
                     raise
-                wait = retry.wait_after(error)
-            await self._transport.wait(wait)
+                wait = retry.backoff(error)
+            self._transport.wait(wait)
 
-    async def _pages(
+    def _pages(
         self,
         page: Callable[[str], Call[Request, Response, Answer]],
         items: Callable[[Answer], tuple[Iterable[Item], str]],
-    ) -> AsyncIterator[Item]:
+    ) -> Iterator[Item]:
         """Yield the items of all pages; `items` takes an answer apart into them and the token."""
         token = ""
         while True:
-            found, token = items(await self._run(page(token)))
-            for item in found:
-                yield item
+            found, token = items(self._run(page(token)))
+            yield from found
             if not token:
                 return
 
-    async def _events(
+    def _events(
         self,
         stream: Stream,
         resumption: Resumption,
         next_call: Callable[[], StreamCall[Any, Any]],
-    ) -> AsyncGenerator[ConversationEvent]:
+    ) -> Generator[ConversationEvent]:
         """Yield each event once, over as many calls as it takes; their answers hold an `event`."""
         while not stream.closed:
             try:
                 stream.open(next_call())
-                while (answer := await stream.read(resumption.patience())) is not None:
-                    for piece in resumption.receive(answer.event):
-                        yield piece
+                while (answer := stream.read(resumption.read_timeout())) is not None:
+                    yield from resumption.receive(answer.event)
                     if resumption.done:
                         return
-                failure = resumption.cut_short()
+                failure = resumption.ended_early()
             except TimeoutError:
-                failure = resumption.silent()
+                failure = resumption.timed_out()
             except ColloquyError as error:
                 failure = error
             finally:
                 stream.cancel()  # also when the caller breaks off
             if stream.closed:
                 return
-            for last in resumption.lost(failure):
-                yield last
+            yield from resumption.disconnected(failure)
             if resumption.done:
                 return
-            await stream.wait(resumption.wait_after(failure))
+            stream.wait(resumption.backoff(failure))
 
 
 def method(
     describe: Callable[P, Call[Request, Response, Answer]],
-) -> Callable[Concatenate[AsyncBaseClient, P], Coroutine[Any, Any, Answer]]:
+) -> Callable[Concatenate[BaseClient, P], Answer]:
     """Make a client's method from the description of a call."""
 
     @functools.wraps(describe)
-    async def run(self: AsyncBaseClient, /, *args: P.args, **kwargs: P.kwargs) -> Answer:
-        return await self._run(describe(*args, **kwargs))
+    def run(self: BaseClient, /, *args: P.args, **kwargs: P.kwargs) -> Answer:
+        return self._run(describe(*args, **kwargs))
 
     return run

@@ -1,4 +1,4 @@
-"""A conversation as it is read: on a screen, as Markdown, as JSON."""
+"""Renders a conversation: on a screen, as Markdown, as JSON."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from colloquy.api.resources_pb2 import Attachment, Conversation, Message
-from colloquy.terminal.text import as_dict, clean, clean_line, local_time, utc_time
-from colloquy.terminal.views import ending
+from colloquy.terminal.formatting import as_dict, clean, clean_line, local_time, utc_time
+from colloquy.terminal.reply_renderers import outcome
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,7 +38,7 @@ def remarks(message: Message) -> list[str]:
         found.append("a later reply took its place")
     if message.state in _UNFINISHED:
         found.append("not finished yet")
-    elif end := ending(message):
+    elif end := outcome(message):
         found.append(end)
     return found
 

@@ -1,4 +1,4 @@
-"""`chat`: a conversation on a terminal."""
+"""`chat`: its options, and where its session begins."""
 
 from __future__ import annotations
 
@@ -11,18 +11,13 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from colloquy.terminal.session import (
-    Session,
-    find_conversation_aio,
-    note,
-    screen,
-    session_of,
-    usage,
-)
+from colloquy.terminal.connection import Connection, connection_of
+from colloquy.terminal.console import note, screen, usage_error
+from colloquy.terminal.partial_ids import find_conversation_async
 
 if TYPE_CHECKING:
     from colloquy import AsyncConversationClient
-    from colloquy.terminal.chatting import Chat
+    from colloquy.terminal.chat_session import ChatSession
 
 Item = TypeVar("Item")
 
@@ -58,49 +53,51 @@ def chat(
     that is being written; at the prompt it leaves, as Ctrl-D does. /help lists the commands.
     """
     if conversation and last:
-        usage("--last is the conversation; leave it or the id out")
+        usage_error("--last is the conversation; leave it or the id out")
     if not sys.stdin.isatty() or not sys.stdout.isatty():
-        usage("chat needs a terminal; `send` asks one question from a script")
+        usage_error("chat needs a terminal; `send` asks one question from a script")
     try:
-        asyncio.run(_chat(session_of(context), conversation, last, model or "", attach or []))
+        asyncio.run(_chat(connection_of(context), conversation, last, model or "", attach or []))
     except asyncio.CancelledError:
         raise typer.Exit(130) from None
 
 
 async def _chat(
-    session: Session, conversation: str | None, last: bool, model: str, attach: list[Path]
+    connection: Connection, conversation: str | None, last: bool, model: str, attach: list[Path]
 ) -> None:
-    from colloquy.terminal.chatting import COMMANDS, Chat
-    from colloquy.terminal.following import quiet_terminal
+    from colloquy.terminal.chat_session import COMMANDS, ChatSession
     from colloquy.terminal.prompt import Prompt
+    from colloquy.terminal.tty import echo_off
 
     # All the time, so that nothing is lost that is typed between two prompts.
-    with quiet_terminal():
-        async with session.async_client() as client:
-            chatting = Chat(client, screen(), Prompt(list(COMMANDS)), model)
+    with echo_off():
+        async with connection.async_client() as client:
+            session = ChatSession(client, screen(), Prompt(list(COMMANDS)), model)
             if conversation:
-                await _enter(client, chatting, await find_conversation_aio(client, conversation))
+                await _resume(client, session, await find_conversation_async(client, conversation))
             elif last:
                 async for found in client.conversations():
-                    await _enter(client, chatting, found.id)
+                    await _resume(client, session, found.id)
                     break
                 else:
                     note("there is no conversation yet; this begins the first one")
-            if chatting.conversation is None:
-                await chatting.welcome()
+            if session.conversation is None:
+                await session.welcome()
             for path in attach:
-                await chatting.attach(path)
-            await chatting.run()
+                await session.attach(path)
+            await session.run()
 
 
-async def _enter(client: AsyncConversationClient, chatting: Chat, conversation_id: str) -> None:
+async def _resume(
+    client: AsyncConversationClient, session: ChatSession, conversation_id: str
+) -> None:
     """Show how a conversation stands, and go on with it."""
     found = await client.get_conversation(conversation_id)
-    shown = await the_last(client.messages(conversation_id), _SHOWN)
-    await chatting.enter(found.conversation, found.resume_token, shown)
+    shown = await last_items(client.messages(conversation_id), _SHOWN)
+    await session.resume(found.conversation, found.resume_token, shown)
 
 
-async def the_last(items: AsyncIterator[Item], count: int) -> list[Item]:
+async def last_items(items: AsyncIterator[Item], count: int) -> list[Item]:
     """Return the last items, holding no more than these."""
     last: deque[Item] = deque(maxlen=count)
     async for item in items:

@@ -6,8 +6,8 @@ import pytest
 from colloquy import Transcript
 from colloquy.api.conversation_service_pb2 import ConversationEvent
 from colloquy.api.resources_pb2 import Conversation, Message, Rating
+from colloquy.deduplication import Deduplicator
 from colloquy.errors import OutOfOrder
-from colloquy.join import Joiner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -50,15 +50,15 @@ def test_each_piece_comes_once_however_the_streams_break(
     attempts: list[list[str]], state: Message.State.ValueType, data: st.DataObject
 ) -> None:
     events = history(attempts, state)
-    joiner, reader = Joiner(), Reader()
+    deduplicator, reader = Deduplicator(), Reader()
     attached = data.draw(st.integers(1, len(events) - 1), "`accepted` comes after")
-    reader.read(joiner.join(accepted(str(attached), as_it_stood(events, attached))))
+    reader.read(deduplicator.apply(accepted(str(attached), as_it_stood(events, attached))))
     while not reader.finals:
-        now = data.draw(st.integers(int(joiner.token), len(events)), "happened so far")
+        now = data.draw(st.integers(int(deduplicator.token), len(events)), "happened so far")
         mode = data.draw(st.sampled_from(["deltas", "resync", "larger"]), "the server's answer")
-        stream = stream_from(events, joiner.token, now, mode)
+        stream = stream_from(events, deduplicator.token, now, mode)
         for event in stream[: data.draw(st.integers(1, len(stream)), "breaks after")]:
-            reader.read(joiner.join(event))
+            reader.read(deduplicator.apply(event))
     assert reader.accepted == 1
     assert len(reader.finals) == 1
     assert reader.finals[0] == events[-1].message
@@ -71,114 +71,114 @@ def test_whoever_resumes_from_any_piece_is_told_the_rest(
     attempts: list[list[str]], data: st.DataObject
 ) -> None:
     events = history(attempts)
-    joiner, transcript = Joiner(), Transcript()
+    deduplicator, transcript = Deduplicator(), Transcript()
     now = data.draw(st.integers(1, len(events)))
-    pieces = list(joiner.join(events[0]))
+    pieces = list(deduplicator.apply(events[0]))
     for event in stream_from(events, "1", now, "resync"):
-        pieces += joiner.join(event)
+        pieces += deduplicator.apply(event)
     kept = data.draw(st.integers(1, len(pieces)))
     for piece in pieces[:kept]:
         transcript.apply(piece)
     # Another process that holds the same goes on from the token of the last piece.
-    other = Joiner(pieces[kept - 1].resume_token)
+    other = Deduplicator(pieces[kept - 1].resume_token)
     for event in events[int(other.token) :]:
-        for piece in other.join(event):
+        for piece in other.apply(event):
             transcript.apply(piece)
     assert transcript.messages["reply"].text == "".join(attempts[-1])
 
 
 def test_text_that_a_message_tells_instead_of_deltas_becomes_a_delta() -> None:
-    joiner = Joiner()
-    joiner.join(accepted("1"))
-    joiner.join(more("ab", 0, token="2"))
+    deduplicator = Deduplicator()
+    deduplicator.apply(accepted("1"))
+    deduplicator.apply(more("ab", 0, token="2"))
     final = told(reply("abcdef", state=Message.STATE_COMPLETED), "9")
-    delta, last = joiner.join(final)
+    delta, last = deduplicator.apply(final)
     assert (delta.delta.offset, delta.delta.text) == (2, "cdef")
     assert delta.resume_token == "2", "whoever stops here must still be told the end"
     assert last == final
 
 
 def test_an_attempt_that_was_missed_begins_without_text() -> None:
-    joiner = Joiner()
-    joiner.join(accepted("1"))
-    joiner.join(more("ab", 0, token="2"))
+    deduplicator = Deduplicator()
+    deduplicator.apply(accepted("1"))
+    deduplicator.apply(more("ab", 0, token="2"))
     final = reply("xyz", 3, Message.STATE_FAILED)
     final.error.message = "it broke"
-    begun, delta, last = joiner.join(told(final, "9"))
+    begun, delta, last = deduplicator.apply(told(final, "9"))
     assert begun.message == reply("", 3)
     assert (delta.delta.attempt, delta.delta.offset, delta.delta.text) == (3, 0, "xyz")
     assert last.message == final
 
 
 def test_a_final_text_that_takes_words_back_replaces_them() -> None:
-    joiner = Joiner()
-    joiner.join(accepted("1"))
-    joiner.join(more("abcdef", 0, token="2"))
+    deduplicator = Deduplicator()
+    deduplicator.apply(accepted("1"))
+    deduplicator.apply(more("abcdef", 0, token="2"))
     final = told(reply("abc", state=Message.STATE_CANCELLED), "3")
-    assert joiner.join(final) == [final]
+    assert deduplicator.apply(final) == [final]
 
 
 def test_an_older_state_of_a_message_is_not_told() -> None:
-    joiner = Joiner()
-    joiner.join(accepted("1"))
-    joiner.join(more("abc", 0, token="2"))
-    assert joiner.join(told(reply("ab"), "3")) == []
-    joiner.join(told(reply("", 2), "4"))
-    assert joiner.join(told(reply("abc", 1), "5")) == []
-    assert joiner.token == "5"
+    deduplicator = Deduplicator()
+    deduplicator.apply(accepted("1"))
+    deduplicator.apply(more("abc", 0, token="2"))
+    assert deduplicator.apply(told(reply("ab"), "3")) == []
+    deduplicator.apply(told(reply("", 2), "4"))
+    assert deduplicator.apply(told(reply("abc", 1), "5")) == []
+    assert deduplicator.token == "5"
 
 
 def test_a_gap_is_an_error_and_keeps_the_token() -> None:
-    joiner = Joiner()
-    joiner.join(accepted("1"))
+    deduplicator = Deduplicator()
+    deduplicator.apply(accepted("1"))
     with pytest.raises(OutOfOrder):
-        joiner.join(more("x", 5, token="2"))
-    assert joiner.token == "1"
+        deduplicator.apply(more("x", 5, token="2"))
+    assert deduplicator.token == "1"
 
 
 def test_without_a_token_text_of_an_unknown_message_is_a_gap() -> None:
     with pytest.raises(OutOfOrder):
-        Joiner().join(more("x", 0))
+        Deduplicator().apply(more("x", 0))
 
 
 def test_with_a_token_the_first_delta_may_continue_what_the_caller_holds() -> None:
-    joiner = Joiner("7")
-    assert joiner.join(more("x", 5, token="8"))
+    deduplicator = Deduplicator("7")
+    assert deduplicator.apply(more("x", 5, token="8"))
     with pytest.raises(OutOfOrder):
-        joiner.join(more("z", 7, token="9"))
+        deduplicator.apply(more("z", 7, token="9"))
 
 
 def test_a_finished_message_is_told_again_when_it_changes() -> None:
-    joiner = Joiner()
+    deduplicator = Deduplicator()
     final = reply("abc", state=Message.STATE_COMPLETED)
-    assert joiner.join(told(final))
-    assert joiner.join(told(final)) == []
+    assert deduplicator.apply(told(final))
+    assert deduplicator.apply(told(final)) == []
     rated = Message()
     rated.CopyFrom(final)
     rated.rating = Rating.RATING_GOOD
-    assert joiner.join(told(rated))
-    assert joiner.join(more("late", 3)) == []
+    assert deduplicator.apply(told(rated))
+    assert deduplicator.apply(more("late", 3)) == []
 
 
 def test_a_conversation_is_told_when_it_changes() -> None:
-    joiner = Joiner()
+    deduplicator = Deduplicator()
     event = ConversationEvent(conversation=Conversation(title="T"))
-    assert joiner.join(event) == [event]
-    assert joiner.join(event) == []
+    assert deduplicator.apply(event) == [event]
+    assert deduplicator.apply(event) == []
 
 
 def test_heartbeats_and_events_of_a_newer_server_only_move_the_token() -> None:
-    joiner = Joiner()
+    deduplicator = Deduplicator()
     beat = ConversationEvent.Heartbeat()
-    assert joiner.join(ConversationEvent(resume_token="5", heartbeat=beat)) == []
-    assert joiner.join(ConversationEvent(resume_token="6")) == []
-    assert joiner.token == "6"
+    assert deduplicator.apply(ConversationEvent(resume_token="5", heartbeat=beat)) == []
+    assert deduplicator.apply(ConversationEvent(resume_token="6")) == []
+    assert deduplicator.token == "6"
 
 
 def test_a_long_conversation_does_not_fill_the_memory() -> None:
-    joiner = Joiner()
+    deduplicator = Deduplicator()
     for number in range(2000):
         message = reply("x", state=Message.STATE_COMPLETED)
         message.id = str(number)
-        joiner.join(told(message))
-    assert len(joiner._held) <= 256
+        deduplicator.apply(told(message))
+    assert len(deduplicator._seen) <= 256

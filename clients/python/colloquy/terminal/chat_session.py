@@ -1,4 +1,4 @@
-"""The chat itself: what is typed, what is answered, and what others say meanwhile."""
+"""The loop of a chat: what is typed, what is answered, and what others say meanwhile."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from colloquy.api.conversation_service_pb2 import ConversationEvent
 from colloquy.api.resources_pb2 import Attachment, Conversation, Message, Model
 from colloquy.errors import ColloquyError
-from colloquy.follow import is_final
-from colloquy.terminal.complaints import describe
-from colloquy.terminal.following import follow
-from colloquy.terminal.history import describe_file, print_message, title_of
-from colloquy.terminal.text import clean_line, short
-from colloquy.terminal.transfers import upload
-from colloquy.terminal.views import LiveView
+from colloquy.terminal.attachments import upload_with_progress
+from colloquy.terminal.conversation_renderer import describe_file, print_message, title_of
+from colloquy.terminal.error_formatter import format_error
+from colloquy.terminal.formatting import clean_line, short
+from colloquy.terminal.reply_display import display_reply
+from colloquy.terminal.reply_renderers import LiveRenderer
+from colloquy.transcript import is_final
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,7 +36,7 @@ COMMANDS = {
 }
 
 
-class Chat:
+class ChatSession:
     """One person's chat. The conversation is made with the first thing said."""
 
     def __init__(
@@ -53,7 +53,7 @@ class Chat:
         # Messages that are on this screen already: our own, and the history.
         self._shown: set[str] = set()
         self._busy = False
-        self._news: list[Callable[[], None]] = []
+        self._deferred: list[Callable[[], None]] = []
         self._watching: asyncio.Task[None] | None = None
 
     async def welcome(self) -> None:
@@ -66,11 +66,11 @@ class Chat:
             _check_model(self._model, answer.models)
         model = self._model or answer.default_model
         if not model:
-            self._tell("no model is available: the server has no provider's key")
+            self._note("no model is available: the server has no provider's key")
         else:
-            self._tell(f"{clean_line(model)} answers. /help lists the commands, Ctrl-D leaves.")
+            self._note(f"{clean_line(model)} answers. /help lists the commands, Ctrl-D leaves.")
 
-    async def enter(
+    async def resume(
         self, conversation: Conversation, resume_token: str, messages: list[Message]
     ) -> None:
         """Go on with a conversation: show the end of it and what becomes of it."""
@@ -79,45 +79,45 @@ class Chat:
                 conversation.id, model=self._model
             )
         self._console.print(title_of(conversation), style="bold")
-        self._tell(f"{short(conversation.id)} · {clean_line(conversation.model)}\n")
+        self._note(f"{short(conversation.id)} · {clean_line(conversation.model)}\n")
         if conversation.message_count > len(messages):
-            self._tell(f"… earlier messages: show {short(conversation.id)}\n")
+            self._note(f"… earlier messages: show {short(conversation.id)}\n")
         for message in messages:
             if is_final(message):
                 self._show(message)
             else:
-                self._tell(f"{clean_line(message.model)} is writing; it is shown when it is done")
-        self._adopt(conversation, resume_token)
+                self._note(f"{clean_line(message.model)} is writing; it is shown when it is done")
+        self._start_watching(conversation, resume_token)
 
     async def run(self) -> None:
         """Talk until the person leaves."""
         try:
             while True:
-                self._flush_news()
+                self._print_deferred()
                 typed = await self._prompt.ask()
                 if typed is None or typed.strip() == "/quit":
                     return
                 if typed.strip():
-                    await self._take(typed.strip())
+                    await self._handle_input(typed.strip())
         finally:
             if self._watching is not None:
                 self._watching.cancel()
                 with suppress(asyncio.CancelledError):
                     await self._watching
             if self.conversation is not None:
-                self._tell(f"go on with: chat {short(self.conversation.id)}")
+                self._note(f"go on with: chat {short(self.conversation.id)}")
 
-    async def _take(self, typed: str) -> None:
+    async def _handle_input(self, typed: str) -> None:
         """Do what was typed: a command, or something to say."""
         try:
             if not typed.startswith("/"):
-                await self._say(typed)
+                await self._send(typed)
             elif typed.startswith("//"):
-                await self._say(typed[1:])
+                await self._send(typed[1:])
             else:
                 await self._command(typed)
         except ColloquyError as error:
-            self._console.print(f"error: {describe(error, self._client.address)}", style="red")
+            self._console.print(f"error: {format_error(error, self._client.address)}", style="red")
 
     async def _command(self, typed: str) -> None:
         name, _, rest = typed.partition(" ")
@@ -125,23 +125,23 @@ class Chat:
             "/attach": self._attach,
             "/model": self._choose_model,
             "/regenerate": self._regenerate,
-            "/title": self._entitle,
+            "/title": self._set_title,
             "/help": self._help,
         }
         command = commands.get(name)
         if command is None:
-            self._tell(
+            self._note(
                 f"there is no command {clean_line(name)}: /help lists them; to say something that "
                 "begins with a slash, begin with two"
             )
             return
         await command(rest.strip())
 
-    async def _say(self, text: str) -> None:
+    async def _send(self, text: str) -> None:
         if self.conversation is None:
             made = await self._client.create_conversation(model=self._model, title=self._title)
             found = await self._client.get_conversation(made.id)
-            self._adopt(made, found.resume_token)
+            self._start_watching(made, found.resume_token)
         assert self.conversation is not None
         files, self._files = self._files, []
         reply = self._client.send(
@@ -159,20 +159,20 @@ class Chat:
         if name:
             await self.attach(Path(os.path.expanduser(name.strip("'\""))))  # noqa: ASYNC240
         elif not self._files:
-            self._tell("no file yet: /attach FILE")
+            self._note("no file yet: /attach FILE")
         for file in self._files:
-            self._tell(f"with the next message: {describe_file(file)}")
+            self._note(f"with the next message: {describe_file(file)}")
 
     async def attach(self, path: Path) -> None:
         """Upload a file for what is said next; one that cannot be read is told of."""
         try:
-            self._files.append(await upload(self._client, path))
+            self._files.append(await upload_with_progress(self._client, path))
         except OSError as error:
             raise ColloquyError(f"{path}: {error.strerror}") from None
 
     async def _regenerate(self, model: str) -> None:
         if not self._last_reply:
-            self._tell("there is no reply yet to make again")
+            self._note("there is no reply yet to make again")
             return
         await self._follow(self._client.regenerate(self._last_reply, model=model))
 
@@ -180,8 +180,8 @@ class Chat:
         assert self.conversation is not None
         self._busy = True
         try:
-            finished = await follow(
-                self._client, self.conversation.id, reply, LiveView(self._console)
+            finished = await display_reply(
+                self._client, self.conversation.id, reply, LiveRenderer(self._console)
             )
             if finished is not None:
                 self._shown.add(finished.id)
@@ -190,7 +190,7 @@ class Chat:
             task = asyncio.current_task()
             if task is not None:
                 task.uncancel()
-            self._tell("left; the reply is shown when it is done")
+            self._note("left; the reply is shown when it is done")
         finally:
             self._busy = False
             if reply.prompt is not None and reply.reply is not None:
@@ -207,7 +207,7 @@ class Chat:
             for model in answer.models:
                 mark = "*" if model.id == current else " "
                 remark = "" if model.available else "  (the server has no key for it)"
-                self._tell(f"{mark} {clean_line(model.id)}{remark}")
+                self._note(f"{mark} {clean_line(model.id)}{remark}")
             return
         if self.conversation is not None:
             self.conversation = await self._client.update_conversation(
@@ -216,12 +216,12 @@ class Chat:
         else:
             _check_model(name, (await self._client.list_models()).models)
         self._model = name
-        self._tell(f"{clean_line(name)} answers from now on")
+        self._note(f"{clean_line(name)} answers from now on")
 
-    async def _entitle(self, title: str) -> None:
+    async def _set_title(self, title: str) -> None:
         if not title:
             known = title_of(self.conversation) if self.conversation else self._title
-            self._tell(known or "(no title yet)")
+            self._note(known or "(no title yet)")
         elif self.conversation is None:
             self._title = title
         else:
@@ -231,12 +231,12 @@ class Chat:
 
     async def _help(self, _: str) -> None:
         for line in COMMANDS.values():
-            self._tell(line)
-        self._tell("Ctrl-C stops a reply, twice leaves it; Alt-Enter or \\ Enter begins a new line")
+            self._note(line)
+        self._note("Ctrl-C stops a reply, twice leaves it; Alt-Enter or \\ Enter begins a new line")
 
     # --- What happens meanwhile ---
 
-    def _adopt(self, conversation: Conversation, resume_token: str) -> None:
+    def _start_watching(self, conversation: Conversation, resume_token: str) -> None:
         self.conversation = conversation
         self._watching = asyncio.create_task(self._watch(conversation.id, resume_token))
 
@@ -245,33 +245,33 @@ class Chat:
         try:
             async with self._client.watch(conversation_id, resume_token) as events:
                 async for event in events:
-                    await self._hear(event)
+                    await self._on_event(event)
         except ColloquyError as error:
-            complaint = f"lost touch: {describe(error, self._client.address)}"
-            await self._tell_news(lambda: self._tell(complaint))
+            message = f"lost touch: {format_error(error, self._client.address)}"
+            await self._print_when_idle(lambda: self._note(message))
 
-    async def _hear(self, event: ConversationEvent) -> None:
+    async def _on_event(self, event: ConversationEvent) -> None:
         if event.HasField("conversation"):
             before, self.conversation = self.conversation, event.conversation
             if before is not None and before.title != event.conversation.title:
                 title = title_of(event.conversation)
-                await self._tell_news(lambda: self._tell(f"title: {title}\n"))
+                await self._print_when_idle(lambda: self._note(f"title: {title}\n"))
         elif event.HasField("deleted"):
-            await self._tell_news(lambda: self._tell("the conversation was deleted\n"))
+            await self._print_when_idle(lambda: self._note("the conversation was deleted\n"))
         elif event.HasField("message") and is_final(event.message):
             message = event.message
-            await self._tell_news(lambda: self._show(message))
+            await self._print_when_idle(lambda: self._show(message))
 
-    async def _tell_news(self, show: Callable[[], None]) -> None:
+    async def _print_when_idle(self, show: Callable[[], None]) -> None:
         """Print something, but not into a reply that is being shown."""
         if self._busy:
-            self._news.append(show)
+            self._deferred.append(show)
         else:
             await self._prompt.print_above(show)
 
-    def _flush_news(self) -> None:
-        news, self._news = self._news, []
-        for show in news:
+    def _print_deferred(self) -> None:
+        deferred, self._deferred = self._deferred, []
+        for show in deferred:
             show()
 
     def _show(self, message: Message) -> None:
@@ -283,7 +283,7 @@ class Chat:
             self._last_reply = message.id
         print_message(self._console, message)
 
-    def _tell(self, text: str) -> None:
+    def _note(self, text: str) -> None:
         self._console.print(text, style="dim")
 
 

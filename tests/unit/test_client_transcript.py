@@ -7,7 +7,7 @@ from colloquy import ReplyText, Transcript
 from colloquy.api.conversation_service_pb2 import ConversationEvent
 from colloquy.api.resources_pb2 import Conversation, Message
 from colloquy.errors import OutOfOrder
-from colloquy.follow import unseen
+from colloquy.transcript import unseen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

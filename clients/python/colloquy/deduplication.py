@@ -1,4 +1,4 @@
-"""Makes one clean sequence of events from streams that break, overlap and repeat themselves."""
+"""Deduplicates the events of streams that break, overlap and repeat themselves."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from dataclasses import dataclass
 from colloquy.api.conversation_service_pb2 import ConversationEvent
 from colloquy.api.resources_pb2 import Conversation, Message
 from colloquy.errors import OutOfOrder
-from colloquy.follow import is_final, unseen
+from colloquy.transcript import is_final, unseen
 
 # How many messages are remembered, so as not to tell them twice. A stream that resumes repeats at
 # most the last change, which touches a few messages.
-_REMEMBERED = 256
+_MAX_REMEMBERED = 256
 
 
 @dataclass
-class _Held:
+class _Seen:
     """How far a message was told: everything but its text, and how long that is."""
 
     shell: Message
     length: int
 
 
-class Joiner:
+class Deduplicator:
     """Takes events as they come, from one stream after another, and returns each piece once.
 
     Whoever reads the result sees the deltas of an attempt join without gap or overlap, a larger
@@ -39,10 +39,10 @@ class Joiner:
         self.token = token
         # After a token the first delta may belong to a message that was told before it.
         self._may_adopt = bool(token)
-        self._held: dict[str, _Held] = {}
+        self._seen: dict[str, _Seen] = {}
         self._conversation: Conversation | None = None
 
-    def join(self, event: ConversationEvent) -> list[ConversationEvent]:
+    def apply(self, event: ConversationEvent) -> list[ConversationEvent]:
         """Return what of an event is new. Raises OutOfOrder when text before it is missing."""
         kind = event.WhichOneof("event")
         pieces: list[ConversationEvent] = []
@@ -62,8 +62,8 @@ class Joiner:
 
     def _accepted(self, event: ConversationEvent) -> list[ConversationEvent]:
         prompt, reply = event.accepted.message, event.accepted.reply
-        self._hold(prompt)
-        self._hold(reply)
+        self._remember(prompt)
+        self._remember(reply)
         pieces = [event]
         if reply.content:
             # A repeated request is told the text so far, whose deltas this reader was not told.
@@ -79,22 +79,22 @@ class Joiner:
 
     def _message(self, event: ConversationEvent) -> list[ConversationEvent]:
         message = event.message
-        held = self._held.get(message.id)
-        if held is None:
-            self._hold(message)
+        seen = self._seen.get(message.id)
+        if seen is None:
+            self._remember(message)
             return [event]
         length = len(message.content)
-        changed = _shell(message) != held.shell
-        if is_final(held.shell):
-            repeated = not is_final(message) or (not changed and length == held.length)
+        changed = _shell(message) != seen.shell
+        if is_final(seen.shell):
+            repeated = not is_final(message) or (not changed and length == seen.length)
             if not repeated:
-                self._hold(message)
+                self._remember(message)
             return [] if repeated else [event]
-        attempt = held.shell.attempt
-        if not is_final(message) and (message.attempt, length) < (attempt, held.length):
+        attempt = seen.shell.attempt
+        if not is_final(message) and (message.attempt, length) < (attempt, seen.length):
             return []
         begins = message.attempt > attempt
-        told = 0 if begins else held.length
+        told = 0 if begins else seen.length
         missing = message.content[told:] if message.attempt >= attempt else ""
         pieces: list[ConversationEvent] = []
         if missing and begins:
@@ -105,31 +105,31 @@ class Joiner:
             pieces.append(event)
         if pieces:
             pieces[-1].resume_token = event.resume_token
-        self._hold(message)
+        self._remember(message)
         return pieces
 
     def _delta(self, event: ConversationEvent) -> list[ConversationEvent]:
         delta = event.delta
-        held = self._held.get(delta.message_id)
-        if held is None:
+        seen = self._seen.get(delta.message_id)
+        if seen is None:
             if not self._may_adopt:
                 raise OutOfOrder(f"text came for {delta.message_id}, a message not told before")
             shell = Message(id=delta.message_id, attempt=delta.attempt)
-            held = self._held[delta.message_id] = _Held(shell, delta.offset)
-        if is_final(held.shell):
+            seen = self._seen[delta.message_id] = _Seen(shell, delta.offset)
+        if is_final(seen.shell):
             return []
-        text = unseen(delta, held.shell.attempt, held.length)
+        text = unseen(delta, seen.shell.attempt, seen.length)
         if not text:
             return []
         if text != delta.text:
             delta = ConversationEvent.Delta(
                 message_id=delta.message_id,
                 attempt=delta.attempt,
-                offset=held.length,
+                offset=seen.length,
                 text=text,
             )
             event = ConversationEvent(resume_token=event.resume_token, delta=delta)
-        held.length += len(text)
+        seen.length += len(text)
         return [event]
 
     def _made(
@@ -144,13 +144,13 @@ class Joiner:
             resume_token=self.token, accepted=accepted, message=message, delta=delta
         )
 
-    def _hold(self, message: Message) -> None:
-        self._held[message.id] = _Held(_shell(message), len(message.content))
-        if len(self._held) > _REMEMBERED:
-            finished = (key for key, held in self._held.items() if is_final(held.shell))
+    def _remember(self, message: Message) -> None:
+        self._seen[message.id] = _Seen(_shell(message), len(message.content))
+        if len(self._seen) > _MAX_REMEMBERED:
+            finished = (key for key, seen in self._seen.items() if is_final(seen.shell))
             oldest = next(finished, None)
             if oldest is not None:
-                del self._held[oldest]
+                del self._seen[oldest]
 
 
 def _shell(message: Message) -> Message:

@@ -1,4 +1,4 @@
-"""Files on their way up and down, with a bar for the person who waits."""
+"""Uploads files and saves attachments, with a progress bar for the person who waits."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from colloquy.errors import InvalidArgument
-from colloquy.terminal.complaints import about_file
-from colloquy.terminal.text import clean_line
+from colloquy.terminal.error_formatter import file_error
+from colloquy.terminal.formatting import clean_line
 
 if TYPE_CHECKING:
     from colloquy import AsyncConversationClient, ConversationClient
     from colloquy.api.resources_pb2 import Attachment, Message
-    from colloquy.files import Progress
+    from colloquy.file_transfer import Progress
 
 _MAX_NAME = 255
 """Bytes of a name, as file systems have it."""
 
 
 @contextmanager
-def bar(name: str) -> Iterator[Progress | None]:
+def progress_bar(name: str) -> Iterator[Progress | None]:
     """Show on standard error how far a file is, if that is a terminal; None if it is not."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
@@ -43,16 +43,16 @@ def bar(name: str) -> Iterator[Progress | None]:
         yield lambda done, total: bars.update(task, completed=done, total=total or None)
 
 
-async def upload(client: AsyncConversationClient, path: Path) -> Attachment:
+async def upload_with_progress(client: AsyncConversationClient, path: Path) -> Attachment:
     """Upload a file. Raises OSError when it cannot be read, and ColloquyError."""
-    with bar(path.name) as progress:
+    with progress_bar(path.name) as progress:
         try:
             return await client.upload(path, progress=progress)
         except InvalidArgument as error:
-            raise about_file(path.name, error) from None
+            raise file_error(path.name, error) from None
 
 
-def save(
+def save_attachments(
     client: ConversationClient, messages: Iterable[Message], folder: Path, output: Path | None
 ) -> dict[str, Path]:
     """Save all files of messages in a folder, which is made; return where each is, by its id, as
@@ -69,7 +69,7 @@ def save(
             if file.id not in saved:
                 path = folder / _free(_safe_name(file.filename), taken)
                 taken.add(path.name.casefold())
-                with bar(file.filename) as progress:
+                with progress_bar(file.filename) as progress:
                     client.download(file.id, path, progress=progress)
                 saved[file.id] = path if output is None else _from(output.parent, path)
     return saved

@@ -1,8 +1,8 @@
 """What to do when a stream breaks: the decisions, for both clients, without a network.
 
 A client does what a resumption says: it opens the call that `token` names, gives every event to
-`receive`, yields what comes back, and ends when `done`. When the call ends before that, it tells
-`lost`, waits as long as `wait_after` says and opens the next one.
+`receive`, yields what comes back, and ends when `done`. When the call ends before that, it calls
+`disconnected`, waits as long as `backoff` says and opens the next one.
 
                  ┌────────── broke ──────────┐          ┌──── broke ─────┐
                  ▼                           │          ▼                │
@@ -15,28 +15,30 @@ from abc import ABC, abstractmethod
 
 from colloquy.api.conversation_service_pb2 import ConversationEvent
 from colloquy.api.resources_pb2 import Message
+from colloquy.deduplication import Deduplicator
 from colloquy.errors import ColloquyError, DeadlineExceeded, NotFound, Unavailable
-from colloquy.follow import is_final
-from colloquy.join import Joiner
 from colloquy.retry import Retry
+from colloquy.transcript import is_final
 
 # The server speaks at least every 15 s: after three times that it is taken for gone.
-SILENCE = 45.0
+DEFAULT_SILENCE = 45.0
 
 
-def silence(seconds: float) -> ColloquyError:
-    """Return what it means that a server that should speak did not, for so many seconds."""
+def silence_error(seconds: float) -> ColloquyError:
+    """Return the error for a server that sent nothing for so many seconds."""
     return Unavailable(f"nothing was heard from the server for {seconds:.0f} s")
 
 
 class Resumption(ABC):
-    """One wish of the caller, over as many calls as it takes."""
+    """One stream of the caller, over as many calls as it takes."""
 
-    def __init__(self, joiner: Joiner, retry: Retry, silence: float = SILENCE) -> None:
+    def __init__(
+        self, deduplicator: Deduplicator, retry: Retry, silence: float = DEFAULT_SILENCE
+    ) -> None:
         self.done = False
         # Whether a call went so far that the server knows the conversation.
-        self._heard = False
-        self._joiner = joiner
+        self._is_known = False
+        self._deduplicator = deduplicator
         self._retry = retry
         self._silence = silence
         # Whether the caller's timeout ends before silence would be a break.
@@ -49,48 +51,48 @@ class Resumption(ABC):
 
     @abstractmethod
     def receive(self, event: ConversationEvent) -> list[ConversationEvent]:
-        """Take an event and return what to tell the caller.
+        """Take an event and return what to yield to the caller.
 
         Raises OutOfOrder when text before it is missing: the call is then as good as broken.
         """
 
-    def patience(self) -> float:
+    def read_timeout(self) -> float:
         """Return how many seconds to wait for the next event, from now on."""
         remaining = self._retry.remaining
         self._is_last_wait = remaining is not None and remaining < self._silence
         return self._silence if remaining is None else min(self._silence, remaining)
 
-    def silent(self) -> ColloquyError:
-        """Return what it means that no event came for as long as `patience` said last."""
+    def timed_out(self) -> ColloquyError:
+        """Return the error for no event within the last `read_timeout`."""
         if self._is_last_wait:
             return DeadlineExceeded("the reply did not finish in time; it goes on in the server")
-        return silence(self._silence)
+        return silence_error(self._silence)
 
-    def cut_short(self) -> ColloquyError:
-        """Return what it means that a call ended with OK before all was said."""
+    def ended_early(self) -> ColloquyError:
+        """Return the error for a call that ended with OK before its last event."""
         return Unavailable("the stream ended too early")
 
-    def lost(self, failure: ColloquyError) -> list[ConversationEvent]:
-        """Take the end of a call and return what to tell the caller.
+    def disconnected(self, failure: ColloquyError) -> list[ConversationEvent]:
+        """Take the end of a call and return what to yield to the caller.
 
         A conversation that was there and is no more was deleted while nobody listened.
         """
-        if self._heard and isinstance(failure, NotFound):
+        if self._is_known and isinstance(failure, NotFound):
             self.done = True
             deleted = ConversationEvent.Deleted()
-            return [ConversationEvent(resume_token=self._joiner.token, deleted=deleted)]
+            return [ConversationEvent(resume_token=self._deduplicator.token, deleted=deleted)]
         return []
 
-    def wait_after(self, failure: ColloquyError) -> float:
+    def backoff(self, failure: ColloquyError) -> float:
         """Return the seconds to wait before the next call. Raises `failure` when it is no use."""
-        return self._retry.wait_after(failure)
+        return self._retry.backoff(failure)
 
 
 class ReplyResumption(Resumption):
     """Follows one reply: the answer to SendMessage or RegenerateReply."""
 
-    def __init__(self, request_id: str, retry: Retry, silence: float = SILENCE) -> None:
-        super().__init__(Joiner(), retry, silence)
+    def __init__(self, request_id: str, retry: Retry, silence: float = DEFAULT_SILENCE) -> None:
+        super().__init__(Deduplicator(), retry, silence)
         self.request_id = request_id
         # The user's message and the reply as the last event told them; None before `accepted`.
         self.prompt: Message | None = None
@@ -99,7 +101,7 @@ class ReplyResumption(Resumption):
     @property
     def token(self) -> str | None:
         """None until `accepted` came."""
-        return None if self.reply is None else self._joiner.token
+        return None if self.reply is None else self._deduplicator.token
 
     @property
     def conversation_id(self) -> str:
@@ -110,17 +112,17 @@ class ReplyResumption(Resumption):
         """Return what of an event belongs to the prompt or its reply, and is new."""
         if event.HasField("accepted"):
             self._retry.persist()
-            self._heard = True
+            self._is_known = True
             self.prompt, self.reply = event.accepted.message, event.accepted.reply
         if self.reply is None:
             return []
-        pieces = [piece for piece in self._joiner.join(event) if self._is_mine(piece)]
+        pieces = [piece for piece in self._deduplicator.apply(event) if self._is_mine(piece)]
         for piece in pieces:
             if piece.HasField("message") and piece.message.id == self.reply.id:
                 self.reply = piece.message
         self.done = any(self._is_last(piece) for piece in pieces)
         if pieces or event.HasField("heartbeat"):
-            self._retry.succeeded()
+            self._retry.reset()
         return pieces
 
     def _is_mine(self, piece: ConversationEvent) -> bool:
@@ -143,20 +145,20 @@ class ReplyResumption(Resumption):
 class WatchResumption(Resumption):
     """Follows a conversation until it is deleted."""
 
-    def __init__(self, token: str, retry: Retry, silence: float = SILENCE) -> None:
-        super().__init__(Joiner(token), retry, silence)
+    def __init__(self, token: str, retry: Retry, silence: float = DEFAULT_SILENCE) -> None:
+        super().__init__(Deduplicator(token), retry, silence)
 
     @property
     def token(self) -> str:
         """Empty until the first event, unless the caller gave one."""
-        return self._joiner.token
+        return self._deduplicator.token
 
     def receive(self, event: ConversationEvent) -> list[ConversationEvent]:
         """Return what of an event is new."""
         self._retry.persist()
-        self._heard = True
-        pieces = self._joiner.join(event)
+        self._is_known = True
+        pieces = self._deduplicator.apply(event)
         self.done = event.HasField("deleted")
         if pieces or event.HasField("heartbeat"):
-            self._retry.succeeded()
+            self._retry.reset()
         return pieces

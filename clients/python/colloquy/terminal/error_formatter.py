@@ -1,4 +1,4 @@
-"""Errors told in one line that says what to do."""
+"""Formats errors as one line that says what to do."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from colloquy.errors import (
     Unavailable,
     Unimplemented,
 )
-from colloquy.terminal.text import clean_line
+from colloquy.terminal.formatting import clean_line
 
 
-def describe(error: Exception, address: str) -> str:
+def format_error(error: Exception, address: str) -> str:
     """Return what went wrong with the server at `address`, or on this machine."""
     if isinstance(error, ColloquyError):
         return clean_line(_of_server(error, address))
@@ -32,8 +32,8 @@ def _of_server(error: ColloquyError, address: str) -> str:
         known = "Connection refused" in error.message
         detail = "" if known else f" ({error.message})"
         return (
-            f"no server answers at {address}{detail}: start one with `make run`, or name another "
-            "with --address or CONVERSATION_ADDRESS"
+            f"no server answers at {address}{detail}: start one with `colloquy serve --dev`, or "
+            "name another with --address or CONVERSATION_ADDRESS"
         )
     if isinstance(error, Unauthenticated):
         return (
@@ -47,6 +47,6 @@ def _of_server(error: ColloquyError, address: str) -> str:
     return "; ".join([error.message, *others])
 
 
-def about_file(name: str, error: InvalidArgument) -> ColloquyError:
+def file_error(name: str, error: InvalidArgument) -> ColloquyError:
     """Return why a file was refused, with its name instead of the request's fields."""
     return ColloquyError(f"{name}: {'; '.join(error.fields.values()) or error.message}")

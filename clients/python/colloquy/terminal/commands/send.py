@@ -10,18 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from colloquy.terminal.session import (
-    Session,
-    find_conversation_aio,
-    note,
-    screen,
-    session_of,
-    usage,
-)
+from colloquy.terminal.connection import Connection, connection_of
+from colloquy.terminal.console import note, screen, usage_error
+from colloquy.terminal.partial_ids import find_conversation_async
 
 if TYPE_CHECKING:
     from colloquy.api.resources_pb2 import Message
-    from colloquy.terminal.views import View
+    from colloquy.terminal.reply_renderers import ReplyRenderer
 
 
 def send(
@@ -71,11 +66,11 @@ def send(
     """
     content = _content(text)
     if conversation and model:
-        usage("--model is for a new conversation; leave --conversation or --model out")
-    session = session_of(context)
+        usage_error("--model is for a new conversation; leave --conversation or --model out")
+    connection = connection_of(context)
     try:
         reply = asyncio.run(
-            _send(session, content, conversation, model or "", attach or [], json, no_stream)
+            _send(connection, content, conversation, model or "", attach or [], json, no_stream)
         )
     except asyncio.CancelledError:
         note("left; the reply goes on in the server")
@@ -86,25 +81,25 @@ def send(
 def _content(text: str | None) -> str:
     """Return what to say. Exits with 2 when that is nothing, or no text."""
     if text is None and sys.stdin.isatty():
-        usage("say something: `send TEXT`, or `send -` to read standard input")
+        usage_error("say something: `send TEXT`, or `send -` to read standard input")
     if text is None or text == "-":
         try:
             text = sys.stdin.buffer.read().decode("utf-8").removesuffix("\n")
         except UnicodeDecodeError:
-            usage("standard input is not UTF-8 text; send other files with --attach")
+            usage_error("standard input is not UTF-8 text; send other files with --attach")
     if not text:
-        usage("there is nothing to say: the text is empty")
+        usage_error("there is nothing to say: the text is empty")
     if "\0" in text:
-        usage("the text has a null character (U+0000), which no message may have")
+        usage_error("the text has a null character (U+0000), which no message may have")
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:  # how Python passes on other bytes
-        usage("the text is not UTF-8")
+        usage_error("the text is not UTF-8")
     return text
 
 
 async def _send(
-    session: Session,
+    connection: Connection,
     content: str,
     conversation: str | None,
     model: str,
@@ -113,20 +108,20 @@ async def _send(
     no_stream: bool,
 ) -> Message | None:
     from colloquy.errors import ColloquyError, InvalidArgument, ResourceExhausted
-    from colloquy.terminal.following import follow
-    from colloquy.terminal.text import short
-    from colloquy.terminal.transfers import upload
+    from colloquy.terminal.attachments import upload_with_progress
+    from colloquy.terminal.formatting import short
+    from colloquy.terminal.reply_display import display_reply
 
-    async with session.async_client() as client:
-        attachments = [(await upload(client, path)).id for path in attach]
+    async with connection.async_client() as client:
+        attachments = [(await upload_with_progress(client, path)).id for path in attach]
         if conversation:
-            conversation_id = await find_conversation_aio(client, conversation)
+            conversation_id = await find_conversation_async(client, conversation)
         else:
             conversation_id = (await client.create_conversation(model=model)).id
-        view = _view(as_json=json, whole=no_stream)
+        renderer = _renderer(as_json=json, whole=no_stream)
         reply = client.send(conversation_id, content, attachment_ids=attachments)
         try:
-            finished = await follow(client, conversation_id, reply, view)
+            finished = await display_reply(client, conversation_id, reply, renderer)
         except (InvalidArgument, ResourceExhausted):
             # It was refused; an empty conversation is of no use.
             if not conversation:
@@ -139,26 +134,26 @@ async def _send(
     return finished
 
 
-def _view(*, as_json: bool, whole: bool) -> View:
-    from colloquy.terminal.views import LiveView, PlainView, WholeView
+def _renderer(*, as_json: bool, whole: bool) -> ReplyRenderer:
+    from colloquy.terminal.reply_renderers import FinalRenderer, LiveRenderer, PlainRenderer
 
     console = screen()
     if as_json or whole:
-        return WholeView(as_json=as_json)
-    return LiveView(console) if console.is_terminal else PlainView()
+        return FinalRenderer(as_json=as_json)
+    return LiveRenderer(console) if console.is_terminal else PlainRenderer()
 
 
 def _exit_code(reply: Message | None) -> int:
     from colloquy.api.resources_pb2 import Message
-    from colloquy.terminal.views import ending
+    from colloquy.terminal.reply_renderers import outcome
 
     if reply is None:
         note("error: the conversation was deleted meanwhile")
         return 1
     if reply.state == Message.STATE_COMPLETED:
         return 0
-    # On a terminal the view has said so already.
+    # On a terminal the renderer has said so already.
     failed = reply.state == Message.STATE_FAILED
     if not sys.stdout.isatty():
-        note(f"error: the reply {ending(reply)}" if failed else "the reply was stopped")
+        note(f"error: the reply {outcome(reply)}" if failed else "the reply was stopped")
     return 1 if failed else 130

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from colloquy.terminal.session import is_whole_id, note, pick_id, session_of, usage
+from colloquy.terminal.connection import connection_of
+from colloquy.terminal.console import note, usage_error
+from colloquy.terminal.partial_ids import is_whole_id, pick_id
 
 if TYPE_CHECKING:
     from colloquy import AdminClient
@@ -45,9 +47,9 @@ def create_account(
     json: AsJson = False,
 ) -> None:
     """Make an account and print its id."""
-    from colloquy.terminal.text import to_json
+    from colloquy.terminal.formatting import to_json
 
-    with session_of(context).admin() as client:
+    with connection_of(context).admin_client() as client:
         account = client.create_account(name, external_id=external_id)
     print(to_json(account) if json else account.id)  # noqa: T201
 
@@ -55,9 +57,9 @@ def create_account(
 @app.command()
 def list_accounts(context: typer.Context, json: AsJson = False) -> None:
     """List the accounts: id, when it was made, its name for callers, its name."""
-    from colloquy.terminal.text import to_json, to_tsv, utc_time
+    from colloquy.terminal.formatting import to_json, to_tsv, utc_time
 
-    with session_of(context).admin() as client:
+    with connection_of(context).admin_client() as client:
         for account in client.accounts():
             made = utc_time(account.create_time)
             fields = (account.id, made, account.external_id, account.name)
@@ -67,7 +69,7 @@ def list_accounts(context: typer.Context, json: AsJson = False) -> None:
 @app.command()
 def delete_account(context: typer.Context, account: Account, yes: Yes = False) -> None:
     """Delete an account with everything in it."""
-    with session_of(context).admin() as client:
+    with connection_of(context).admin_client() as client:
         account_id = _account(client, account)
         _confirm(f"Delete the account {account_id} with all its conversations?", yes)
         client.delete_account(account_id)
@@ -93,12 +95,12 @@ def create_key(
     """Make a key and print its secret, which cannot be shown again."""
     from colloquy.api.admin_service_pb2 import ApiKey
     from colloquy.api.resources_pb2 import User
-    from colloquy.terminal.text import to_json
+    from colloquy.terminal.formatting import to_json
 
     if (role is Role.MEMBER) != bool(user):
-        usage("--role member needs --user, and only that role takes one")
+        usage_error("--role member needs --user, and only that role takes one")
     speaker = User(external_id=user, display_name=user_name) if user else None
-    with session_of(context).admin() as client:
+    with connection_of(context).admin_client() as client:
         answer = client.create_api_key(
             _account(client, account),
             name,
@@ -116,9 +118,9 @@ def create_key(
 @app.command()
 def list_keys(context: typer.Context, account: Account, json: AsJson = False) -> None:
     """List an account's keys: id, role, whether it holds, whom it speaks as, its name."""
-    from colloquy.terminal.text import to_json, to_tsv
+    from colloquy.terminal.formatting import to_json, to_tsv
 
-    with session_of(context).admin() as client:
+    with connection_of(context).admin_client() as client:
         for key in client.api_keys(_account(client, account)):
             print(to_json(key) if json else to_tsv(_fields(key)))  # noqa: T201
 
@@ -129,7 +131,7 @@ def revoke_key(
     key: Annotated[str, typer.Argument(help="The key's whole id.")],
 ) -> None:
     """Revoke a key: new calls fail at once, open streams within seconds."""
-    with session_of(context).admin() as client:
+    with connection_of(context).admin_client() as client:
         client.revoke_api_key(key)
 
 
@@ -141,7 +143,7 @@ def _account(client: AdminClient, part: str) -> str:
 
 def _fields(key: ApiKey) -> tuple[str, ...]:
     from colloquy.api.admin_service_pb2 import ApiKey
-    from colloquy.terminal.text import utc_time
+    from colloquy.terminal.formatting import utc_time
 
     if key.HasField("revoke_time"):
         holds = f"revoked {utc_time(key.revoke_time)}"
@@ -159,6 +161,6 @@ def _confirm(question: str, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        usage("say --yes when nobody can be asked")
+        usage_error("say --yes when nobody can be asked")
     if not typer.confirm(question, err=True):
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""Files on their way up and down, chunk by chunk: memory stays the same whatever their size."""
+"""Uploads and downloads, chunk by chunk: memory stays the same whatever the size of the file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Progress = Callable[[int, int], None]
 
 
 class Upload(AbstractContextManager["Upload"]):
-    """A file on its way up: its header, then its bytes.
+    """An upload: the header, then the bytes.
 
     `source` is a path, or a file open for reading in binary, which is sent from where it stands.
     Without a `content_type` the one that its name tells is sent. Raises OSError when it cannot be
@@ -124,7 +124,7 @@ class Upload(AbstractContextManager["Upload"]):
 
 
 class Download(AbstractContextManager["Download"]):
-    """A file on its way down.
+    """A download.
 
     `target` is a path, which is there in the end with all bytes or not at all, or a file open for
     writing in binary. Raises OSError when it cannot be written.
@@ -144,7 +144,7 @@ class Download(AbstractContextManager["Download"]):
         """Forget what came, unless it is in its place."""
         self._drop_part()
 
-    def again(self) -> bool:
+    def restart(self) -> bool:
         """Forget what came. Returns whether the file can be taken from the beginning again."""
         if self._path is None and self._size:
             return False
@@ -152,7 +152,7 @@ class Download(AbstractContextManager["Download"]):
         self._begin()
         return True
 
-    def take(self, response: DownloadAttachmentResponse) -> None:
+    def write(self, response: DownloadAttachmentResponse) -> None:
         """Take the next part."""
         if response.HasField("attachment"):
             self._attachment = response.attachment
