@@ -65,7 +65,7 @@ def test_the_development_key_is_no_platform_key(folder: Path) -> None:
 
 
 def test_without_a_key_the_error_says_what_to_do() -> None:
-    with pytest.raises(ConfigurationError, match="make run"):
+    with pytest.raises(ConfigurationError, match="colloquy serve --dev"):
         resolve(environ={})
 
 
