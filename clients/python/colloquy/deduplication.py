@@ -9,14 +9,14 @@ from colloquy.api.resources_pb2 import Conversation, Message
 from colloquy.errors import OutOfOrder
 from colloquy.transcript import is_final, unseen
 
-# How many messages are remembered, so as not to tell them twice. A stream that resumes repeats at
+# How many messages are remembered, so as not to yield them twice. A stream that resumes repeats at
 # most the last change, which touches a few messages.
 _MAX_REMEMBERED = 256
 
 
 @dataclass
 class _Seen:
-    """How far a message was told: everything but its text, and how long that is."""
+    """What was passed on of a message: everything but its text, and how long that is."""
 
     shell: Message
     length: int
@@ -26,8 +26,8 @@ class Deduplicator:
     """Takes events as they come, from one stream after another, and returns each piece once.
 
     Whoever reads the result sees the deltas of an attempt join without gap or overlap, a larger
-    attempt begin with a message without text, and every other message told again only when
-    something but its text changed. Where a stream leaves deltas out and tells the whole text
+    attempt begin with a message without text, and every other message repeated only when
+    something but its text changed. Where a stream leaves deltas out and sends the whole text
     instead, in a message or in `accepted`, the missing delta is made from it. So the joined deltas
     equal the final text, except when a reply is cancelled in a way that takes its last words back.
 
@@ -37,7 +37,7 @@ class Deduplicator:
     def __init__(self, token: str = "") -> None:
         """Begin, or go on after the event that `token` came with."""
         self.token = token
-        # After a token the first delta may belong to a message that was told before it.
+        # After a token the first delta may belong to a message that was sent before it.
         self._may_adopt = bool(token)
         self._seen: dict[str, _Seen] = {}
         self._conversation: Conversation | None = None
@@ -66,7 +66,7 @@ class Deduplicator:
         self._remember(reply)
         pieces = [event]
         if reply.content:
-            # A repeated request is told the text so far, whose deltas this reader was not told.
+            # A repeated request gets the text so far, whose deltas this reader did not get.
             begun = ConversationEvent.Accepted(message=prompt, reply=_beginning(reply))
             pieces = [
                 self._made(accepted=begun),
@@ -94,13 +94,13 @@ class Deduplicator:
         if not is_final(message) and (message.attempt, length) < (attempt, seen.length):
             return []
         begins = message.attempt > attempt
-        told = 0 if begins else seen.length
-        missing = message.content[told:] if message.attempt >= attempt else ""
+        known = 0 if begins else seen.length
+        missing = message.content[known:] if message.attempt >= attempt else ""
         pieces: list[ConversationEvent] = []
         if missing and begins:
             pieces.append(self._made(message=_beginning(message)))
         if missing:
-            pieces.append(self._made(delta=_delta(message, told, missing)))
+            pieces.append(self._made(delta=_delta(message, known, missing)))
         if is_final(message) or (changed and not (missing and begins)):
             pieces.append(event)
         if pieces:
@@ -139,7 +139,7 @@ class Deduplicator:
         message: Message | None = None,
         delta: ConversationEvent.Delta | None = None,
     ) -> ConversationEvent:
-        # Not the event's own token: whoever resumes from here must be told the rest of the event.
+        # Not the event's own token: whoever resumes from here needs the rest of the event.
         return ConversationEvent(
             resume_token=self.token, accepted=accepted, message=message, delta=delta
         )

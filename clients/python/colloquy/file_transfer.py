@@ -22,14 +22,14 @@ from colloquy.errors import ServerError
 _CHUNK = 256 * 1024
 
 Progress = Callable[[int, int], None]
-"""Is told how many bytes are through, and how many there are in all: 0 when that is not known."""
+"""Is called with the bytes that are through, and those in all: 0 when that is not known."""
 
 
 class Upload(AbstractContextManager["Upload"]):
     """An upload: the header, then the bytes.
 
     `source` is a path, or a file open for reading in binary, which is sent from where it stands.
-    Without a `content_type` the one that its name tells is sent. Raises OSError when it cannot be
+    Without a `content_type` it is guessed from the name. Raises OSError when it cannot be
     read.
     """
 
@@ -82,7 +82,7 @@ class Upload(AbstractContextManager["Upload"]):
     def requests(self) -> Iterator[UploadAttachmentRequest]:
         """Return an iterator of all requests, for gRPC's sync API, which ends at a `rewind`.
 
-        That API tells nobody why reading them, or telling of it, failed: `failure` does.
+        That API does not say why reading the file, or `progress`, failed: `failure` does.
         """
         return self._requests(self._round)
 
@@ -153,7 +153,7 @@ class Download(AbstractContextManager["Download"]):
         return True
 
     def write(self, response: DownloadAttachmentResponse) -> None:
-        """Take the next part."""
+        """Write the next part."""
         if response.HasField("attachment"):
             self._attachment = response.attachment
         elif response.chunk:
@@ -165,15 +165,18 @@ class Download(AbstractContextManager["Download"]):
 
     def finish(self) -> Attachment:
         """Put the file in its place. Raises ServerError when its bytes are not what was said."""
-        told = self._attachment
-        if told.byte_size != self._size or told.sha256 not in ("", self._digest.hexdigest()):
-            raise ServerError(f"the file {told.filename} arrived damaged")
+        expected = self._attachment
+        if expected.byte_size != self._size or expected.sha256 not in (
+            "",
+            self._digest.hexdigest(),
+        ):
+            raise ServerError(f"the file {expected.filename} arrived damaged")
         file = self._open()
         if self._path is not None and self._part is not None:
             file.close()
             os.replace(self._part, self._path)
             self._part = None
-        return told
+        return expected
 
     def _begin(self) -> None:
         self._attachment = Attachment()

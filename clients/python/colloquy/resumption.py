@@ -94,7 +94,7 @@ class ReplyResumption(Resumption):
     def __init__(self, request_id: str, retry: Retry, silence: float = DEFAULT_SILENCE) -> None:
         super().__init__(Deduplicator(), retry, silence)
         self.request_id = request_id
-        # The user's message and the reply as the last event told them; None before `accepted`.
+        # The user's message and the reply, of the last event with them; None before `accepted`.
         self.prompt: Message | None = None
         self.reply: Message | None = None
 
@@ -126,7 +126,7 @@ class ReplyResumption(Resumption):
         return pieces
 
     def _is_mine(self, piece: ConversationEvent) -> bool:
-        # WatchConversation tells everything; SendMessage would not have.
+        # WatchConversation sends everything; SendMessage would not have.
         assert self.reply is not None
         assert self.prompt is not None
         if piece.HasField("message"):

@@ -36,7 +36,7 @@ def unseen(delta: ConversationEvent.Delta, attempt: int, length: int) -> str:
 
 
 class ReplyText:
-    """A message as the events so far tell it."""
+    """A message, put together from the events so far."""
 
     def __init__(self, message: Message) -> None:
         self._pieces: list[str] = []
@@ -44,7 +44,7 @@ class ReplyText:
 
     @property
     def message(self) -> Message:
-        """The message as the last `message` event told it; its `content` may lag behind `text`."""
+        """The message of the last `message` event; its `content` may lag behind `text`."""
         return self._message
 
     @property
@@ -77,9 +77,9 @@ class ReplyText:
 
 
 class Transcript:
-    """A conversation as the events so far tell it.
+    """A conversation, put together from the events so far.
 
-    `conversation` is None until an event told it. `messages` is in the order in which they were
+    `conversation` is None until an event brought it. `messages` is in the order in which they were
     first heard of. Holds every message in memory.
     """
 

@@ -77,7 +77,7 @@ class AsyncReply(AsyncEvents):
 
     @property
     def reply(self) -> Message | None:
-        """The reply as the last `accepted` or `message` told it."""
+        """The reply of the last `accepted` or `message`, None before it was accepted."""
         return self._resumption.reply
 
     async def result(self) -> Message:

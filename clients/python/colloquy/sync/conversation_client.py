@@ -157,8 +157,8 @@ class ConversationClient(BaseClient):
     ) -> Attachment:
         """Upload a file, given by its path or open for reading in binary.
 
-        `progress` is told how far it is, perhaps in another thread; what it raises ends the upload
-        and is raised. Raises OSError when the file cannot be read.
+        `progress` is called with how far it is, perhaps in another thread; what it raises ends the
+        upload and is raised. Raises OSError when the file cannot be read.
         """
         retry = self._retry(None)
         with run_blocking(Upload, source, filename, content_type, progress) as upload:

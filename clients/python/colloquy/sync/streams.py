@@ -79,7 +79,7 @@ class Reply(Events):
 
     @property
     def reply(self) -> Message | None:
-        """The reply as the last `accepted` or `message` told it."""
+        """The reply of the last `accepted` or `message`, None before it was accepted."""
         return self._resumption.reply
 
     def result(self) -> Message:

@@ -19,7 +19,7 @@ from colloquy.terminal.commands import admin, chat, conversations, export, model
 from colloquy.terminal.connection import Connection
 from colloquy.terminal.console import note
 
-_PARTS = {
+_PLUGINS = {
     "serve": ("Run the server.", "colloquy-server"),
     "migrate": ("Bring the server's database to the present schema.", "colloquy-server"),
     "slack": ("Run the Slack bot.", "colloquy-slack"),
@@ -28,7 +28,7 @@ _PARTS = {
 
 
 class Commands(TyperGroup):
-    """Runs a command and tells its errors in one line."""
+    """Runs a command and prints its error as one line."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command. Exits with 1 for errors, with 130 when it is interrupted."""
@@ -107,12 +107,12 @@ app.command("export")(export.export)
 app.add_typer(admin.app, name="admin")
 
 
-def _add_parts() -> None:
+def _add_plugins() -> None:
     """Add the commands of the distributions that are installed; the others say what to install."""
     for point in entry_points(group="colloquy.commands"):
         point.load()(app)
     present = {command.name for command in app.registered_commands}
-    for name, (what, distribution) in _PARTS.items():
+    for name, (what, distribution) in _PLUGINS.items():
         if name not in present:
             _add_missing(name, what, distribution)
 
@@ -135,7 +135,7 @@ def main() -> None:
     load_dotenv(".env")
     # gRPC writes to the screen when a server goes away, into the middle of a chat.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    _add_parts()
+    _add_plugins()
     app(prog_name="colloquy")
 
 

@@ -164,7 +164,7 @@ class ChatSession:
             self._note(f"with the next message: {describe_file(file)}")
 
     async def attach(self, path: Path) -> None:
-        """Upload a file for what is said next; one that cannot be read is told of."""
+        """Upload a file for what is said next; one that cannot be read is an error."""
         try:
             self._files.append(await upload_with_progress(self._client, path))
         except OSError as error:
@@ -241,7 +241,7 @@ class ChatSession:
         self._watching = asyncio.create_task(self._watch(conversation.id, resume_token))
 
     async def _watch(self, conversation_id: str, resume_token: str) -> None:
-        """Tell what others do here, and the title when it is found."""
+        """Print what others do here, and the title when it is found."""
         try:
             async with self._client.watch(conversation_id, resume_token) as events:
                 async for event in events:

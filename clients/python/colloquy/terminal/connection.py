@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from colloquy import AdminClient, AsyncConversationClient, ConversationClient
 
-# A person waits: a server that is not there is told sooner than to a program.
+# A person waits: a server that is not there is reported sooner than to a program.
 _CONNECT_TIMEOUT = 3.0
 
 

@@ -21,7 +21,7 @@ def screen() -> Console:
 
 
 def note(text: str) -> None:
-    """Tell the person something that is no output."""
+    """Print something that is no output, on standard error."""
     from colloquy.terminal.formatting import clean
 
     print(clean(text), file=sys.stderr, flush=True)  # noqa: T201

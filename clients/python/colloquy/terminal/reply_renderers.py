@@ -33,7 +33,7 @@ class ReplyRenderer(Protocol):
         """Show the end; None when it is not known how the reply ended."""
 
     def notify(self, text: str) -> None:
-        """Tell the person something beside the reply."""
+        """Print something beside the reply."""
 
 
 def outcome(reply: Message) -> str:
@@ -70,7 +70,7 @@ class PlainRenderer:
         return 60.0
 
     def notify(self, text: str) -> None:
-        """Tell it on standard error."""
+        """Print it on standard error."""
         note(text)
 
     def finish(self, reply: Message | None) -> None:
@@ -102,7 +102,7 @@ class FinalRenderer:
         return 60.0
 
     def notify(self, text: str) -> None:
-        """Tell it on standard error."""
+        """Print it on standard error."""
         note(text)
 
     def finish(self, reply: Message | None) -> None:

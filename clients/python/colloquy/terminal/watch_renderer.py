@@ -29,7 +29,7 @@ class WatchRenderer:
         # The unfinished message whose text was printed last: more of it needs no heading.
         self._writing = ""
         self._unfinished: dict[str, _Printed] = {}
-        # Whether a finished message was superseded when it was told last.
+        # Whether a finished message was superseded when it was printed last.
         self._superseded: dict[str, bool] = {}
 
     def render(self, event: ConversationEvent) -> None:
@@ -70,7 +70,7 @@ class WatchRenderer:
             self._superseded[message.id] = message.superseded
 
     def _render_finished(self, message: Message) -> None:
-        """Tell what became of a message that was told to its end."""
+        """Print what became of a message that was printed to its end."""
         if message.superseded and not self._superseded[message.id]:
             self._begin(f"{speaker(message)}: a later reply took its place")
         self._superseded[message.id] = message.superseded
