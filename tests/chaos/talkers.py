@@ -12,8 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from colloquy import AsyncConversationClient
-from colloquy.aio_base import AsyncReply
+from colloquy import AsyncConversationClient, AsyncReply
 from colloquy.api import conversation_service_pb2 as api
 from colloquy.api import resources_pb2 as resources
 from colloquy.errors import Busy, ColloquyError, DeadlineExceeded, Unavailable

@@ -191,6 +191,32 @@ def test_a_stream_may_be_closed_by_another_thread(server: ThreadedServing, use: 
         assert list(events) == []
 
 
+@pytest.mark.parametrize("use", ["watch", "stream's back-off"])
+async def test_a_stream_may_be_closed_by_another_task(use: str) -> None:
+    backing, fake = Backing(), FakeConversations()
+    async with (
+        serving(fake) as server,
+        AsyncConversationClient(server.address, KEY, timing=Timing(random=backing)) as client,
+    ):
+        conversation = await client.create_conversation()
+        prepare(fake, use)
+        events = client.watch(conversation.id)
+
+        async def read() -> list[ConversationEvent]:
+            return [event async for event in events]
+
+        reading = asyncio.create_task(read())
+        await until(lambda: reached(fake, backing.off.is_set, use))
+        await events.aclose()
+        assert [event.WhichOneof("event") for event in await asyncio.wait_for(reading, 10)] in (
+            ["conversation"],
+            [],
+        )
+        await until(lambda: fake.open_streams == 0)
+        await events.aclose()
+        assert await read() == []
+
+
 def test_a_reply_that_is_closed_while_it_is_awaited_is_not_taken_for_whole(
     server: ThreadedServing,
 ) -> None:

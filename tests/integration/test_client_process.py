@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,22 @@ def test_help_does_not_load_what_it_does_not_need(tmp_path: Path) -> None:
     ).stdout.split()
     assert "colloquy.terminal.app" in modules
     assert not {"grpc", "google.protobuf", "rich", "prompt_toolkit"} & set(modules)
+
+
+def test_the_library_loads_grpc_when_a_client_is_used(tmp_path: Path) -> None:
+    code = (
+        "import sys, colloquy; print(colloquy.__version__, 'grpc' in sys.modules);"
+        "colloquy.ConversationClient; print('grpc' in sys.modules)"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment(),
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert said.split() == [version("colloquy"), "False", "True"]
 
 
 def test_text_comes_through_a_pipe_while_it_is_written(server: ThreadedServing) -> None:

@@ -16,8 +16,8 @@ from colloquy.api.conversation_service_pb2 import ConversationEvent
 from colloquy.api.resources_pb2 import Message, User
 from colloquy.errors import ColloquyError
 from colloquy.retry import Timing
-from colloquy.terminal.chat import _enter, the_last
-from colloquy.terminal.chatting import COMMANDS, Chat
+from colloquy.terminal.chat_session import COMMANDS, ChatSession
+from colloquy.terminal.commands.chat import _resume, last_items
 from colloquy.terminal.prompt import Prompt
 from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output import DummyOutput
@@ -39,7 +39,7 @@ class Talk:
         self.keyboard = keyboard
         self.console = Console(file=io.StringIO(), width=100, markup=False, highlight=False)
         self.prompt = Prompt(list(COMMANDS), keyboard, DummyOutput())
-        self.chat = Chat(client, self.console, self.prompt)
+        self.chat = ChatSession(client, self.console, self.prompt)
 
     @property
     def shown(self) -> list[str]:
@@ -97,7 +97,7 @@ async def test_what_is_typed_is_answered(talk: Talk) -> None:
 
 
 async def test_a_model_that_is_not_there_does_not_answer(talk: Talk) -> None:
-    chat = Chat(talk.client, talk.console, talk.prompt, "nope")
+    chat = ChatSession(talk.client, talk.console, talk.prompt, "nope")
     with pytest.raises(ColloquyError, match="nope is not available; these are: fake-large"):
         await chat.welcome()
     assert talk.shown == []
@@ -118,7 +118,7 @@ async def test_of_a_long_conversation_only_the_end_is_held() -> None:
         for _ in range(100):
             yield Counted()
 
-    assert len(await the_last(messages(), 20)) == 20
+    assert len(await last_items(messages(), 20)) == 20
     assert Counted.most <= 22
 
 
@@ -286,7 +286,7 @@ async def test_what_others_say_does_not_come_between(talk: Talk) -> None:
     other = Message(id="other", role=Message.ROLE_USER, content="Me too")
     other.state = Message.STATE_COMPLETED
     await talk.fake.tell(talk.room, message=other)
-    await talk.until(lambda: talk.chat._news)
+    await talk.until(lambda: talk.chat._deferred)
     gate.set()
     await talk.until(lambda: "Me too" in talk.shown)
     talk.keyboard.send_text("\x04")
@@ -299,7 +299,7 @@ async def test_a_conversation_is_entered_again(talk: Talk) -> None:
     for number in range(12):
         await talk.client.ask(conversation.id, f"question {number}")
     talk.fake.scripts.append(say("another answer"))
-    await _enter(talk.client, talk.chat, conversation.id)
+    await _resume(talk.client, talk.chat, conversation.id)
     shown = await talk.type("More", "/regenerate")
     part = conversation.id[-8:]
     assert shown[:3] == ["Before", f"{part} · fake-large", f"… earlier messages: show {part}"]
@@ -313,7 +313,7 @@ async def test_a_reply_under_way_is_shown_when_it_is_done(talk: Talk) -> None:
     conversation = await talk.client.create_conversation()
     async with talk.client.send(conversation.id, "Hello") as reply:
         await anext(reply)
-    await _enter(talk.client, talk.chat, conversation.id)
+    await _resume(talk.client, talk.chat, conversation.id)
     chatting = asyncio.create_task(talk.chat.run())
     assert talk.shown[-1] == "fake-large is writing; it is shown when it is done"
     gate.set()
@@ -323,7 +323,7 @@ async def test_a_reply_under_way_is_shown_when_it_is_done(talk: Talk) -> None:
 
 
 async def test_heartbeats_are_nothing_to_tell(talk: Talk) -> None:
-    await talk.chat._hear(ConversationEvent(heartbeat=ConversationEvent.Heartbeat()))
+    await talk.chat._on_event(ConversationEvent(heartbeat=ConversationEvent.Heartbeat()))
     assert talk.shown == []
 
 

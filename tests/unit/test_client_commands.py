@@ -15,7 +15,7 @@ from colloquy import ConversationClient
 from colloquy.api.conversation_service_pb2 import ConversationEvent
 from colloquy.api.resources_pb2 import Conversation, Error, Message, Rating
 from colloquy.terminal.app import app
-from colloquy.terminal.telling import Teller
+from colloquy.terminal.watch_renderer import WatchRenderer
 from typer.testing import CliRunner, Result
 
 from tests.fakes.conversations import Script, say
@@ -319,10 +319,10 @@ def test_a_watcher_is_told_until_the_end(run: Run, server: ThreadedServing) -> N
 def test_what_comes_between_ends_no_reply() -> None:
     """A title that comes while a reply is written, and what becomes of it when it is finished."""
     written = Message(id="r", role=Message.ROLE_ASSISTANT, model="m", state=Message.STATE_QUEUED)
-    teller = Teller(paper := io.StringIO())
+    renderer = WatchRenderer(paper := io.StringIO())
 
     def tell(**what: Any) -> None:
-        teller.tell(ConversationEvent(**what))
+        renderer.render(ConversationEvent(**what))
 
     def say(text: str, offset: int) -> None:
         tell(delta=ConversationEvent.Delta(message_id="r", attempt=1, offset=offset, text=text))
@@ -410,16 +410,18 @@ def test_the_platform_key_is_asked_for(run: Run, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_server_that_is_not_there(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("colloquy.terminal.session._PATIENCE", 0.0)
+    monkeypatch.setattr("colloquy.terminal.connection._CONNECT_TIMEOUT", 0.0)
     said = failed(run("--address", "127.0.0.1:1", "list"))
-    assert said.startswith("error: no server answers at 127.0.0.1:1: start one with `make run`")
+    assert said.startswith(
+        "error: no server answers at 127.0.0.1:1: start one with `colloquy serve --dev`"
+    )
 
 
 def test_a_server_that_speaks_no_tls(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("colloquy.terminal.session._PATIENCE", 0.0)
+    monkeypatch.setattr("colloquy.terminal.connection._CONNECT_TIMEOUT", 0.0)
     said = failed(run("--tls", "list"))
     assert "does not speak TLS: leave --tls" in said
-    assert "make run" not in said
+    assert "colloquy serve --dev" not in said
 
 
 def test_a_key_that_is_not_known(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -431,7 +433,7 @@ def test_a_key_that_is_not_known(run: Run, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_no_key(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CONVERSATION_API_KEY")
-    assert "make run" in failed(run("list"))
+    assert "colloquy serve --dev" in failed(run("list"))
 
 
 def test_an_address_that_is_none(run: Run) -> None:

@@ -6,11 +6,9 @@ from pathlib import Path
 
 import grpc
 import pytest
-from colloquy import channel
-from colloquy.aio import AsyncConversationClient
+from colloquy import AsyncConversationClient, ConversationClient, channel
 from colloquy.config import Endpoint, Tls, development_key, resolve
 from colloquy.errors import ConfigurationError
-from colloquy.sync import ConversationClient
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +65,7 @@ def test_the_development_key_is_no_platform_key(folder: Path) -> None:
 
 
 def test_without_a_key_the_error_says_what_to_do() -> None:
-    with pytest.raises(ConfigurationError, match="make run"):
+    with pytest.raises(ConfigurationError, match="colloquy serve --dev"):
         resolve(environ={})
 
 

@@ -14,8 +14,8 @@ from colloquy import ConversationClient
 from colloquy.api.attachment_service_pb2 import DownloadAttachmentResponse
 from colloquy.api.resources_pb2 import Attachment, Message
 from colloquy.errors import ServerError
-from colloquy.files import Download, Upload
-from colloquy.terminal.transfers import save
+from colloquy.file_transfer import Download, Upload
+from colloquy.terminal.attachments import save_attachments
 
 BODY = bytes(range(256)) * 3000
 
@@ -123,7 +123,7 @@ def test_a_download_is_there_when_it_is_whole(tmp_path: Path) -> None:
     target = tmp_path / "data.bin"
     with Download(target) as download:
         for part in (known(), chunk(BODY[:1000]), chunk(BODY[1000:])):
-            download.take(part)
+            download.write(part)
             assert not target.exists()
         assert download.finish().filename == "data.bin"
     assert target.read_bytes() == BODY
@@ -137,8 +137,8 @@ def test_a_download_may_be_read_by_those_who_may_read_other_files(
     usual = os.umask(mask)
     try:
         with Download(tmp_path / "data.bin") as download:
-            download.take(known())
-            download.take(chunk(BODY))
+            download.write(known())
+            download.write(chunk(BODY))
             download.finish()
     finally:
         os.umask(usual)
@@ -159,19 +159,21 @@ def test_an_export_writes_over_nothing(tmp_path: Path) -> None:
     names = ["notes.txt", "Notes.TXT", "talk.md", long, long, "new.txt"]
     files = [Attachment(id=str(number), filename=name) for number, name in enumerate(names)]
     client = cast(ConversationClient, Store())
-    saved = save(client, [Message(attachments=files)], folder, folder / "talk.md")
+    saved = save_attachments(client, [Message(attachments=files)], folder, folder / "talk.md")
     assert {path.as_posix() for path in saved.values()} == {
         "notes-2.txt", "Notes-3.TXT", "talk-2.md", long, "ü" * 124 + "-2.text", "new.txt"
     }  # fmt: skip
     assert (folder / "notes.txt").read_text() == "my own"
     assert [(folder / saved[file.id]).read_text() for file in files] == [f.id for f in files]
-    saved = save(client, [Message(attachments=files[-1:])], folder, tmp_path / "talk.md")
+    saved = save_attachments(
+        client, [Message(attachments=files[-1:])], folder, tmp_path / "talk.md"
+    )
     assert saved["5"] == Path("files/new-2.txt")
 
 
 def test_an_empty_file_arrives_too(tmp_path: Path) -> None:
     with Download(tmp_path / "empty") as download:
-        download.take(known(b""))
+        download.write(known(b""))
         download.finish()
     assert (tmp_path / "empty").read_bytes() == b""
 
@@ -179,8 +181,8 @@ def test_an_empty_file_arrives_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize("body", [BODY[:-1], BODY[:-1] + b"?"])
 def test_a_damaged_file_leaves_nothing_behind(tmp_path: Path, body: bytes) -> None:
     with Download(tmp_path / "data.bin") as download:
-        download.take(known())
-        download.take(chunk(body))
+        download.write(known())
+        download.write(chunk(body))
         with pytest.raises(ServerError, match=r"data\.bin arrived damaged"):
             download.finish()
     assert list(tmp_path.iterdir()) == []
@@ -188,11 +190,11 @@ def test_a_damaged_file_leaves_nothing_behind(tmp_path: Path, body: bytes) -> No
 
 def test_a_download_that_broke_begins_again(tmp_path: Path) -> None:
     with Download(tmp_path / "data.bin") as download:
-        download.take(known())
-        download.take(chunk(BODY[:1000]))
-        assert download.again()
-        download.take(known())
-        download.take(chunk(BODY))
+        download.write(known())
+        download.write(chunk(BODY[:1000]))
+        assert download.restart()
+        download.write(known())
+        download.write(chunk(BODY))
         download.finish()
     assert (tmp_path / "data.bin").read_bytes() == BODY
 
@@ -200,10 +202,10 @@ def test_a_download_that_broke_begins_again(tmp_path: Path) -> None:
 def test_what_was_written_into_an_open_file_cannot_be_taken_back() -> None:
     target = io.BytesIO()
     with Download(target) as download:
-        download.take(known())
-        assert download.again()
-        download.take(chunk(b"x"))
-        assert not download.again()
+        download.write(known())
+        assert download.restart()
+        download.write(chunk(b"x"))
+        assert not download.restart()
 
 
 def test_progress_is_told_both_ways(tmp_path: Path) -> None:
@@ -216,8 +218,8 @@ def test_progress_is_told_both_ways(tmp_path: Path) -> None:
     assert told[-1] == (600_000, 600_000)
     told.clear()
     with Download(tmp_path / "copy", lambda done, total: told.append((done, total))) as download:
-        download.take(DownloadAttachmentResponse(attachment=Attachment(byte_size=600_000)))
+        download.write(DownloadAttachmentResponse(attachment=Attachment(byte_size=600_000)))
         for request in requests[1:]:
-            download.take(DownloadAttachmentResponse(chunk=request.chunk))
+            download.write(DownloadAttachmentResponse(chunk=request.chunk))
         download.finish()
     assert told[-1] == (600_000, 600_000)

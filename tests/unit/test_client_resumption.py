@@ -6,7 +6,7 @@ import pytest
 from colloquy.api.conversation_service_pb2 import ConversationEvent
 from colloquy.api.resources_pb2 import Conversation, Message
 from colloquy.errors import DeadlineExceeded, NotFound, OutOfOrder, Unavailable
-from colloquy.resume import ReplyResumption, WatchResumption
+from colloquy.resumption import ReplyResumption, WatchResumption
 from colloquy.retry import Retry, Timing
 
 from tests.fakes.history import PROMPT, accepted, history, more, reply, told
@@ -37,7 +37,7 @@ def following() -> ReplyResumption:
 def test_before_accepted_the_call_is_made_again(following: ReplyResumption) -> None:
     assert following.token is None
     assert following.receive(heartbeat("3")) == []
-    assert following.wait_after(Unavailable("gone")) <= 0.1
+    assert following.backoff(Unavailable("gone")) <= 0.1
     assert following.token is None
     assert following.conversation_id == ""
 
@@ -47,7 +47,7 @@ def test_after_accepted_it_is_watched_from_the_last_token(following: ReplyResump
     assert following.token == "1"
     assert following.conversation_id == "c"
     following.receive(more("ab", 0, token="2"))
-    following.wait_after(Unavailable("gone"))
+    following.backoff(Unavailable("gone"))
     assert following.token == "2"
     assert following.receive(heartbeat("7")) == []
     assert following.token == "7"
@@ -117,10 +117,10 @@ def test_it_ends_when_the_conversation_is_deleted(following: ReplyResumption) ->
 def test_a_conversation_that_never_was_is_an_error(following: ReplyResumption) -> None:
     watching = WatchResumption("7", retry())
     for resumption in (following, watching):
-        assert resumption.lost(NotFound("gone")) == []
+        assert resumption.disconnected(NotFound("gone")) == []
         assert not resumption.done
         with pytest.raises(NotFound):
-            resumption.wait_after(NotFound("gone"))
+            resumption.backoff(NotFound("gone"))
 
 
 def test_a_conversation_that_was_deleted_while_nobody_listened(following: ReplyResumption) -> None:
@@ -128,8 +128,8 @@ def test_a_conversation_that_was_deleted_while_nobody_listened(following: ReplyR
     following.receive(accepted("1"))
     watching.receive(heartbeat("8"))
     for resumption in (following, watching):
-        assert resumption.lost(Unavailable("gone")) == []
-        (event,) = resumption.lost(NotFound("gone"))
+        assert resumption.disconnected(Unavailable("gone")) == []
+        (event,) = resumption.disconnected(NotFound("gone"))
         assert event.HasField("deleted")
         assert event.resume_token == resumption.token
         assert resumption.done
@@ -137,7 +137,7 @@ def test_a_conversation_that_was_deleted_while_nobody_listened(following: ReplyR
 
 def test_an_end_without_a_final_message_is_a_break(following: ReplyResumption) -> None:
     following.receive(accepted("1"))
-    assert following.wait_after(following.cut_short()) <= 0.1
+    assert following.backoff(following.ended_early()) <= 0.1
 
 
 def test_a_gap_is_a_break_that_is_given_up_when_it_stays(following: ReplyResumption) -> None:
@@ -145,10 +145,10 @@ def test_a_gap_is_a_break_that_is_given_up_when_it_stays(following: ReplyResumpt
     for _ in range(5):
         with pytest.raises(OutOfOrder) as gap:
             following.receive(more("x", 3, token="4"))
-        following.wait_after(gap.value)
+        following.backoff(gap.value)
         assert following.token == "1"
     with pytest.raises(OutOfOrder):
-        following.wait_after(gap.value)
+        following.backoff(gap.value)
 
 
 def test_a_stream_that_only_repeats_itself_is_no_progress(following: ReplyResumption) -> None:
@@ -156,7 +156,7 @@ def test_a_stream_that_only_repeats_itself_is_no_progress(following: ReplyResump
     waits = []
     for _ in range(3):
         assert following.receive(told(reply(), "1")) == []
-        waits.append(following.wait_after(Unavailable("gone")))
+        waits.append(following.backoff(Unavailable("gone")))
     assert waits == [0.1, 0.2, 0.4]
 
 
@@ -165,36 +165,36 @@ def test_any_sign_of_life_is_progress(following: ReplyResumption) -> None:
     waits = []
     for _ in range(3):
         following.receive(heartbeat("1"))
-        waits.append(following.wait_after(Unavailable("gone")))
+        waits.append(following.backoff(Unavailable("gone")))
     assert waits == [0.1, 0.1, 0.1]
 
 
 def test_silence_is_a_break() -> None:
     following = ReplyResumption("r-1", retry(), silence=45)
-    assert following.patience() == 45
-    assert isinstance(following.silent(), Unavailable)
+    assert following.read_timeout() == 45
+    assert isinstance(following.timed_out(), Unavailable)
 
 
 def test_a_timeout_bounds_how_long_an_event_is_waited_for() -> None:
     clock = Clock()
     following = ReplyResumption("r-1", retry(clock, timeout=60), silence=45)
-    assert following.patience() == 45
+    assert following.read_timeout() == 45
     clock.now = 50
-    assert following.patience() == 10
+    assert following.read_timeout() == 10
     clock.now = 59.9  # no two clocks agree
-    assert isinstance(following.silent(), DeadlineExceeded)
+    assert isinstance(following.timed_out(), DeadlineExceeded)
     clock.now = 61
-    assert following.patience() == 0
+    assert following.read_timeout() == 0
     with pytest.raises(DeadlineExceeded, match="did not finish in time"):
-        following.wait_after(following.silent())
+        following.backoff(following.timed_out())
 
 
 def test_silence_just_before_the_timeout_is_silence_still() -> None:
     clock = Clock()
     following = ReplyResumption("r-1", retry(clock, timeout=46), silence=45)
-    assert following.patience() == 45
+    assert following.read_timeout() == 45
     clock.now = 46
-    assert isinstance(following.silent(), Unavailable)
+    assert isinstance(following.timed_out(), Unavailable)
 
 
 def test_a_watcher_goes_on_from_the_token_that_it_was_given() -> None:
@@ -215,12 +215,12 @@ def test_a_watcher_ends_when_the_conversation_is_deleted() -> None:
 def test_a_watcher_that_never_reached_the_server_gives_up_and_another_does_not() -> None:
     clock = Clock()
     watching = WatchResumption("", retry(clock))
-    watching.wait_after(Unavailable("gone"))
+    watching.backoff(Unavailable("gone"))
     clock.now = 11
     with pytest.raises(Unavailable):
-        watching.wait_after(Unavailable("gone"))
+        watching.backoff(Unavailable("gone"))
     watching = WatchResumption("", retry(clock))
     watching.receive(heartbeat("1"))
-    watching.wait_after(Unavailable("gone"))
+    watching.backoff(Unavailable("gone"))
     clock.now = 10_000
-    watching.wait_after(Unavailable("gone"))
+    watching.backoff(Unavailable("gone"))

@@ -35,33 +35,33 @@ def retry(clock: Clock, *, patience: float = 10.0, timeout: float | None = None)
 def test_waits_double_from_a_tenth_of_a_second_to_five_seconds() -> None:
     tries = retry(Clock())
     tries.persist()
-    waits = [tries.wait_after(Unavailable("gone")) for _ in range(9)]
+    waits = [tries.backoff(Unavailable("gone")) for _ in range(9)]
     assert waits == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0]
 
 
 def test_chance_shortens_a_wait_down_to_nothing() -> None:
     tries = Retry(patience=10, timing=Timing(Clock(), lambda: 0.0))
-    assert tries.wait_after(Unavailable("gone")) == 0.0
+    assert tries.backoff(Unavailable("gone")) == 0.0
 
 
 def test_after_a_success_the_first_wait_is_short_again() -> None:
     tries = retry(Clock())
     for _ in range(4):
-        tries.wait_after(Unavailable("gone"))
-    tries.succeeded()
-    assert tries.wait_after(Unavailable("gone")) == 0.1
+        tries.backoff(Unavailable("gone"))
+    tries.reset()
+    assert tries.backoff(Unavailable("gone")) == 0.1
 
 
 def test_a_server_that_stays_away_is_given_up_when_patience_ends() -> None:
     clock = Clock()
     tries = retry(clock, patience=10)
     gone = Unavailable("gone")
-    tries.wait_after(gone)
+    tries.backoff(gone)
     clock.now += 9
-    tries.wait_after(gone)
+    tries.backoff(gone)
     clock.now += 2
     with pytest.raises(Unavailable) as raised:
-        tries.wait_after(gone)
+        tries.backoff(gone)
     assert raised.value is gone
 
 
@@ -69,9 +69,9 @@ def test_patience_counts_failures_in_a_row_only() -> None:
     clock = Clock()
     tries = retry(clock, patience=10)
     for _ in range(5):
-        tries.wait_after(Unavailable("gone"))
+        tries.backoff(Unavailable("gone"))
         clock.now += 8
-        tries.succeeded()
+        tries.reset()
 
 
 def test_what_was_accepted_is_never_given_up() -> None:
@@ -79,7 +79,7 @@ def test_what_was_accepted_is_never_given_up() -> None:
     tries = retry(clock, patience=10)
     tries.persist()
     for _ in range(1000):
-        clock.now += tries.wait_after(Unavailable("gone"))
+        clock.now += tries.backoff(Unavailable("gone"))
 
 
 def test_a_timeout_ends_even_that() -> None:
@@ -88,25 +88,25 @@ def test_a_timeout_ends_even_that() -> None:
     tries.persist()
     with pytest.raises(DeadlineExceeded, match="the last error: gone"):
         for _ in range(1000):
-            clock.now += tries.wait_after(Unavailable("gone"))
+            clock.now += tries.backoff(Unavailable("gone"))
     assert 1055 <= clock.now <= 1060
     assert tries.remaining == pytest.approx(1060 - clock.now)
 
 
 def test_the_server_says_how_long_to_wait() -> None:
     tries = retry(Clock())
-    assert tries.wait_after(ResourceExhausted("slow down", retry_after=3.0)) == 3.0
-    assert tries.wait_after(Unavailable("moving", retry_after=2.5)) == 2.5
+    assert tries.backoff(ResourceExhausted("slow down", retry_after=3.0)) == 3.0
+    assert tries.backoff(Unavailable("moving", retry_after=2.5)) == 2.5
 
 
 def test_a_wait_longer_than_patience_is_an_error_at_once() -> None:
     with pytest.raises(ResourceExhausted):
-        retry(Clock(), patience=10).wait_after(ResourceExhausted("slow down", retry_after=60))
+        retry(Clock(), patience=10).backoff(ResourceExhausted("slow down", retry_after=60))
 
 
 def test_a_full_queue_does_not_say_when_and_is_not_retried() -> None:
     with pytest.raises(ResourceExhausted):
-        retry(Clock()).wait_after(ResourceExhausted("full"))
+        retry(Clock()).backoff(ResourceExhausted("full"))
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_what_will_not_pass_is_raised_at_once(error: Exception) -> None:
     tries = retry(Clock())
     tries.persist()
     with pytest.raises(type(error)):
-        tries.wait_after(error)  # type: ignore[arg-type]
+        tries.backoff(error)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("error", [ServerError("bug"), OutOfOrder("gap")])
@@ -131,10 +131,10 @@ def test_an_error_inside_the_server_is_borne_a_few_times_once_something_was_acce
     error: ServerError | OutOfOrder,
 ) -> None:
     with pytest.raises(type(error)):
-        retry(Clock()).wait_after(error)
+        retry(Clock()).backoff(error)
     tries = retry(Clock())
     tries.persist()
     for _ in range(5):
-        tries.wait_after(error)
+        tries.backoff(error)
     with pytest.raises(type(error)):
-        tries.wait_after(error)
+        tries.backoff(error)

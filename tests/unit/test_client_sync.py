@@ -16,7 +16,6 @@ from colloquy.api import attachment_service_pb2 as attachment_pb
 from colloquy.api import conversation_service_pb2 as pb
 from colloquy.api.conversation_service_pb2 import ConversationEvent
 from colloquy.api.resources_pb2 import Conversation, Message
-from colloquy.ending import Watchdog
 from colloquy.errors import (
     AlreadyExists,
     Busy,
@@ -27,6 +26,7 @@ from colloquy.errors import (
     Unavailable,
 )
 from colloquy.retry import Timing
+from colloquy.sync.timed_reader import TimedReader
 from google.rpc import status_pb2
 
 from tests.fakes.door import status
@@ -315,10 +315,12 @@ def test_a_caller_that_takes_its_time_is_not_silence() -> None:
             self.cancelled = True
 
     call = Call()
-    with Watchdog(call) as watchdog:
-        for _ in watchdog.guard(lambda: 0.01):
-            threading.Event().wait(0.05)
-            assert not call.cancelled
+    reader = TimedReader(call)
+    for expected in range(2):
+        assert reader.read(0.01) == expected
+        threading.Event().wait(0.05)
+        assert not call.cancelled
+    reader.close()
 
 
 def test_a_timeout_ends_a_reply_that_takes_too_long(wire: Wire) -> None:

@@ -17,12 +17,12 @@ from colloquy.errors import (
     Unavailable,
     Unimplemented,
 )
-from colloquy.terminal import views
-from colloquy.terminal.complaints import describe
-from colloquy.terminal.history import print_message, to_markdown, to_object
+from colloquy.terminal import reply_renderers
+from colloquy.terminal.conversation_renderer import print_message, to_markdown, to_object
+from colloquy.terminal.error_formatter import format_error
+from colloquy.terminal.formatting import clean, clean_line, dump, to_json, to_tsv
 from colloquy.terminal.markdown import finished_length, render
-from colloquy.terminal.session import is_whole_id, pick_id
-from colloquy.terminal.text import clean, clean_line, dump, to_json, to_tsv
+from colloquy.terminal.partial_ids import is_whole_id, pick_id
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
@@ -140,7 +140,7 @@ BLOCKS = st.sampled_from(
 )
 
 
-class Printed(views.LiveView):
+class Printed(reply_renderers.LiveRenderer):
     """Remembers what was printed for good."""
 
     def __init__(self, console: Console) -> None:
@@ -203,7 +203,7 @@ def test_a_block_is_finished_when_another_has_begun(text: str, finished: str) ->
 
 def test_more_than_the_screen_holds_is_not_drawn_before_it_is_printed() -> None:
     console = Console(file=io.StringIO(), width=40, height=10, force_terminal=True)
-    view = views.LiveView(console)
+    view = reply_renderers.LiveRenderer(console)
     view.append("```\n" + "".join(f"line {n}\n" for n in range(50)))
     view.redraw()
     drawn = printed(console)
@@ -215,16 +215,18 @@ def test_more_than_the_screen_holds_is_not_drawn_before_it_is_printed() -> None:
 
 def test_how_a_reply_ended_is_told() -> None:
     failed = Message(state=Message.STATE_FAILED, error=Error(message="no\x1b[1m money"))
-    assert views.ending(failed) == "failed: no[1m money"
-    assert views.ending(Message(state=Message.STATE_CANCELLED)) == "stopped"
+    assert reply_renderers.outcome(failed) == "failed: no[1m money"
+    assert reply_renderers.outcome(Message(state=Message.STATE_CANCELLED)) == "stopped"
     cut = Message(state=Message.STATE_COMPLETED, finish_reason="length")
-    assert "cut off" in views.ending(cut)
-    assert views.ending(Message(state=Message.STATE_COMPLETED, finish_reason="stop")) == ""
+    assert "cut off" in reply_renderers.outcome(cut)
+    assert (
+        reply_renderers.outcome(Message(state=Message.STATE_COMPLETED, finish_reason="stop")) == ""
+    )
 
 
 def test_a_live_view_tells_that_a_reply_begins_again() -> None:
     console = paper()
-    view = views.LiveView(console)
+    view = reply_renderers.LiveRenderer(console)
     view.append("First.\n\nSecond.\n")
     view.redraw()
     view.restart()
@@ -242,7 +244,7 @@ def test_a_live_view_tells_that_a_reply_begins_again() -> None:
 def test_a_plain_view_ends_its_line_and_tells_what_is_void(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    view = views.PlainView()
+    view = reply_renderers.PlainRenderer()
     view.append("half\x1b[1m")
     view.restart()
     view.append("whole")
@@ -305,7 +307,7 @@ def test_a_conversation_as_json() -> None:
     ],
 )
 def test_errors_are_one_line_that_says_what_to_do(error: Exception, said: str) -> None:
-    line = describe(error, "a:1")
+    line = format_error(error, "a:1")
     assert said in line
     assert "\n" not in line
     assert not CONTROLS.search(line)

@@ -1,7 +1,7 @@
 """Colloquy from Python: `AsyncConversationClient` for asyncio, `ConversationClient` without it.
 
 What is exported here is imported when it is first used: gRPC takes a quarter of a second, which
-`python -m clients --help` need not wait for.
+`colloquy --help` need not wait for.
 """
 
 from __future__ import annotations
@@ -10,12 +10,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from colloquy.aio import AsyncAdminClient, AsyncConversationClient
-    from colloquy.aio_base import AsyncEvents, AsyncReply
+    from colloquy.aio.admin_client import AsyncAdminClient
+    from colloquy.aio.conversation_client import AsyncConversationClient
+    from colloquy.aio.streams import AsyncEvents, AsyncReply
     from colloquy.errors import ColloquyError
-    from colloquy.follow import ReplyText, Transcript, is_final
-    from colloquy.sync import AdminClient, ConversationClient
-    from colloquy.sync_base import Events, Reply
+    from colloquy.sync.admin_client import AdminClient
+    from colloquy.sync.conversation_client import ConversationClient
+    from colloquy.sync.streams import Events, Reply
+    from colloquy.transcript import ReplyText, Transcript, is_final
+
+    __version__: str
 
 __all__ = [
     "AdminClient",
@@ -29,26 +33,31 @@ __all__ = [
     "Reply",
     "ReplyText",
     "Transcript",
+    "__version__",
     "is_final",
 ]
 
 _MODULES = {
-    "AdminClient": "sync",
-    "AsyncAdminClient": "aio",
-    "AsyncConversationClient": "aio",
-    "AsyncEvents": "aio_base",
-    "AsyncReply": "aio_base",
+    "AdminClient": "sync.admin_client",
+    "AsyncAdminClient": "aio.admin_client",
+    "AsyncConversationClient": "aio.conversation_client",
+    "AsyncEvents": "aio.streams",
+    "AsyncReply": "aio.streams",
     "ColloquyError": "errors",
-    "ConversationClient": "sync",
-    "Events": "sync_base",
-    "Reply": "sync_base",
-    "ReplyText": "follow",
-    "Transcript": "follow",
-    "is_final": "follow",
+    "ConversationClient": "sync.conversation_client",
+    "Events": "sync.streams",
+    "Reply": "sync.streams",
+    "ReplyText": "transcript",
+    "Transcript": "transcript",
+    "is_final": "transcript",
 }
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("colloquy")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"colloquy.{_MODULES[name]}"), name)

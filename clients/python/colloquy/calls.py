@@ -1,4 +1,4 @@
-"""Each call that answers once, described once for both clients.
+"""Each call of the API, described once for both clients.
 
 A function here takes what a client's method of the same name takes and returns the call to make: a
 method whose answer holds one thing returns that thing, others return the answer as it is.
@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -37,15 +37,32 @@ class Stubs:
     attachments: AttachmentServiceStub
     admin: AdminServiceStub
 
+    @classmethod
+    def over(cls, channel: Any) -> Self:
+        """Return the stubs of a channel, sync or asyncio as it is."""
+        return cls(
+            ConversationServiceStub(channel),
+            AttachmentServiceStub(channel),
+            AdminServiceStub(channel),
+        )
+
 
 @dataclass(frozen=True)
 class Call(Generic[Request, Response, Answer]):
-    """A call to make. One that is `repeatable` does no harm when it is made twice."""
+    """A call that answers once. One that is `repeatable` does no harm when it is made twice."""
 
     method: Callable[[Stubs], grpc.UnaryUnaryMultiCallable[Request, Response]]
     request: Request
     answer: Callable[[Response], Answer]
     repeatable: bool = True
+
+
+@dataclass(frozen=True)
+class StreamCall(Generic[Request, Response]):
+    """A call whose answers come one after another."""
+
+    method: Callable[[Stubs], grpc.UnaryStreamMultiCallable[Request, Response]]
+    request: Request
 
 
 def new_request_id() -> str:
@@ -258,7 +275,7 @@ def revoke_api_key(
     return Call(lambda to: to.admin.RevokeApiKey, request, lambda a: a.api_key)
 
 
-def send_request(
+def send_message(
     conversation_id: str,
     content: str,
     *,
@@ -266,9 +283,9 @@ def send_request(
     author: User | None = None,
     request_id: str = "",
     on_busy: pb.OnBusy.ValueType = pb.ON_BUSY_UNSPECIFIED,
-) -> pb.SendMessageRequest:
-    """Return the request of SendMessage, named so that it can be repeated."""
-    return pb.SendMessageRequest(
+) -> StreamCall[pb.SendMessageRequest, pb.SendMessageResponse]:
+    """Say something and follow the reply. The request is named, so that it can be repeated."""
+    request = pb.SendMessageRequest(
         conversation_id=conversation_id,
         content=content,
         attachment_ids=attachment_ids,
@@ -276,6 +293,35 @@ def send_request(
         request_id=request_id or new_request_id(),
         on_busy=on_busy,
     )
+    return StreamCall(lambda to: to.conversations.SendMessage, request)
+
+
+def regenerate_reply(
+    message_id: str, *, model: str = "", request_id: str = ""
+) -> StreamCall[pb.RegenerateReplyRequest, pb.RegenerateReplyResponse]:
+    """Have a reply made again and follow it. The request is named, as that of `send_message`."""
+    request = pb.RegenerateReplyRequest(
+        message_id=message_id, model=model, request_id=request_id or new_request_id()
+    )
+    return StreamCall(lambda to: to.conversations.RegenerateReply, request)
+
+
+def watch_conversation(
+    conversation_id: str, resume_token: str
+) -> StreamCall[pb.WatchConversationRequest, pb.WatchConversationResponse]:
+    """Follow a conversation, from a token on or from now."""
+    request = pb.WatchConversationRequest(
+        conversation_id=conversation_id, resume_token=resume_token
+    )
+    return StreamCall(lambda to: to.conversations.WatchConversation, request)
+
+
+def download_attachment(
+    attachment_id: str,
+) -> StreamCall[attachment_pb.DownloadAttachmentRequest, attachment_pb.DownloadAttachmentResponse]:
+    """Return what is known of a file, then its bytes."""
+    request = attachment_pb.DownloadAttachmentRequest(attachment_id=attachment_id)
+    return StreamCall(lambda to: to.attachments.DownloadAttachment, request)
 
 
 def _whole(answer: Answer) -> Answer:

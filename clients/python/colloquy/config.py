@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from colloquy.errors import ConfigurationError
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
-# `make run` writes the key of the development account here, relative to its working folder.
+# `colloquy serve --dev` writes the development account's key here, in its working folder.
 DEV_KEY_FILE = Path("data") / "dev.key"
 _HTTPS_PORT = 443
 
@@ -86,7 +86,7 @@ def resolve(
 
 
 def development_key(start: Path | None = None) -> str | None:
-    """Return the key that `make run` wrote, looked for from the working folder upwards."""
+    """Return the key that `colloquy serve --dev` wrote, from the working folder upwards."""
     folder = (start or Path.cwd()).absolute()
     for place in (folder, *folder.parents):
         try:
@@ -120,7 +120,7 @@ def _no_key(variable: str, endpoint: Endpoint) -> str:
         return f"no platform key: set {variable} to the server's {variable}"
     if endpoint.is_loopback:
         return (
-            f"no API key: set {variable}, or start a development server with `make run` in this "
-            f"folder (it writes {DEV_KEY_FILE})"
+            f"no API key: set {variable}, or start a development server with `colloquy serve "
+            f"--dev` in this folder (it writes {DEV_KEY_FILE})"
         )
     return f"no API key for {endpoint.address}: set {variable}"

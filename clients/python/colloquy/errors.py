@@ -7,7 +7,7 @@
      ├── InvalidArgument      the request is wrong; `fields` says where
      ├── NotFound             there is no such thing in the key's account
      ├── AlreadyExists        the request_id was used before, with other content
-     ├── Busy                 a reply is being written and the caller asked not to wait
+     ├── Busy                 a reply is being generated and the caller asked not to wait
      ├── ResourceExhausted    a limit is reached; `retry_after` says when to come back, if known
      ├── Unimplemented        this server does not offer the call
      ├── DeadlineExceeded     it took longer than the timeout that the caller gave
@@ -86,7 +86,7 @@ class AlreadyExists(ColloquyError):
 
 
 class Busy(ColloquyError):
-    """A reply is being written and the caller asked not to wait."""
+    """A reply is being generated and the caller asked not to wait."""
 
 
 class ResourceExhausted(ColloquyError):
@@ -131,8 +131,8 @@ _CLASSES: dict[grpc.StatusCode, type[ColloquyError]] = {
 }
 
 
-def closed() -> ColloquyError:
-    """Return what it means that whoever uses a client closed it meanwhile."""
+def client_closed() -> ColloquyError:
+    """Return the error for using a client that was closed, also meanwhile."""
     return ColloquyError("the client was closed")
 
 

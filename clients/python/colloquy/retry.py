@@ -15,18 +15,17 @@ from colloquy.errors import (
     ServerError,
 )
 
-# The first wait is short, because a server that restarts or a replica that takes over is mostly
+# The first backoff is short, because a server that restarts or a replica that takes over is mostly
 # there at once; the longest bounds how late a client notices that the server is back.
-_FIRST_WAIT = 0.1
-_LONGEST_WAIT = 5.0
+_FIRST_BACKOFF = 0.1
+_MAX_BACKOFF = 5.0
 # An error inside the server may be a passing one. One that comes so many times in a row is not.
-_SERVER_ERRORS = 5
-
+_MAX_SERVER_ERRORS = 5
 
 # How long a call may take, its repetitions included, and how long a server that cannot be reached
 # is borne when nothing was accepted: a crashed one is back within 10 s.
-TIMEOUT = 20.0
-PATIENCE = 10.0
+DEFAULT_TIMEOUT = 20.0
+DEFAULT_PATIENCE = 10.0
 
 
 @dataclass(frozen=True)
@@ -71,19 +70,19 @@ class Retry:
         """From now on bear any number of seconds, and a few errors inside the server."""
         self._persistent = True
 
-    def succeeded(self) -> None:
+    def reset(self) -> None:
         """Something came of it: the next failure is the first again."""
         self._failures = self._server_errors = 0
         self._failing_since = None
 
-    def wait_after(self, error: ColloquyError) -> float:
+    def backoff(self, error: ColloquyError) -> float:
         """Return the seconds to wait before the next try. Raises `error` when it is no use."""
         if not self._may_pass(error):
             raise error
         now = self._timing.clock()
         self._failing_since = now if self._failing_since is None else self._failing_since
         # Full jitter: clients that lost the same server do not come back in step.
-        longest = min(_LONGEST_WAIT, _FIRST_WAIT * 2.0 ** min(self._failures, 16))
+        longest = min(_MAX_BACKOFF, _FIRST_BACKOFF * 2.0 ** min(self._failures, 16))
         wait = max(self._timing.random() * longest, error.retry_after or 0.0)
         self._failures += 1
         if not self._persistent and now + wait > self._failing_since + self._patience:
@@ -95,7 +94,7 @@ class Retry:
     def _may_pass(self, error: ColloquyError) -> bool:
         if isinstance(error, ServerError | OutOfOrder):
             self._server_errors += 1
-            return self._persistent and self._server_errors <= _SERVER_ERRORS
+            return self._persistent and self._server_errors <= _MAX_SERVER_ERRORS
         if isinstance(error, ResourceExhausted):
             return error.retry_after is not None
         return error.transient

@@ -1,1 +1,1 @@
-"""The terminal client: `python -m clients`. It stands on the library beside it and on no other."""
+"""The terminal client, `colloquy`. It stands on the library beside it and on no other."""

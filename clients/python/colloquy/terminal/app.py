@@ -15,10 +15,11 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from colloquy.terminal import admin, browse, chat, send
-from colloquy.terminal.session import Session, note
+from colloquy.terminal.commands import admin, chat, conversations, export, models, send, upload
+from colloquy.terminal.connection import Connection
+from colloquy.terminal.console import note
 
-_PARTS = {
+_PLUGINS = {
     "serve": ("Run the server.", "colloquy-server"),
     "migrate": ("Bring the server's database to the present schema.", "colloquy-server"),
     "slack": ("Run the Slack bot.", "colloquy-slack"),
@@ -27,7 +28,7 @@ _PARTS = {
 
 
 class Commands(TyperGroup):
-    """Runs a command and tells its errors in one line."""
+    """Runs a command and prints its error as one line."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command. Exits with 1 for errors, with 130 when it is interrupted."""
@@ -42,9 +43,9 @@ class Commands(TyperGroup):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(1) from None
         except Exception as error:
-            from colloquy.terminal.complaints import describe
+            from colloquy.terminal.error_formatter import format_error
 
-            note(f"error: {describe(error, _server(ctx))}")
+            note(f"error: {format_error(error, _server(ctx))}")
             raise typer.Exit(1) from None
 
 
@@ -90,28 +91,28 @@ def connect(
     ] = None,
 ) -> None:
     """Keep the options that all commands share."""
-    context.obj = Session(
+    context.obj = Connection(
         address, tls, {"ca_file": ca_file, "cert_file": cert_file, "key_file": key_file}
     )
 
 
 app.command("chat")(chat.chat)
 app.command("send")(send.send)
-app.command("list")(browse.list_conversations)
-app.command("show")(browse.show)
-app.command("watch")(browse.watch)
-app.command("models")(browse.models)
-app.command("upload")(browse.upload)
-app.command("export")(browse.export)
+app.command("list")(conversations.list_conversations)
+app.command("show")(conversations.show)
+app.command("watch")(conversations.watch)
+app.command("models")(models.models)
+app.command("upload")(upload.upload)
+app.command("export")(export.export)
 app.add_typer(admin.app, name="admin")
 
 
-def _add_parts() -> None:
+def _add_plugins() -> None:
     """Add the commands of the distributions that are installed; the others say what to install."""
     for point in entry_points(group="colloquy.commands"):
         point.load()(app)
     present = {command.name for command in app.registered_commands}
-    for name, (what, distribution) in _PARTS.items():
+    for name, (what, distribution) in _PLUGINS.items():
         if name not in present:
             _add_missing(name, what, distribution)
 
@@ -134,7 +135,7 @@ def main() -> None:
     load_dotenv(".env")
     # gRPC writes to the screen when a server goes away, into the middle of a chat.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    _add_parts()
+    _add_plugins()
     app(prog_name="colloquy")
 
 

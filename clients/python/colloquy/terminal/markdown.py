@@ -7,7 +7,7 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.markdown import Markdown
 from rich.segment import Segment
 
-from colloquy.terminal.text import clean
+from colloquy.terminal.formatting import clean
 
 # What looks like HTML is shown as it is: models write <placeholders>, which would vanish.
 _PARSER = MarkdownIt("commonmark", {"html": False}).enable(["strikethrough", "table"])

@@ -1,0 +1,42 @@
+"""The client for the platform, which gives accounts the keys that conversations are seen by.
+
+async with AsyncAdminClient() as admin:
+    account = await admin.create_account("Acme", external_id="acme")
+    answer = await admin.create_api_key(account.id, "web shop")
+    print(answer.secret)
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from colloquy import calls
+from colloquy.aio.base_client import AsyncBaseClient, method
+from colloquy.api.admin_service_pb2 import Account, ApiKey
+
+
+class AsyncAdminClient(AsyncBaseClient):
+    """Accounts and their keys. Its own key is the platform's, by default from ADMIN_API_KEY."""
+
+    _key_variable = "ADMIN_API_KEY"
+
+    create_account = method(calls.create_account)
+    list_accounts = method(calls.list_accounts)
+    delete_account = method(calls.delete_account)
+    create_api_key = method(calls.create_api_key)
+    list_api_keys = method(calls.list_api_keys)
+    revoke_api_key = method(calls.revoke_api_key)
+
+    def accounts(self) -> AsyncIterator[Account]:
+        """Iterate over all accounts, oldest first."""
+        return self._pages(
+            lambda token: calls.list_accounts(page_token=token),
+            lambda page: (page.accounts, page.next_page_token),
+        )
+
+    def api_keys(self, account_id: str) -> AsyncIterator[ApiKey]:
+        """Iterate over all keys of an account, oldest first, revoked ones too."""
+        return self._pages(
+            lambda token: calls.list_api_keys(account_id, page_token=token),
+            lambda page: (page.api_keys, page.next_page_token),
+        )

@@ -1,0 +1,97 @@
+# Generated from aio/streams.py by scripts/generate_sync_client.py; do not edit.
+
+"""What a client's user iterates over: the events of a conversation, and those of one reply."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+from colloquy.api.conversation_service_pb2 import ConversationEvent
+from colloquy.api.resources_pb2 import Message
+from colloquy.errors import ColloquyError, NotFound
+from colloquy.resumption import ReplyResumption
+from colloquy.sync.transport import Stream
+from colloquy.transcript import is_final
+
+
+class Events:
+    """The events of a conversation.
+
+    Leaving the `with` block, or `close`, ends the call at once; a loop that is left without
+    them, when Python drops the object.
+    """
+
+    def __init__(self, stream: Stream, events: Generator[ConversationEvent]) -> None:
+        self._stream = stream
+        self._events = events
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> ConversationEvent:
+        return next(self._events)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the call, from any thread: iterating ends. The reply goes on in the server."""
+        self._stream.close()
+        with suppress(ValueError):  # another thread iterates, which leaves now
+            self._events.close()
+
+
+class Reply(Events):
+    """The events of one reply: `accepted`, then `message` and `delta`, last its final `message`.
+
+    The joined deltas of its last attempt are its whole text.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        events: Generator[ConversationEvent],
+        resumption: ReplyResumption,
+    ) -> None:
+        super().__init__(stream, events)
+        self._resumption = resumption
+
+    @property
+    def request_id(self) -> str:
+        """Names the request; `cancel_reply` takes it, also before anything was accepted."""
+        return self._resumption.request_id
+
+    @property
+    def prompt(self) -> Message | None:
+        """The user's message, None before it was accepted."""
+        return self._resumption.prompt
+
+    @property
+    def reply(self) -> Message | None:
+        """The reply of the last `accepted` or `message`, None before it was accepted."""
+        return self._resumption.reply
+
+    def result(self) -> Message:
+        """Wait for the end and return the whole reply, whether completed, failed or cancelled.
+
+        Raises NotFound when the conversation is deleted meanwhile, ColloquyError when the reply is
+        closed before its end.
+        """
+        with self:
+            for event in self:
+                if event.HasField("deleted"):
+                    raise NotFound("the conversation was deleted", reason="CONVERSATION_NOT_FOUND")
+        if self.reply is None or not is_final(self.reply):
+            raise ColloquyError("the reply was left before its end; it goes on in the server")
+        return self.reply

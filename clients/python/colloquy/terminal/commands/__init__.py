@@ -1,0 +1,1 @@
+"""The commands of the terminal client, one module for each or for a few that are alike."""

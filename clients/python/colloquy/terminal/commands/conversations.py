@@ -1,0 +1,93 @@
+"""`list`, `show` and `watch`: the conversations that there are."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from typing import Annotated
+
+import typer
+
+from colloquy.terminal.connection import connection_of
+from colloquy.terminal.console import note, print_lines, screen, table_of
+from colloquy.terminal.partial_ids import find_conversation
+
+Which = Annotated[
+    str, typer.Argument(help="Its id, or how that begins or ends.", metavar="CONVERSATION")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+AsJsonLines = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+
+
+def list_conversations(
+    context: typer.Context,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many at most.")] = 20,
+    json: AsJsonLines = False,
+) -> None:
+    """List the conversations, the one with the latest activity first.
+
+    On a pipe: id, time of the last message in UTC, number of messages, model and title, with tabs
+    between them.
+    """
+    from colloquy.terminal.conversation_renderer import conversation_fields, title_of
+    from colloquy.terminal.formatting import clean_line, local_time, short, to_json, to_tsv
+
+    console = screen()
+    with connection_of(context).client() as client:
+        found = list(itertools.islice(client.conversations(), limit))
+    if json or not console.is_terminal:
+        print_lines(to_json(c) if json else to_tsv(conversation_fields(c)) for c in found)
+        return
+    if not found:
+        note("no conversations yet: begin one with `chat`")
+        return
+    table = table_of("ID", "Last message", "Messages", "Model", "Title")
+    for c in found:
+        last = local_time(c.last_message_time)
+        table.add_row(short(c.id), last, str(c.message_count), clean_line(c.model), title_of(c))
+    console.print(table)
+
+
+def show(context: typer.Context, conversation: Which, json: AsJson = False) -> None:
+    """Print a conversation with all its messages."""
+    from colloquy.terminal.conversation_renderer import (
+        print_message,
+        title_of,
+        to_markdown,
+        to_object,
+    )
+    from colloquy.terminal.formatting import clean_line, dump
+
+    console = screen()
+    with connection_of(context).client() as client:
+        id_ = find_conversation(client, conversation)
+        found = client.get_conversation(id_).conversation
+        messages = client.messages(id_)
+        if json:
+            print_lines([dump(to_object(found, messages))])
+        elif not console.is_terminal:
+            sys.stdout.writelines(to_markdown(found, messages))
+        else:
+            console.print(title_of(found), style="bold")
+            console.print(f"{found.id} · {clean_line(found.model)}\n", style="dim")
+            for message in messages:
+                print_message(console, message)
+
+
+def watch(context: typer.Context, conversation: Which, json: AsJsonLines = False) -> None:
+    """Print what happens in a conversation, until it is deleted or Ctrl-C.
+
+    With --json each line is a ConversationEvent; its resume_token is valid in WatchConversation.
+    """
+    from colloquy.terminal.formatting import to_json
+    from colloquy.terminal.watch_renderer import WatchRenderer
+
+    renderer = WatchRenderer(sys.stdout)
+    with connection_of(context).client() as client:
+        id_ = find_conversation(client, conversation)
+        with client.watch(id_) as events:
+            for event in events:
+                if json:
+                    print_lines([to_json(event)])
+                else:
+                    renderer.render(event)

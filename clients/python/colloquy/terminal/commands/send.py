@@ -1,0 +1,159 @@
+"""`send`: one question, for people and for scripts."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from colloquy.terminal.connection import Connection, connection_of
+from colloquy.terminal.console import note, screen, usage_error
+from colloquy.terminal.partial_ids import find_conversation_async
+
+if TYPE_CHECKING:
+    from colloquy.api.resources_pb2 import Message
+    from colloquy.terminal.reply_renderers import ReplyRenderer
+
+
+def send(
+    context: typer.Context,
+    text: Annotated[
+        str | None,
+        typer.Argument(
+            help="What to say; - or nothing reads it from standard input.", metavar="TEXT"
+        ),
+    ] = None,
+    conversation: Annotated[
+        str | None,
+        typer.Option(
+            "--conversation",
+            "-c",
+            help="Say it in this conversation; default: a new one.",
+            metavar="ID",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="The new conversation's model.", metavar="NAME"),
+    ] = None,
+    attach: Annotated[
+        list[Path] | None,
+        typer.Option("--attach", "-a", help="A file to send with it.", metavar="FILE"),
+    ] = None,
+    json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="Print the finished reply as one JSON object, a Message of the API.",
+        ),
+    ] = False,
+    no_stream: Annotated[
+        bool, typer.Option("--no-stream", help="Print the text when it is whole.")
+    ] = False,
+) -> None:
+    """Say something and print the reply.
+
+    On a terminal the reply is rendered Markdown, elsewhere plain text as it comes. Should the
+    reply begin again after it broke, a line on standard error says that the text before is void;
+    --no-stream and --json print the final text only.
+
+    Exit codes: 0 the reply completed, 1 it failed, 2 wrong usage, 130 it was stopped (Ctrl-C
+    stops it).
+    """
+    content = _content(text)
+    if conversation and model:
+        usage_error("--model is for a new conversation; leave --conversation or --model out")
+    connection = connection_of(context)
+    try:
+        reply = asyncio.run(
+            _send(connection, content, conversation, model or "", attach or [], json, no_stream)
+        )
+    except asyncio.CancelledError:
+        note("left; the reply goes on in the server")
+        raise typer.Exit(130) from None
+    raise typer.Exit(_exit_code(reply))
+
+
+def _content(text: str | None) -> str:
+    """Return what to say. Exits with 2 when that is nothing, or no text."""
+    if text is None and sys.stdin.isatty():
+        usage_error("say something: `send TEXT`, or `send -` to read standard input")
+    if text is None or text == "-":
+        try:
+            text = sys.stdin.buffer.read().decode("utf-8").removesuffix("\n")
+        except UnicodeDecodeError:
+            usage_error("standard input is not UTF-8 text; send other files with --attach")
+    if not text:
+        usage_error("there is nothing to say: the text is empty")
+    if "\0" in text:
+        usage_error("the text has a null character (U+0000), which no message may have")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:  # how Python passes on other bytes
+        usage_error("the text is not UTF-8")
+    return text
+
+
+async def _send(
+    connection: Connection,
+    content: str,
+    conversation: str | None,
+    model: str,
+    attach: list[Path],
+    json: bool,
+    no_stream: bool,
+) -> Message | None:
+    from colloquy.errors import ColloquyError, InvalidArgument, ResourceExhausted
+    from colloquy.terminal.attachments import upload_with_progress
+    from colloquy.terminal.formatting import short
+    from colloquy.terminal.reply_display import display_reply
+
+    async with connection.async_client() as client:
+        attachments = [(await upload_with_progress(client, path)).id for path in attach]
+        if conversation:
+            conversation_id = await find_conversation_async(client, conversation)
+        else:
+            conversation_id = (await client.create_conversation(model=model)).id
+        renderer = _renderer(as_json=json, whole=no_stream)
+        reply = client.send(conversation_id, content, attachment_ids=attachments)
+        try:
+            finished = await display_reply(client, conversation_id, reply, renderer)
+        except (InvalidArgument, ResourceExhausted):
+            # It was refused; an empty conversation is of no use.
+            if not conversation:
+                with suppress(ColloquyError):
+                    await client.delete_conversation(conversation_id)
+            raise
+    if sys.stdout.isatty() and not conversation:
+        part = short(conversation_id)
+        note(f"(go on with `send -c {part}` or `chat {part}`)")
+    return finished
+
+
+def _renderer(*, as_json: bool, whole: bool) -> ReplyRenderer:
+    from colloquy.terminal.reply_renderers import FinalRenderer, LiveRenderer, PlainRenderer
+
+    console = screen()
+    if as_json or whole:
+        return FinalRenderer(as_json=as_json)
+    return LiveRenderer(console) if console.is_terminal else PlainRenderer()
+
+
+def _exit_code(reply: Message | None) -> int:
+    from colloquy.api.resources_pb2 import Message
+    from colloquy.terminal.reply_renderers import outcome
+
+    if reply is None:
+        note("error: the conversation was deleted meanwhile")
+        return 1
+    if reply.state == Message.STATE_COMPLETED:
+        return 0
+    # On a terminal the renderer has said so already.
+    failed = reply.state == Message.STATE_FAILED
+    if not sys.stdout.isatty():
+        note(f"error: the reply {outcome(reply)}" if failed else "the reply was stopped")
+    return 1 if failed else 130

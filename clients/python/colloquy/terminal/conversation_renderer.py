@@ -1,0 +1,117 @@
+"""Renders a conversation: on a screen, as Markdown, as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from colloquy.api.resources_pb2 import Attachment, Conversation, Message
+from colloquy.terminal.formatting import as_dict, clean, clean_line, local_time, utc_time
+from colloquy.terminal.reply_renderers import outcome
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_NOWHERE: Mapping[str, Path] = {}
+_UNFINISHED = (Message.STATE_QUEUED, Message.STATE_GENERATING)
+
+
+def title_of(conversation: Conversation) -> str:
+    """Return a title, also for a conversation that has none."""
+    return clean_line(conversation.title) or "(no title yet)"
+
+
+def speaker(message: Message) -> str:
+    """Return who speaks."""
+    if message.role == Message.ROLE_ASSISTANT:
+        return clean_line(message.model) or "model"
+    author = message.author
+    return clean_line(author.display_name or author.external_id) or "user"
+
+
+def remarks(message: Message) -> list[str]:
+    """Return what there is to say about a message beside its text."""
+    found = []
+    if message.superseded:
+        found.append("a later reply took its place")
+    if message.state in _UNFINISHED:
+        found.append("not finished yet")
+    elif end := outcome(message):
+        found.append(end)
+    return found
+
+
+def describe_file(file: Attachment) -> str:
+    """Return a file's name, type and size."""
+    size = file.byte_size
+    amount = f"{size} B" if size < 1_000 else f"{size / 1e3:.1f} kB"
+    if size >= 1_000_000:
+        amount = f"{size / 1e6:.1f} MB"
+    return f"{clean_line(file.filename)} ({clean_line(file.content_type) or 'file'}, {amount})"
+
+
+def print_message(console: Console, message: Message) -> None:
+    """Print a message with who said it: replies rendered, users' words as they are."""
+    from colloquy.terminal.markdown import render
+
+    is_reply = message.role == Message.ROLE_ASSISTANT
+    console.print(speaker(message), style="bold green" if is_reply else "bold cyan")
+    if message.content.strip():
+        text = message.content.strip("\n")
+        console.print(render(text) if is_reply else clean(text))
+    for file in message.attachments:
+        console.print(f"[file: {describe_file(file)}]", style="dim")
+    for remark in remarks(message):
+        console.print(f"[{remark}]", style="red" if remark.startswith("failed") else "dim")
+    console.print()
+
+
+def to_markdown(
+    conversation: Conversation, messages: Iterable[Message], saved: Mapping[str, Path] = _NOWHERE
+) -> Iterator[str]:
+    """Yield a conversation as Markdown, piece by piece; files that are `saved` are linked to."""
+    yield f"# {title_of(conversation)}\n\n"
+    yield f"Conversation {conversation.id}, {conversation.model}"
+    yield f", begun {local_time(conversation.create_time)}\n"
+    if conversation.system_prompt:
+        yield f"\n## System prompt\n\n{clean(conversation.system_prompt).strip()}\n"
+    for message in messages:
+        yield f"\n## {speaker(message)} · {local_time(message.create_time)}\n"
+        if message.content.strip():
+            yield f"\n{clean(message.content).strip()}\n"
+        for file in message.attachments:
+            if file.id in saved:
+                target = quote(saved[file.id].as_posix())
+                yield f"\n[file: {describe_file(file)}]({target})\n"
+            else:
+                yield f"\n*[file: {describe_file(file)}]*\n"
+        for remark in remarks(message):
+            yield f"\n*[{remark}]*\n"
+
+
+def to_object(
+    conversation: Conversation, messages: Iterable[Message], saved: Mapping[str, Path] = _NOWHERE
+) -> dict[str, Any]:
+    """Return a conversation as one JSON object: `conversation` and `messages`.
+
+    Files that are `saved` have a `path` beside the fields of the API.
+    """
+    said = [as_dict(message) for message in messages]
+    for message in said:
+        for file in message["attachments"]:
+            if file["id"] in saved:
+                file["path"] = saved[file["id"]].as_posix()
+    return {"conversation": as_dict(conversation), "messages": said}
+
+
+def conversation_fields(conversation: Conversation) -> tuple[object, ...]:
+    """Return what `list` prints of a conversation on a pipe."""
+    return (
+        conversation.id,
+        utc_time(conversation.last_message_time),
+        conversation.message_count,
+        conversation.model,
+        conversation.title,
+    )
