@@ -89,7 +89,7 @@ def main() -> None:
     old = {name: text for name, text in old.items() if text.startswith("# Generated ")}
     stale = sorted(name for name in {*old, *made} if old.get(name) != made.get(name))
     if check and stale:
-        raise SystemExit(f"stale, run scripts/generate_sync_client.py: {', '.join(stale)}")
+        raise SystemExit(f"stale, run `make sync-client`: {', '.join(stale)}")
     if check:
         return
     for name in old.keys() - made.keys():
