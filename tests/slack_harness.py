@@ -18,8 +18,8 @@ import aiohttp
 import yaml
 from colloquy.api import resources_pb2 as resources
 from colloquy_slack.app import Bot
+from colloquy_slack.outgoing.rendering import METADATA_TYPE
 from colloquy_slack.settings import Settings
-from colloquy_slack.view import METADATA_TYPE
 from pydantic_settings import BaseSettings
 
 from tests import slack_process

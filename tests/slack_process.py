@@ -11,8 +11,9 @@ import signal
 from collections import Counter
 from pathlib import Path
 
-from colloquy_slack import delivery, logs
+from colloquy_slack import logs
 from colloquy_slack.app import Bot
+from colloquy_slack.outgoing import delivery
 from colloquy_slack.settings import load
 
 DIE_AT = "DIE_AT"

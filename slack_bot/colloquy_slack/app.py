@@ -35,18 +35,23 @@ from slack_bolt.response import BoltResponse
 from slack_sdk.oauth.state_store.sqlalchemy import AsyncSQLAlchemyOAuthStateStore
 from slack_sdk.web.async_client import AsyncWebClient
 
-from colloquy_slack.database import Database, migrate
-from colloquy_slack.installs import STATES, Accounts, Installations
-from colloquy_slack.intake import Intake
-from colloquy_slack.keeper import Keeper
-from colloquy_slack.listeners import Listeners
+from colloquy_slack.database.engine import Database, migrate
+from colloquy_slack.failpoints import Reached, nothing
+from colloquy_slack.incoming.intake import Intake
+from colloquy_slack.incoming.listeners import Listeners
 from colloquy_slack.logs import names
+from colloquy_slack.serving.lease_keeper import Keeper
 from colloquy_slack.settings import Settings
 from colloquy_slack.slack_api import TIMEOUT, SlackApi
-from colloquy_slack.steps import Reached, nothing
-from colloquy_slack.vault import Vault
-from colloquy_slack.workspace import Tools
-from colloquy_slack.workspaces import Connect, InstalledWorkspaces, OneWorkspace, Workspaces
+from colloquy_slack.workspaces.encryption import Vault
+from colloquy_slack.workspaces.installations import STATES, Accounts, Installations
+from colloquy_slack.workspaces.registry import (
+    Connect,
+    InstalledWorkspaces,
+    OneWorkspace,
+    Workspaces,
+)
+from colloquy_slack.workspaces.workspace import Tools
 
 log = structlog.get_logger()
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from colloquy_slack.steps import STEPS
+from colloquy_slack.failpoints import STEPS
 
 from tests.fakes.provider import Answer
 from tests.harness import Colloquy

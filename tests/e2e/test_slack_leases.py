@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from colloquy_slack.app import Bot, BotBroke
-from colloquy_slack.keeper import Keeper
 from colloquy_slack.process import serve
+from colloquy_slack.serving.lease_keeper import Keeper
 from colloquy_slack.slack_api import NotLetIn
 
 from tests.fakes.provider import Answer

@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 from colloquy import AsyncAdminClient, AsyncConversationClient
 from colloquy.errors import NotFound, Unauthenticated
-from colloquy_slack.installs import Accounts
+from colloquy_slack.workspaces.installations import Accounts
 
 from tests.harness import Colloquy
 from tests.slack_harness import OAuthStage, text_of
@@ -162,7 +162,7 @@ async def test_a_denied_or_forged_installation_leaves_nothing(stage: OAuthStage)
 async def test_taking_the_app_away_cleans_up(
     stage: OAuthStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("colloquy_slack.keeper._TIDY_EVERY", 0.1)
+    monkeypatch.setattr("colloquy_slack.serving.lease_keeper._TIDY_EVERY", 0.1)
     workspace = stage.slack.workspace
     await stage.install(workspace)
     asked = stage.alice.post(stage.general, "Hello", mention=True)

@@ -9,15 +9,15 @@ from typing import Any, cast
 
 import pytest
 from colloquy import AsyncConversationClient
-from colloquy_slack import inbox, outbox
-from colloquy_slack.database import Database, migrate
-from colloquy_slack.delivery import ARRIVES_WITHIN, Delivery, GaveUp
-from colloquy_slack.inbox import Asked
-from colloquy_slack.pacing import Pace
+from colloquy_slack.database import inbox, outbox
+from colloquy_slack.database.engine import Database, migrate
+from colloquy_slack.database.inbox import Asked
+from colloquy_slack.outgoing.delivery import ARRIVES_WITHIN, Delivery, GaveUp
+from colloquy_slack.outgoing.lease_fence import LeaseLost
+from colloquy_slack.outgoing.rendering import Phase, View
 from colloquy_slack.slack_api import InDoubt, NotLetIn, RateLimited, Refused, SlackApi, SlackProblem
-from colloquy_slack.view import Phase, View
-from colloquy_slack.workspace import Tools, Workspace
-from colloquy_slack.writing import LeaseLost
+from colloquy_slack.workspaces.rate_limiter import Pace
+from colloquy_slack.workspaces.workspace import Tools, Workspace
 from slack_sdk.web.async_client import AsyncWebClient
 
 WRITING = View(Phase.WRITING, "Some words of an answer that is being written, and more to come.")

@@ -13,15 +13,15 @@ from typing import Any, cast
 
 import pytest
 from colloquy import AsyncConversationClient
-from colloquy_slack import leases
-from colloquy_slack.database import Database, migrate
-from colloquy_slack.installs import Accounts, Installations
-from colloquy_slack.keeper import Keeper
-from colloquy_slack.pacing import Pace
+from colloquy_slack.database import leases
+from colloquy_slack.database.engine import Database, migrate
+from colloquy_slack.serving.lease_keeper import Keeper
 from colloquy_slack.settings import SettingsError
 from colloquy_slack.slack_api import SlackApi
-from colloquy_slack.workspace import Tools, Workspace
-from colloquy_slack.workspaces import Connect, Identity, InstalledWorkspaces, Workspaces
+from colloquy_slack.workspaces.installations import Accounts, Installations
+from colloquy_slack.workspaces.rate_limiter import Pace
+from colloquy_slack.workspaces.registry import Connect, Identity, InstalledWorkspaces, Workspaces
+from colloquy_slack.workspaces.workspace import Tools, Workspace
 
 
 class Server:
@@ -128,7 +128,7 @@ async def tools(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 @pytest.fixture
 def stand(monkeypatch: pytest.MonkeyPatch) -> Stand:
     stand = Stand()
-    monkeypatch.setattr("colloquy_slack.keeper.Worker", stand.of)
+    monkeypatch.setattr("colloquy_slack.serving.lease_keeper.Worker", stand.of)
     return stand
 
 

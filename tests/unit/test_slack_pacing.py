@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from colloquy_slack.pacing import EDITS, INTERIM_EDITS, Pace
+from colloquy_slack.workspaces.rate_limiter import EDITS, INTERIM_EDITS, Pace
 from hypothesis import given
 from hypothesis import strategies as st
 

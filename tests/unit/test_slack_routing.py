@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from colloquy_slack.mapping import (
+from colloquy_slack.external_ids import (
     Place,
     channel_conversation,
     place_of,
     request_id,
     thread_conversation,
 )
-from colloquy_slack.routing import Deleted, Edited, Said, read
+from colloquy_slack.incoming.message_events import Deleted, Edited, Said, read
 
 
 def event(**more: Any) -> dict[str, Any]:

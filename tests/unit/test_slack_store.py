@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 import yaml
-from colloquy_slack import choices, inbox, leases, outbox
 from colloquy_slack.app import SCOPES
-from colloquy_slack.database import Database, migrate
-from colloquy_slack.inbox import Asked
-from colloquy_slack.installs import STATES, Installations
-from colloquy_slack.models import Base, State
+from colloquy_slack.database import inbox, leases, outbox, preferences, retention
+from colloquy_slack.database.engine import Database, migrate
+from colloquy_slack.database.inbox import Asked
+from colloquy_slack.database.models import Base, State
 from colloquy_slack.process import run_bot
 from colloquy_slack.settings import Settings, SettingsError, load
-from colloquy_slack.vault import Vault
+from colloquy_slack.workspaces.encryption import Vault
+from colloquy_slack.workspaces.installations import STATES, Installations
 from cryptography.fernet import Fernet
 from slack_sdk.oauth.installation_store import Installation
 from slack_sdk.oauth.state_store.sqlalchemy import AsyncSQLAlchemyOAuthStateStore
@@ -72,7 +72,7 @@ async def test_words_are_forgotten_and_deliveries_still_known(db: Database) -> N
     await db.run(inbox.store, asked("2.0", text="live"))
     first, _ = await db.run(inbox.unfinished, "T1", (), 10)
     await db.run(inbox.change, first.id, state=State.DONE, content="old", reply_id="r")
-    await db.run(inbox.forget_before, 2.0, 0.0)
+    await db.run(retention.delete_text, 2.0, 0.0)
     kept = await db.run(inbox.get, "T1", first.id)
     assert kept is not None
     assert (kept.text, kept.content) == ("", "")
@@ -84,12 +84,12 @@ async def test_words_are_forgotten_and_deliveries_still_known(db: Database) -> N
 async def test_words_that_a_button_still_needs_are_kept_longer(db: Database) -> None:
     offered = await db.run(inbox.store, asked("1.0/2.0", text="edited", state=State.OFFERED))
     refused = await db.run(inbox.store, asked("2.0", text="refused", state=State.DONE))
-    await db.run(inbox.forget_before, 2.0, 0.5)
+    await db.run(retention.delete_text, 2.0, 0.5)
     for row_id, words in ((offered, "edited"), (refused, "refused")):
         kept = await db.run(inbox.get, "T1", row_id or 0)
         assert kept is not None
         assert kept.text == words
-    await db.run(inbox.forget_before, 2.0, 2.0)
+    await db.run(retention.delete_text, 2.0, 2.0)
     for row_id in (offered, refused):
         kept = await db.run(inbox.get, "T1", row_id or 0)
         assert kept is not None
@@ -232,14 +232,14 @@ async def test_installations_that_were_begun_and_never_ended_are_forgotten(url: 
 
 
 async def test_choices_are_kept(db: Database) -> None:
-    await db.run(choices.choose, "T1", "C1", answers_all=True)
-    await db.run(choices.choose, "T1", "C1", chapter=2)
-    held = await db.run(choices.of_channel, "T1", "C1")
+    await db.run(preferences.choose, "T1", "C1", answers_all=True)
+    await db.run(preferences.choose, "T1", "C1", chapter=2)
+    held = await db.run(preferences.of_channel, "T1", "C1")
     assert (held.answers_all, held.chapter, held.model) == (True, 2, "")
-    await db.run(choices.choose_model, "T1", "U1", "m")
-    await db.run(choices.choose_model, "T1", "U1", "n")
-    assert await db.run(choices.model_of, "T1", "U1") == "n"
-    assert await db.run(choices.model_of, "T2", "U1") == ""
+    await db.run(preferences.choose_model, "T1", "U1", "m")
+    await db.run(preferences.choose_model, "T1", "U1", "n")
+    assert await db.run(preferences.model_of, "T1", "U1") == "n"
+    assert await db.run(preferences.model_of, "T2", "U1") == ""
     await db.close()
 
 

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from colloquy_slack.mrkdwn import SECTION, sections
-from colloquy_slack.view import Form, Look, Phase, View, messages, metadata, needs_file
+from colloquy_slack.outgoing.mrkdwn import SECTION, sections
+from colloquy_slack.outgoing.rendering import (
+    Form,
+    Look,
+    Phase,
+    View,
+    messages,
+    metadata,
+    needs_file,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
