@@ -49,7 +49,7 @@ class SlackStage:
         self.overrides = settings
         self.bot: Bot = None  # type: ignore[assignment]
         self.more: dict[str, Any] = {}
-        """Arguments of Bot: its clock, sleep and steps."""
+        """Arguments of Bot: its clock, sleep and failpoint."""
 
     is_started_at_once = True
 

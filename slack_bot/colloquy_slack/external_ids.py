@@ -1,4 +1,4 @@
-"""Names by which Slack's things are known to the server: the same on every delivery and restart."""
+"""Ids by which the server knows Slack's things: the same on every delivery and restart."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class Place:
     thread_ts: str = ""
 
 
-def thread_conversation(place: Place) -> str:
+def thread_external_id(place: Place) -> str:
     """Return the external_id of a thread's conversation."""
     return f"slack:{place.team_id}:{place.channel_id}:{place.thread_ts}"
 
 
-def channel_conversation(team_id: str, channel_id: str, chapter: int) -> str:
+def channel_external_id(team_id: str, channel_id: str, chapter: int) -> str:
     """Return the external_id of a whole channel's conversation; `/colloquy new` opens a chapter."""
     return f"slack:{team_id}:{channel_id}:channel:{chapter}"
 
@@ -41,12 +41,12 @@ def request_id(team_id: str, channel_id: str, ts: str) -> str:
     return f"{team_id}:{channel_id}:{ts}"
 
 
-def account_name(team_id: str) -> str:
+def account_external_id(team_id: str) -> str:
     """Return the external_id of a workspace's account."""
     return f"slack:{team_id}"
 
 
-def user_name(team_id: str, user_id: str) -> str:
+def user_external_id(team_id: str, user_id: str) -> str:
     """Return the external_id of a Slack user."""
     return f"slack:{team_id}:{user_id}"
 
@@ -54,7 +54,7 @@ def user_name(team_id: str, user_id: str) -> str:
 def author(team_id: str, user_id: str, display_name: str, avatar_url: str) -> User:
     """Return a Slack user as an author; the server takes 255 and 2,048 characters."""
     return User(
-        external_id=user_name(team_id, user_id),
+        external_id=user_external_id(team_id, user_id),
         display_name=display_name[:255],
         avatar_url=avatar_url if len(avatar_url) <= 2_048 else "",
     )

@@ -1,6 +1,6 @@
-"""The steps of a message's way, between any two of which the process may die.
+"""Failpoints: moments of a request's life after which tests kill the process.
 
-Tests kill it there. Elsewhere `nothing` is what a step does.
+Between any two of them the process may die, and a next one has to finish the request.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, get_args
 
-Step = Literal[
+Failpoint = Literal[
     "event received",
     "event stored",
     "message prepared",
@@ -20,9 +20,9 @@ Step = Literal[
     "text complete",
     "reply delivered",
 ]
-STEPS: tuple[Step, ...] = get_args(Step)
-Reached = Callable[[Step], None]
+FAILPOINTS: tuple[Failpoint, ...] = get_args(Failpoint)
+FailpointHook = Callable[[Failpoint], None]
 
 
-def nothing(_step: Step) -> None:
-    """Do nothing."""
+def no_failpoint(_reached: Failpoint) -> None:
+    """The hook outside of tests."""

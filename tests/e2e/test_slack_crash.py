@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from colloquy_slack.failpoints import STEPS
+from colloquy_slack.failpoints import FAILPOINTS
 
 from tests.fakes.provider import Answer
 from tests.harness import Colloquy
@@ -39,7 +39,7 @@ async def test_killed_at_every_step_it_answers_once_and_whole(stage: SlackStage,
     bot = BotProcess(stage)
     await bot.start()
     chance = random.Random(part)
-    steps = (*STEPS, *AT_THE_SECOND_MESSAGE)[part::PARTS]
+    steps = (*FAILPOINTS, *AT_THE_SECOND_MESSAGE)[part::PARTS]
     for step in steps:
         bot.die_at.write_text(step)
         stage.slack.courier.hold()

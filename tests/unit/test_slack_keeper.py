@@ -15,13 +15,20 @@ import pytest
 from colloquy import AsyncConversationClient
 from colloquy_slack.database import leases
 from colloquy_slack.database.engine import Database, migrate
-from colloquy_slack.serving.lease_keeper import Keeper
+from colloquy_slack.runtime import Runtime
+from colloquy_slack.serving.lease_keeper import LeaseKeeper
 from colloquy_slack.settings import SettingsError
 from colloquy_slack.slack_api import SlackApi
-from colloquy_slack.workspaces.installations import Accounts, Installations
-from colloquy_slack.workspaces.rate_limiter import Pace
-from colloquy_slack.workspaces.registry import Connect, Identity, InstalledWorkspaces, Workspaces
-from colloquy_slack.workspaces.workspace import Tools, Workspace
+from colloquy_slack.workspaces.accounts import Accounts
+from colloquy_slack.workspaces.connector import Connector
+from colloquy_slack.workspaces.installations import Installations
+from colloquy_slack.workspaces.rate_limiter import RateLimiter
+from colloquy_slack.workspaces.registry import (
+    Identity,
+    InstalledWorkspaces,
+    WorkspaceRegistry,
+)
+from colloquy_slack.workspaces.workspace import Workspace
 
 
 class Server:
@@ -42,12 +49,12 @@ def workspace(team_id: str, server: Server | None = None) -> Workspace:
         url="https://example.slack.com/",
         slack=cast(SlackApi, None),
         colloquy=cast(AsyncConversationClient, server or Server()),
-        pace=Pace(lambda: 0.0),
+        limiter=RateLimiter(lambda: 0.0),
     )
 
 
-class Some(Workspaces):
-    """Workspaces as a test says: `ways` is what getting one does."""
+class Some(WorkspaceRegistry):
+    """WorkspaceRegistry as a test says: `ways` is what getting one does."""
 
     def __init__(self, **ways: Any) -> None:
         self.ways = ways
@@ -77,7 +84,7 @@ class Some(Workspaces):
             raise way
         return cast("Workspace | None", way)
 
-    async def tidy(self) -> None:
+    async def clean_up(self) -> None:
         pass
 
     async def close(self) -> None:
@@ -91,7 +98,7 @@ class Stand:
         self.running: list[Workspace] = []
         self.changed = asyncio.Event()
 
-    def of(self, _tools: Tools, workspace: Workspace, _may_write: object) -> Any:
+    def of(self, _runtime: Runtime, workspace: Workspace, _may_write: object) -> Any:
         return SimpleNamespace(run=lambda: self._run(workspace))
 
     async def _run(self, workspace: Workspace) -> None:
@@ -111,7 +118,7 @@ class Stand:
 
 
 @pytest.fixture
-async def tools(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Tools]:
+async def runtime(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Runtime]:
     """On SQLite, unless a test says otherwise."""
     is_on_postgres = getattr(request, "param", "sqlite") == "postgres"
     url = (
@@ -121,7 +128,7 @@ async def tools(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     )
     migrate(url)
     db = Database(url)
-    yield Tools(db)
+    yield Runtime(db)
     await db.close()
 
 
@@ -132,92 +139,92 @@ def stand(monkeypatch: pytest.MonkeyPatch) -> Stand:
     return stand
 
 
-async def ended(task: asyncio.Task[None], keeper: Keeper) -> None:
+async def ended(task: asyncio.Task[None], keeper: LeaseKeeper) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     await keeper.stop()
 
 
 async def test_a_workspace_that_does_not_connect_does_not_keep_others_from_being_served(
-    tools: Tools, stand: Stand
+    runtime: Runtime, stand: Stand
 ) -> None:
     good = workspace("T3")
     some = Some(T1=asyncio.Event(), T2=SettingsError("another key"), T3=good)
     now = [1_000.0]
-    tools = replace(tools, now=lambda: now[0])
-    keeper = Keeper(tools, some, ttl=60.0)
+    runtime = replace(runtime, now=lambda: now[0])
+    keeper = LeaseKeeper(runtime, some, ttl=60.0)
     keeping = asyncio.create_task(keeper.run())
     await stand.until(good)
     # All leases are renewed although one hangs and one fails.
     for _ in range(3):
         now[0] += 50.0
         some.asked.clear()
-        keeper.look()
+        keeper.wake()
         await asyncio.wait_for(some.asked.wait(), 2)
     for team_id in ("T1", "T2", "T3"):
-        assert not await tools.db.run(leases.take, team_id, "another", now[0] + 1.0, 1.0)
+        assert not await runtime.db.run(leases.claim, team_id, "another", now[0] + 1.0, 1.0)
     assert not keeping.done()
     await stand.until(good)
     await ended(keeping, keeper)
     assert not stand.running
 
 
-@pytest.mark.parametrize("tools", ["sqlite", "postgres"], indirect=True)
-async def test_a_lease_that_was_being_taken_at_the_end_is_given_back(
-    tools: Tools, stand: Stand, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("runtime", ["sqlite", "postgres"], indirect=True)
+async def test_a_lease_that_was_being_claimed_at_the_end_is_released(
+    runtime: Runtime, stand: Stand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loop, taking, go_on = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
-    take = leases.take_free
+    loop, claiming, go_on = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+    claim = leases.claim_free
 
-    def take_slowly(*given: Any) -> set[str]:
-        loop.call_soon_threadsafe(taking.set)
+    def claim_slowly(*given: Any) -> set[str]:
+        loop.call_soon_threadsafe(claiming.set)
         assert go_on.wait(5)
-        return take(*given)
+        return claim(*given)
 
-    monkeypatch.setattr(leases, "take_free", take_slowly)
-    keeper = Keeper(tools, Some(T1=workspace("T1")), ttl=60.0)
+    monkeypatch.setattr(leases, "claim_free", claim_slowly)
+    keeper = LeaseKeeper(runtime, Some(T1=workspace("T1")), ttl=60.0)
     keeping = asyncio.create_task(keeper.run())
-    await asyncio.wait_for(taking.wait(), 5)
+    await asyncio.wait_for(claiming.wait(), 5)
     ending = asyncio.create_task(ended(keeping, keeper))
     await asyncio.wait([ending], timeout=0.1)  # as far as it comes
     go_on.set()
     await asyncio.wait_for(ending, 5)
-    assert await tools.db.run(leases.take, "T1", "another", tools.now(), 60.0)
+    assert await runtime.db.run(leases.claim, "T1", "another", runtime.now(), 60.0)
 
 
 async def test_a_workspace_that_was_connected_anew_is_served_anew(
-    tools: Tools, stand: Stand
+    runtime: Runtime, stand: Stand
 ) -> None:
     before, after = workspace("T1"), workspace("T1")
     some = Some(T1=before)
-    keeper = Keeper(tools, some, ttl=60.0)
+    keeper = LeaseKeeper(runtime, some, ttl=60.0)
     keeping = asyncio.create_task(keeper.run())
     await stand.until(before)
     some.ways["T1"] = after
-    keeper.look()
+    keeper.wake()
     await stand.until(after)
     # One that cannot be connected for now is served on what it has.
     some.ways["T1"] = None
     some.asked.clear()
-    keeper.look()
+    keeper.wake()
     await asyncio.wait_for(some.asked.wait(), 2)
     await stand.until(after)
     await ended(keeping, keeper)
 
 
 async def test_many_idle_workspaces_cost_what_one_does(
-    tools: Tools, stand: Stand, monkeypatch: pytest.MonkeyPatch
+    runtime: Runtime, stand: Stand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, asked = tools.db.run, 0
+    run, asked = runtime.db.run, 0
 
     async def counted(*what: Any, **how: Any) -> Any:
         nonlocal asked
         asked += 1
         return await run(*what, **how)
 
-    monkeypatch.setattr(tools.db, "run", counted)
+    monkeypatch.setattr(runtime.db, "run", counted)
     some = Some(**{f"T{number:02}": workspace(f"T{number:02}") for number in range(40)})
-    keeper = Keeper(replace(tools, sleep=lambda _: asyncio.sleep(0.01)), some, ttl=60.0)
+    keeper = LeaseKeeper(replace(runtime, sleep=lambda _: asyncio.sleep(0.01)), some, ttl=60.0)
     keeping = asyncio.create_task(keeper.run())
     async with asyncio.timeout(5):
         while len(stand.running) < 40:
@@ -225,7 +232,7 @@ async def test_many_idle_workspaces_cost_what_one_does(
             await stand.changed.wait()
     asked = 0
     for _ in range(3):
-        keeper.look()
+        keeper.wake()
         await asyncio.sleep(0.05)
     assert 0 < asked < 40
     assert set(some.got.values()) == {1}
@@ -244,10 +251,10 @@ class Installed:
     async def async_find_bot(self, **_which: object) -> Any:
         return SimpleNamespace(bot_token=self.token, team_name="Acme")
 
-    async def key(self, *_who: str) -> str:
+    async def api_key(self, *_who: str) -> str:
         return self.key_now
 
-    async def workspace(self, _token: str, _key: str, server: Any = None) -> Workspace:
+    async def connect(self, _token: str, _key: str, server: Any = None) -> Workspace:
         await self.gate.wait()
         self.made.append(workspace("T1", server))
         return self.made[-1]
@@ -255,7 +262,7 @@ class Installed:
     @property
     def workspaces(self) -> InstalledWorkspaces:
         return InstalledWorkspaces(
-            cast(Installations, self), cast(Accounts, self), cast(Connect, self)
+            cast(Installations, self), cast(Accounts, self), cast(Connector, self)
         )
 
 

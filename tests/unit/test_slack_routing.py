@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from colloquy_slack.external_ids import (
     Place,
-    channel_conversation,
+    channel_external_id,
     place_of,
     request_id,
-    thread_conversation,
+    thread_external_id,
 )
-from colloquy_slack.incoming.message_events import Deleted, Edited, Said, read
+from colloquy_slack.incoming.message_events import MessageDeleted, MessageEdited, UserMessage, parse
 
 
 def event(**more: Any) -> dict[str, Any]:
@@ -21,8 +21,8 @@ def event(**more: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("subtype", [None, "file_share", "thread_broadcast"])
 def test_what_people_write_is_read(subtype: str | None) -> None:
-    said = read(event(subtype=subtype, files=[{"id": "F1"}], thread_ts="1.0"), "UBOT")
-    assert isinstance(said, Said)
+    said = parse(event(subtype=subtype, files=[{"id": "F1"}], thread_ts="1.0"), "UBOT")
+    assert isinstance(said, UserMessage)
     assert (said.text, said.thread_ts, said.files) == ("hi", "1.0", [{"id": "F1"}])
 
 
@@ -39,14 +39,14 @@ def test_what_people_write_is_read(subtype: str | None) -> None:
     ],
 )
 def test_bots_and_notices_are_not(more: dict[str, Any]) -> None:
-    assert read(event(**more), "UBOT") is None
+    assert parse(event(**more), "UBOT") is None
 
 
 def test_mentions_and_direct_messages_are_told_apart() -> None:
-    mention = read(event(text="<@UBOT> hi"), "UBOT")
-    direct = read(event(channel="D1", channel_type="im"), "UBOT")
-    assert isinstance(mention, Said)
-    assert isinstance(direct, Said)
+    mention = parse(event(text="<@UBOT> hi"), "UBOT")
+    direct = parse(event(channel="D1", channel_type="im"), "UBOT")
+    assert isinstance(mention, UserMessage)
+    assert isinstance(direct, UserMessage)
     assert mention.is_mention
     assert not mention.is_direct
     assert direct.is_direct
@@ -64,8 +64,8 @@ def test_mentions_and_direct_messages_are_told_apart() -> None:
     ],
 )
 def test_the_word_that_stops(text: str, stops: bool) -> None:
-    said = read(event(text=text), "UBOT")
-    assert isinstance(said, Said)
+    said = parse(event(text=text), "UBOT")
+    assert isinstance(said, UserMessage)
     assert said.is_stop is stops
 
 
@@ -81,27 +81,27 @@ def changed(now: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_an_edit_is_one_only_when_the_words_changed() -> None:
-    edited = read(changed({"text": "b", "edited": {"ts": "8.0"}}, {"text": "a"}), "UBOT")
-    assert isinstance(edited, Edited)
-    assert (edited.said.text, edited.said.ts, edited.edited_ts) == ("b", "5.0", "8.0")
-    assert read(changed({"text": "a", "reply_count": 1}, {"text": "a"}), "UBOT") is None
-    assert read(changed({"text": "b"}, {"text": "a", "bot_id": "B1"}), "UBOT") is None
+    edited = parse(changed({"text": "b", "edited": {"ts": "8.0"}}, {"text": "a"}), "UBOT")
+    assert isinstance(edited, MessageEdited)
+    assert (edited.message.text, edited.message.ts, edited.edited_ts) == ("b", "5.0", "8.0")
+    assert parse(changed({"text": "a", "reply_count": 1}, {"text": "a"}), "UBOT") is None
+    assert parse(changed({"text": "b"}, {"text": "a", "bot_id": "B1"}), "UBOT") is None
 
 
 def test_deletions_also_of_a_threads_root() -> None:
     tombstone = changed({"text": "This message was deleted.", "subtype": "tombstone"}, {"text": ""})
-    read_tombstone = read(tombstone, "UBOT")
-    assert isinstance(read_tombstone, Deleted)
+    read_tombstone = parse(tombstone, "UBOT")
+    assert isinstance(read_tombstone, MessageDeleted)
     assert (read_tombstone.channel_id, read_tombstone.ts) == ("C1", "5.0")
     deleted = {"type": "message", "subtype": "message_deleted", "channel": "C1"}
-    assert read({**deleted, "deleted_ts": "5.0"}, "UBOT") == Deleted("C1", "5.0")
+    assert parse({**deleted, "deleted_ts": "5.0"}, "UBOT") == MessageDeleted("C1", "5.0")
     own = {**deleted, "deleted_ts": "5.0", "previous_message": {"bot_id": "B1"}}
-    assert read(own, "UBOT") is None
+    assert parse(own, "UBOT") is None
 
 
 def test_names_lead_back_to_places() -> None:
     place = Place("T1", "C1", "5.0")
-    assert place_of(thread_conversation(place)) == place
-    assert place_of(channel_conversation("T1", "C1", 3)) == Place("T1", "C1")
+    assert place_of(thread_external_id(place)) == place
+    assert place_of(channel_external_id("T1", "C1", 3)) == Place("T1", "C1")
     assert place_of("somebody's own") is None
     assert request_id("T1", "C1", "5.0") == "T1:C1:5.0"

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 import yaml
-from colloquy_slack.app import SCOPES
 from colloquy_slack.database import inbox, leases, outbox, preferences, retention
 from colloquy_slack.database.engine import Database, migrate
-from colloquy_slack.database.inbox import Asked
+from colloquy_slack.database.inbox import NewRequest
 from colloquy_slack.database.models import Base, State
+from colloquy_slack.incoming.bolt_app import SCOPES
 from colloquy_slack.process import run_bot
 from colloquy_slack.settings import Settings, SettingsError, load
-from colloquy_slack.workspaces.encryption import Vault
-from colloquy_slack.workspaces.installations import STATES, Installations
+from colloquy_slack.workspaces.encryption import Cipher
+from colloquy_slack.workspaces.installations import STATES_TABLE, Installations
 from cryptography.fernet import Fernet
 from slack_sdk.oauth.installation_store import Installation
 from slack_sdk.oauth.state_store.sqlalchemy import AsyncSQLAlchemyOAuthStateStore
@@ -39,9 +39,9 @@ async def db(url: str) -> Database:
     return Database(url)
 
 
-def asked(ts: str = "1.0", **more: object) -> Asked:
+def asked(ts: str = "1.0", **more: object) -> NewRequest:
     values = {"thread_ts": ts, "external_id": f"slack:T1:C1:{ts}", "user_id": "U1", **more}
-    return Asked(team_id="T1", channel_id="C1", ts=ts, received_at=1.0, **values)  # type: ignore[arg-type]
+    return NewRequest(team_id="T1", channel_id="C1", ts=ts, received_at=1.0, **values)  # type: ignore[arg-type]
 
 
 async def test_a_request_is_stored_once(db: Database) -> None:
@@ -58,12 +58,12 @@ async def test_work_is_what_is_not_done(db: Database) -> None:
     for ts in ("1.0", "2.0", "3.0"):
         await db.run(inbox.store, asked(ts))
     first, second, third = await db.run(inbox.unfinished, "T1", (), 10)
-    await db.run(inbox.change, second.id, state=State.DONE)
+    await db.run(inbox.set_fields, second.id, state=State.DONE)
     rows = await db.run(inbox.unfinished, "T1", {first.id}, 10)
     assert [row.id for row in rows] == [third.id]
-    assert await db.run(inbox.stop, "T1", second.id) is None
-    assert await db.run(inbox.stop, "T2", third.id) is None
-    assert await db.run(inbox.stop, "T1", third.id) is not None
+    assert await db.run(inbox.mark_stopped, "T1", second.id) is None
+    assert await db.run(inbox.mark_stopped, "T2", third.id) is None
+    assert await db.run(inbox.mark_stopped, "T1", third.id) is not None
     await db.close()
 
 
@@ -71,7 +71,7 @@ async def test_words_are_forgotten_and_deliveries_still_known(db: Database) -> N
     await db.run(inbox.store, asked("1.0", text="old"))
     await db.run(inbox.store, asked("2.0", text="live"))
     first, _ = await db.run(inbox.unfinished, "T1", (), 10)
-    await db.run(inbox.change, first.id, state=State.DONE, content="old", reply_id="r")
+    await db.run(inbox.set_fields, first.id, state=State.DONE, content="old", reply_id="r")
     await db.run(retention.delete_text, 2.0, 0.0)
     kept = await db.run(inbox.get, "T1", first.id)
     assert kept is not None
@@ -105,33 +105,33 @@ async def test_a_post_is_intended_once_and_then_recorded(db: Database) -> None:
     await db.run(outbox.intend, row.id, 0)
     (post,) = await db.run(outbox.posts, row.id)
     assert (post.number, post.ts) == (0, "5.0")
-    found = await db.run(outbox.request_of, "T1", "C1", "5.0")
+    found = await db.run(outbox.request_of_post, "T1", "C1", "5.0")
     assert found is not None
     assert found.id == row.id
-    assert await db.run(outbox.known_ts, "T1", "C1", ["5.0", "6.0"]) == {"5.0"}
+    assert await db.run(outbox.recorded_ts, "T1", "C1", ["5.0", "6.0"]) == {"5.0"}
     await db.close()
 
 
 async def test_a_lease_has_one_holder_until_it_ends(db: Database) -> None:
-    assert await db.run(leases.take, "T1", "a", 100, 10)
-    assert not await db.run(leases.take, "T1", "b", 105, 10)
-    assert await db.run(leases.take, "T1", "a", 105, 10)
-    assert not await db.run(leases.take, "T1", "b", 114, 10)
-    assert await db.run(leases.take, "T1", "b", 115, 10)
-    assert not await db.run(leases.take, "T1", "a", 116, 10)
-    await db.run(leases.give_back, ["T1"], "a")
-    assert not await db.run(leases.take, "T1", "a", 116, 10)
-    await db.run(leases.give_back, ["T1"], "b")
-    assert await db.run(leases.take, "T1", "a", 116, 10)
+    assert await db.run(leases.claim, "T1", "a", 100, 10)
+    assert not await db.run(leases.claim, "T1", "b", 105, 10)
+    assert await db.run(leases.claim, "T1", "a", 105, 10)
+    assert not await db.run(leases.claim, "T1", "b", 114, 10)
+    assert await db.run(leases.claim, "T1", "b", 115, 10)
+    assert not await db.run(leases.claim, "T1", "a", 116, 10)
+    await db.run(leases.release, ["T1"], "a")
+    assert not await db.run(leases.claim, "T1", "a", 116, 10)
+    await db.run(leases.release, ["T1"], "b")
+    assert await db.run(leases.claim, "T1", "a", 116, 10)
     await db.close()
 
 
 async def test_leases_are_renewed_and_taken_together(db: Database) -> None:
-    await db.run(leases.take, "T1", "b", 100, 10)
-    assert await db.run(leases.take_free, ["T1", "T2", "T3"], "a", 105, 10) == {"T2", "T3"}
+    await db.run(leases.claim, "T1", "b", 100, 10)
+    assert await db.run(leases.claim_free, ["T1", "T2", "T3"], "a", 105, 10) == {"T2", "T3"}
     assert await db.run(leases.renew, "a", 110, 10) == {"T2", "T3"}
-    assert await db.run(leases.take_free, ["T1", "T2", "T3"], "b", 111, 10) == {"T1"}
-    await db.run(leases.give_back, ["T1", "T2"], "a")
+    assert await db.run(leases.claim_free, ["T1", "T2", "T3"], "b", 111, 10) == {"T1"}
+    await db.run(leases.release, ["T1", "T2"], "a")
     assert await db.run(leases.renew, "a", 112, 10) == {"T3"}
     await db.close()
 
@@ -140,10 +140,13 @@ async def test_work_of_all_workspaces_is_one_question(db: Database) -> None:
     for number, team_id in enumerate(("T1", "T1", "T2", "T3")):
         await db.run(inbox.store, replace(asked(f"{number}.0"), team_id=team_id))
     (done,) = await db.run(inbox.unfinished, "T3", (), 10)
-    await db.run(inbox.change, done.id, state=State.DONE)
+    await db.run(inbox.set_fields, done.id, state=State.DONE)
     (stopped,) = await db.run(inbox.unfinished, "T2", (), 10)
-    await db.run(inbox.stop, "T2", stopped.id)
-    assert await db.run(inbox.work) == {"T1": (2, set()), "T2": (1, {stopped.id})}
+    await db.run(inbox.mark_stopped, "T2", stopped.id)
+    assert await db.run(inbox.unfinished_by_workspace) == {
+        "T1": (2, set()),
+        "T2": (1, {stopped.id}),
+    }
     await db.close()
 
 
@@ -168,7 +171,7 @@ async def test_an_installation_within_an_enterprise_is_found_and_deleted(
     url: str, event_names_it: bool
 ) -> None:
     db = Database(url)
-    store = Installations("client", db, Vault(Fernet.generate_key().decode()))
+    store = Installations("client", db, Cipher(Fernet.generate_key().decode()))
     # The workspace came to belong to the enterprise after it had installed the app before.
     for token, enterprise_id in (("xoxb-old", None), ("xoxb-new", "E1")):
         installed_at = 1.0 if enterprise_id is None else 2.0
@@ -189,10 +192,10 @@ async def test_an_installation_within_an_enterprise_is_found_and_deleted(
     assert (bot.bot_token, bot.enterprise_id) == ("xoxb-new", "E1")
     # Slack may say again that the app was taken away before it was installed the last time.
     assert not await store.remove("T1", 1.0)
-    assert list(await store.newest()) == ["T1"]
+    assert list(await store.last_installed()) == ["T1"]
     assert await store.remove("T1", 2.0)
     assert await store.remove("T1", 2.0)
-    assert await store.newest() == {}
+    assert await store.last_installed() == {}
     assert await store.async_find_bot(enterprise_id=None, team_id="T1") is None
     await db.close()
 
@@ -202,14 +205,14 @@ async def test_what_tasks_ask_that_may_be_cancelled_does_not_go_through_slack_sd
 ) -> None:
     """aiosqlite may keep the write lock of a connection whose task is cancelled."""
     db = Database(url)
-    store = Installations("client", db, Vault(Fernet.generate_key().decode()))
+    store = Installations("client", db, Cipher(Fernet.generate_key().decode()))
     taken = []
     event.listen(db.async_engine.sync_engine, "checkout", lambda *_: taken.append(1))
-    await store.newest()
-    await store.find_locked("T1")
+    await store.last_installed()
+    await store.find_encrypted_bot("T1")
     await store.async_find_bot(enterprise_id=None, team_id="T1")
     await store.remove("T1", 1.0)
-    await store.forget_begun()
+    await store.delete_expired_states()
     assert not taken
     await store.async_find_installation(enterprise_id=None, team_id="T1")  # Bolt's own
     assert taken
@@ -219,12 +222,12 @@ async def test_what_tasks_ask_that_may_be_cancelled_does_not_go_through_slack_sd
 async def test_installations_that_were_begun_and_never_ended_are_forgotten(url: str) -> None:
     db = Database(url)
     states = [
-        AsyncSQLAlchemyOAuthStateStore(seconds, db.async_engine, table_name=STATES)
+        AsyncSQLAlchemyOAuthStateStore(seconds, db.async_engine, table_name=STATES_TABLE)
         for seconds in (-1, 60)
     ]
     _, fresh = [await store.async_issue() for store in states]
-    store = Installations("client", db, Vault(Fernet.generate_key().decode()))
-    await store.forget_begun()
+    store = Installations("client", db, Cipher(Fernet.generate_key().decode()))
+    await store.delete_expired_states()
     found = states[0].oauth_states.select()
     async with db.async_engine.connect() as connection:
         assert [row.state for row in await connection.execute(found)] == [fresh]
@@ -232,14 +235,14 @@ async def test_installations_that_were_begun_and_never_ended_are_forgotten(url: 
 
 
 async def test_choices_are_kept(db: Database) -> None:
-    await db.run(preferences.choose, "T1", "C1", answers_all=True)
-    await db.run(preferences.choose, "T1", "C1", chapter=2)
-    held = await db.run(preferences.of_channel, "T1", "C1")
+    await db.run(preferences.set_channel, "T1", "C1", answers_all=True)
+    await db.run(preferences.set_channel, "T1", "C1", chapter=2)
+    held = await db.run(preferences.channel_preferences, "T1", "C1")
     assert (held.answers_all, held.chapter, held.model) == (True, 2, "")
-    await db.run(preferences.choose_model, "T1", "U1", "m")
-    await db.run(preferences.choose_model, "T1", "U1", "n")
-    assert await db.run(preferences.model_of, "T1", "U1") == "n"
-    assert await db.run(preferences.model_of, "T2", "U1") == ""
+    await db.run(preferences.set_user_model, "T1", "U1", "m")
+    await db.run(preferences.set_user_model, "T1", "U1", "n")
+    assert await db.run(preferences.user_model, "T1", "U1") == "n"
+    assert await db.run(preferences.user_model, "T2", "U1") == ""
     await db.close()
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import pytest
 from colloquy_slack.outgoing.mrkdwn import SECTION, sections
 from colloquy_slack.outgoing.rendering import (
-    Form,
-    Look,
-    Phase,
-    View,
-    messages,
+    MessageFormat,
+    TextFormat,
     metadata,
     needs_file,
+    render,
 )
+from colloquy_slack.outgoing.reply_view import Phase, ReplyView
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,19 +19,21 @@ from tests.fakes.slack.blocks import check_blocks, check_text, notifications
 from tests.unit.test_slack_split import TEXTS
 
 VIEWS = st.builds(
-    View,
+    ReplyView,
     phase=st.sampled_from(Phase),
     text=TEXTS,
     model=st.sampled_from(["", "gpt-4o", "<!channel>"]),
     error=st.sampled_from(["", "It <!here> broke & stopped", "x" * 5_000]),
     notes=st.lists(st.sampled_from(["a", "<@U123> b"]), max_size=12).map(tuple),
 )
-FORMS = st.builds(Form, st.sampled_from(Look), st.booleans())
+FORMS = st.builds(MessageFormat, st.sampled_from(TextFormat), st.booleans())
 
 
 @given(VIEWS, FORMS)
-def test_slack_takes_every_message_and_nobody_is_notified(view: View, form: Form) -> None:
-    for number, shown in enumerate(messages(view, "17", form)):
+def test_slack_takes_every_message_and_nobody_is_notified(
+    view: ReplyView, form: MessageFormat
+) -> None:
+    for number, shown in enumerate(render(view, "17", form)):
         check_text(shown.text)
         check_blocks(list(shown.blocks))
         assert not notifications(shown.text, list(shown.blocks))
@@ -42,7 +43,7 @@ def test_slack_takes_every_message_and_nobody_is_notified(view: View, form: Form
 NOTES = tuple(f"note {number}" for number in range(10))
 
 
-@pytest.mark.parametrize("look", [Look.MARKDOWN, Look.MRKDWN])
+@pytest.mark.parametrize("look", [TextFormat.MARKDOWN, TextFormat.MRKDWN])
 @pytest.mark.parametrize(
     "text",
     [
@@ -55,10 +56,10 @@ NOTES = tuple(f"note {number}" for number in range(10))
     ],
     ids=["headings", "setext", "dashes", "tables", "mentions", "escapes"],
 )
-def test_slack_takes_messages_full_of_what_grows(text: str, look: Look) -> None:
+def test_slack_takes_messages_full_of_what_grows(text: str, look: TextFormat) -> None:
     for phase in (Phase.COMPLETED, Phase.FAILED):
-        view = View(phase, text, "gpt", error="No.", notes=NOTES)
-        for shown in messages(view, "17", Form(look), most=2):
+        view = ReplyView(phase, text, "gpt", error="No.", notes=NOTES)
+        for shown in render(view, "17", MessageFormat(look), max_messages=2):
             check_blocks(list(shown.blocks))
 
 
@@ -67,10 +68,10 @@ def test_sections_of_mrkdwn_are_short_enough(text: str) -> None:
     assert all(len(section) <= SECTION for section in sections(text))
 
 
-def labels(view: View) -> set[str]:
+def labels(view: ReplyView) -> set[str]:
     return {
         element["text"]["text"]
-        for shown in messages(view, "17")
+        for shown in render(view, "17")
         for block in shown.blocks
         if block["type"] == "actions"
         for element in block["elements"]
@@ -80,28 +81,28 @@ def labels(view: View) -> set[str]:
 @pytest.mark.parametrize(
     ("view", "wanted"),
     [
-        (View(), {"Stop"}),
-        (View(Phase.WRITING, "text"), {"Stop"}),
-        (View(Phase.COMPLETED, "text"), {"Regenerate"}),
-        (View(Phase.CANCELLED, "text"), {"Regenerate"}),
-        (View(Phase.FAILED, error="No."), {"Try again"}),
-        (View(Phase.FAILED, error="No.", is_repeatable=False), set()),
+        (ReplyView(), {"Stop"}),
+        (ReplyView(Phase.GENERATING, "text"), {"Stop"}),
+        (ReplyView(Phase.COMPLETED, "text"), {"Regenerate"}),
+        (ReplyView(Phase.CANCELLED, "text"), {"Regenerate"}),
+        (ReplyView(Phase.FAILED, error="No."), {"Try again"}),
+        (ReplyView(Phase.FAILED, error="No.", is_repeatable=False), set()),
     ],
 )
-def test_the_buttons_fit_the_phase(view: View, wanted: set[str]) -> None:
+def test_the_buttons_fit_the_phase(view: ReplyView, wanted: set[str]) -> None:
     assert labels(view) == wanted
 
 
 def test_only_an_answer_of_many_messages_is_attached() -> None:
-    assert not needs_file(View(Phase.COMPLETED, "word " * 7_000), Form())
-    assert needs_file(View(Phase.COMPLETED, "word " * 10_000), Form())
-    assert not needs_file(View(Phase.WRITING, "word " * 10_000), Form())
-    assert needs_file(View(Phase.COMPLETED, "word"), Form(Look.FILE_ONLY))
+    assert not needs_file(ReplyView(Phase.COMPLETED, "word " * 7_000), MessageFormat())
+    assert needs_file(ReplyView(Phase.COMPLETED, "word " * 10_000), MessageFormat())
+    assert not needs_file(ReplyView(Phase.GENERATING, "word " * 10_000), MessageFormat())
+    assert needs_file(ReplyView(Phase.COMPLETED, "word"), MessageFormat(TextFormat.FILE_ONLY))
 
 
 def test_equal_messages_have_equal_digests() -> None:
     one, same, other = (
-        messages(View(Phase.WRITING, text), "17")[0].digest for text in ("a", "a", "b")
+        render(ReplyView(Phase.GENERATING, text), "17")[0].digest for text in ("a", "a", "b")
     )
     assert one == same != other
 

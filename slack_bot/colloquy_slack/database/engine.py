@@ -39,18 +39,18 @@ class Database:
     def __init__(self, url: str) -> None:
         self._url = url
         self._engine = create_engine(_with_driver(url, "pysqlite"))
-        _begin_at_once(self._engine)
+        _begin_immediate(self._engine)
         self._is_sqlite = self._engine.dialect.name == "sqlite"
         self._threads = ThreadPoolExecutor(1 if self._is_sqlite else _CONNECTIONS, "slack-database")
         # SQLite: what waits for the transaction that is being committed, to share the next one.
         self._waiting: list[tuple[Callable[[Session], Any], asyncio.Future[Any]]] = []
-        self._committing: asyncio.Task[None] | None = None
+        self._commit_task: asyncio.Task[None] | None = None
 
     @cached_property
     def async_engine(self) -> AsyncEngine:
         """The same database, for slack_sdk's stores."""
         engine = create_async_engine(_with_driver(self._url, "aiosqlite"))
-        _begin_at_once(engine.sync_engine)
+        _begin_immediate(engine.sync_engine)
         return engine
 
     async def run(
@@ -75,14 +75,14 @@ class Database:
             return result()
         future: asyncio.Future[T] = loop.create_future()
         self._waiting.append((call, future))
-        if self._committing is None:
-            self._committing = asyncio.create_task(self._commit_all())
+        if self._commit_task is None:
+            self._commit_task = asyncio.create_task(self._commit_all())
         return await future
 
     async def close(self) -> None:
         """Close all connections."""
-        if self._committing is not None:
-            await self._committing
+        if self._commit_task is not None:
+            await self._commit_task
         await asyncio.to_thread(self._threads.shutdown)
         self._engine.dispose()
         if "async_engine" in self.__dict__:
@@ -105,7 +105,7 @@ class Database:
                     future.set_result(result())
                 except Exception as error:
                     future.set_exception(error)
-        self._committing = None
+        self._commit_task = None
 
     def _transaction(self, calls: Sequence[Callable[[Session], T]]) -> list[Callable[[], T]]:
         """Run all in one transaction; one that fails does not touch the others."""
@@ -139,7 +139,7 @@ def migrate(url: str) -> None:
     parsed = _with_driver(url, "pysqlite")
     _make_folder(parsed)
     engine = create_engine(parsed)
-    _begin_at_once(engine)
+    _begin_immediate(engine)
     try:
         with engine.begin() as connection:
             if connection.dialect.name == "postgresql":
@@ -156,8 +156,8 @@ def _with_driver(url: str, sqlite_driver: str) -> URL:
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
         return parsed.set(drivername=f"sqlite+{sqlite_driver}")
-    patience = {"connect_timeout": str(_CONNECT_TIMEOUT), **parsed.query}
-    return parsed.set(drivername="postgresql+psycopg", query=patience)
+    query = {"connect_timeout": str(_CONNECT_TIMEOUT), **parsed.query}
+    return parsed.set(drivername="postgresql+psycopg", query=query)
 
 
 def _make_folder(url: URL) -> None:
@@ -165,7 +165,7 @@ def _make_folder(url: URL) -> None:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
 
 
-def _begin_at_once(engine: Any) -> None:
+def _begin_immediate(engine: Any) -> None:
     """Take SQLite's write lock when a transaction begins, so that none fails halfway."""
     if engine.dialect.name != "sqlite":
         return

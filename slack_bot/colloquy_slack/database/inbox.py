@@ -1,4 +1,4 @@
-"""The inbox: what was asked for, stored before Slack is told that it came.
+"""The inbox: the requests, each stored before Slack is told that its event arrived.
 
 Functions of a Session.
 """
@@ -19,7 +19,7 @@ UNFINISHED = (State.NEW, State.OPEN)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class NewRequest:
     """A request as it comes in."""
 
     team_id: str
@@ -40,7 +40,7 @@ class Asked:
     state: State = State.NEW
 
 
-def store(s: Session, asked: Asked) -> int | None:
+def store(s: Session, new: NewRequest) -> int | None:
     """Store a request and return its id; None when it was stored before, by whichever delivery."""
     values = {
         "is_stopped": False,
@@ -49,32 +49,32 @@ def store(s: Session, asked: Asked) -> int | None:
         "author": {},
         "notes": [],
         "reply_id": "",
-        **{name: getattr(asked, name) for name in Asked.__slots__},
+        **{name: getattr(new, name) for name in NewRequest.__slots__},
     }
     dialect = postgresql if s.get_bind().dialect.name == "postgresql" else sqlite
     statement = dialect.insert(Request).values(values).on_conflict_do_nothing()
     return s.scalars(statement.returning(Request.id)).first()
 
 
-def store_offer(s: Session, asked: Asked) -> int | None:
+def store_offer(s: Session, new: NewRequest) -> int | None:
     """Store an edited message to be offered; return its id, None when it was answered already."""
-    row_id = store(s, asked)
+    row_id = store(s, new)
     if row_id is None:
-        row = by_ts(s, asked.team_id, asked.channel_id, asked.ts)
+        row = by_ts(s, new.team_id, new.channel_id, new.ts)
         return row.id if row is not None and row.state == State.OFFERED else None
     return row_id
 
 
-def store_stop(s: Session, asked: Asked, thread_ts: str | None) -> bool:
+def store_stop(s: Session, new: NewRequest, thread_ts: str | None) -> bool:
     """Store a message that stops what is being answered in a thread; None: in the whole channel.
 
     Returns whether it stops anything, or did so when it was stored before.
     """
-    stored = by_ts(s, asked.team_id, asked.channel_id, asked.ts)
+    stored = by_ts(s, new.team_id, new.channel_id, new.ts)
     if stored is not None:
         return stored.state == State.DONE
-    running = unfinished_in(s, asked.team_id, asked.channel_id, thread_ts)
-    if not running or store(s, replace(asked, state=State.DONE)) is None:
+    running = unfinished_in(s, new.team_id, new.channel_id, thread_ts)
+    if not running or store(s, replace(new, state=State.DONE)) is None:
         return False
     for request in running:
         request.is_stopped = True
@@ -82,25 +82,25 @@ def store_stop(s: Session, asked: Asked, thread_ts: str | None) -> bool:
 
 
 def is_engaged(s: Session, team_id: str, external_id: str) -> bool:
-    """Whether the bot was asked anything in a conversation."""
+    """Whether the bot was new anything in a conversation."""
     found = select(Request.id).where(Request.team_id == team_id, Request.external_id == external_id)
     return s.scalars(found.limit(1)).first() is not None
 
 
-def unfinished(s: Session, team_id: str, but: Iterable[int], limit: int) -> list[Request]:
-    """Return requests that are not done, in the order of their messages, without those in `but`."""
+def unfinished(s: Session, team_id: str, except_ids: Iterable[int], limit: int) -> list[Request]:
+    """Return requests that are not done, in the order of their messages, but not `except_ids`."""
     found = (
         select(Request)
         .where(Request.team_id == team_id, Request.state.in_(UNFINISHED))
         .order_by(Request.ts, Request.id)
     )
-    left_out = set(but)
-    return [row for row in s.scalars(found.limit(limit + len(left_out))) if row.id not in left_out][
+    excluded = set(except_ids)
+    return [row for row in s.scalars(found.limit(limit + len(excluded))) if row.id not in excluded][
         :limit
     ]
 
 
-def work(s: Session) -> dict[str, tuple[int, set[int]]]:
+def unfinished_by_workspace(s: Session) -> dict[str, tuple[int, set[int]]]:
     """Return how many requests of each workspace are not done, and which of these are to stop."""
     live = Request.state.in_(UNFINISHED)
     counted = select(Request.team_id, func.count()).where(live).group_by(Request.team_id)
@@ -111,7 +111,7 @@ def work(s: Session) -> dict[str, tuple[int, set[int]]]:
     return found
 
 
-def stopped_of(s: Session, rows: Collection[int]) -> dict[int, bool]:
+def stopped_among(s: Session, rows: Collection[int]) -> dict[int, bool]:
     """Return which of these requests somebody wants stopped, and whether by deleting them."""
     if not rows:
         return {}
@@ -133,8 +133,8 @@ def unfinished_in(
     return list(s.scalars(found.order_by(Request.id)))
 
 
-def is_being_repeated(s: Session, team_id: str, reply_id: str) -> bool:
-    """Whether a reply is being made again already."""
+def is_regenerating(s: Session, team_id: str, reply_id: str) -> bool:
+    """Whether a reply is being regenerated already."""
     found = select(Request.id).where(
         Request.team_id == team_id,
         Request.target_reply_id == reply_id,
@@ -157,14 +157,14 @@ def by_ts(s: Session, team_id: str, channel_id: str, ts: str) -> Request | None:
     return s.scalars(found).one_or_none()
 
 
-def change(s: Session, /, row_id: int, **values: Any) -> tuple[bool, bool]:
-    """Change fields of a request. Returns whether somebody wants it stopped, and deleted it."""
-    changed = update(Request).where(Request.id == row_id).values(**values)
-    marks = s.execute(changed.returning(Request.is_stopped, Request.is_deleted)).first()
-    return (marks[0], marks[1]) if marks else (False, False)
+def set_fields(s: Session, /, row_id: int, **values: Any) -> tuple[bool, bool]:
+    """Set fields of a request. Returns whether somebody wants it stopped, and deleted it."""
+    statement = update(Request).where(Request.id == row_id).values(**values)
+    flags = s.execute(statement.returning(Request.is_stopped, Request.is_deleted)).first()
+    return (flags[0], flags[1]) if flags else (False, False)
 
 
-def stop(s: Session, team_id: str, row_id: int) -> Request | None:
+def mark_stopped(s: Session, team_id: str, row_id: int) -> Request | None:
     """Note that a request is to be stopped. Returns it, or None when it is done or not there."""
     row = get(s, team_id, row_id)
     if row is None or row.state not in UNFINISHED:
@@ -173,7 +173,7 @@ def stop(s: Session, team_id: str, row_id: int) -> Request | None:
     return row
 
 
-def take_back(s: Session, team_id: str, channel_id: str, ts: str) -> bool:
+def mark_deleted(s: Session, team_id: str, channel_id: str, ts: str) -> bool:
     """Note that a message was deleted. Returns False when it is not known (yet)."""
     row = by_ts(s, team_id, channel_id, ts)
     if row is not None and row.state in UNFINISHED:
@@ -181,13 +181,13 @@ def take_back(s: Session, team_id: str, channel_id: str, ts: str) -> bool:
     return row is not None
 
 
-def store_deleted(s: Session, asked: Asked) -> None:
-    """Store a message that was deleted before it came, without its words: it is not answered."""
+def store_deleted(s: Session, new: NewRequest) -> None:
+    """Store a message that was deleted before it came, without its text: it is not answered."""
     # Without a conversation: nobody is engaged by it.
-    store(s, replace(asked, text="", files=[], external_id="", state=State.DONE))
+    store(s, replace(new, text="", files=[], external_id="", state=State.DONE))
 
 
-def send_again(row: Request) -> bool:
+def retry(row: Request) -> bool:
     """Have a request that the server refused tried again. Returns False when it is not done yet."""
     if row.state != State.DONE:
         return False

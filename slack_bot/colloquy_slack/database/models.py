@@ -1,4 +1,4 @@
-"""The bot's own tables. What was said is kept by the server; here is what is on its way."""
+"""The bot's own tables. Conversations are kept by the server; here is what is on its way."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Kind(enum.StrEnum):
 
 
 class State(enum.StrEnum):
-    """How far a request is."""
+    """How far a request has come."""
 
     OFFERED = "offered"
     """Stored, for when its author says that it is to be answered."""
@@ -33,7 +33,7 @@ class State(enum.StrEnum):
     """All that there is to see is in Slack."""
 
 
-def _words(of: type[enum.StrEnum]) -> Enum:
+def _enum_column(of: type[enum.StrEnum]) -> Enum:
     """A column of a StrEnum's values, as plain text."""
     return Enum(of, native_enum=False, length=16, values_callable=lambda kind: [*kind])
 
@@ -53,8 +53,8 @@ class Request(Base):
     channel_id: Mapped[str] = mapped_column(String(32))
     # The message's own ts; for what a click asks for, one made from the click.
     ts: Mapped[str] = mapped_column(String(100))
-    kind: Mapped[Kind] = mapped_column(_words(Kind))
-    state: Mapped[State] = mapped_column(_words(State))
+    kind: Mapped[Kind] = mapped_column(_enum_column(Kind))
+    state: Mapped[State] = mapped_column(_enum_column(State))
     # Where the reply goes: a thread, or with an empty thread_ts the channel.
     thread_ts: Mapped[str] = mapped_column(String(32))
     external_id: Mapped[str] = mapped_column(String(255))
@@ -108,13 +108,13 @@ class UnaddressedReply(Base):
     channel_id: Mapped[str] = mapped_column(String(32), primary_key=True)
     ts: Mapped[str] = mapped_column(String(32), primary_key=True)
     thread_ts: Mapped[str] = mapped_column(String(32))
-    # The message, a message_events.Said.
+    # The message, a message_events.UserMessage.
     said: Mapped[dict[str, Any]] = mapped_column(JSON)
     received_at: Mapped[float] = mapped_column(Float)
 
 
 class Channel(Base):
-    """What was chosen for a channel."""
+    """What was set for a channel."""
 
     __tablename__ = "slack_channels"
 
@@ -124,12 +124,12 @@ class Channel(Base):
     answers_all: Mapped[bool]
     # How often /colloquy new began another conversation.
     chapter: Mapped[int]
-    # Empty: not chosen.
+    # Empty: not set.
     model: Mapped[str] = mapped_column(String(255))
 
 
 class Person(Base):
-    """What a person chose."""
+    """What a person set."""
 
     __tablename__ = "slack_people"
 

@@ -14,8 +14,8 @@ from sqlalchemy.orm import Session
 from colloquy_slack.database.models import Post, Request
 
 FILE = -1
-"""The number of the whole text as a file. Below it are messages that others took the place of, and
-that are not deleted yet."""
+"""The number of the whole text as a file. Below it are superseded messages that are not deleted
+yet."""
 
 
 def posts(s: Session, request_row: int) -> list[Post]:
@@ -37,21 +37,22 @@ def record(s: Session, /, request_row: int, number: int, **values: Any) -> None:
     s.execute(update(Post).where(*here).values(**values))
 
 
-def replace(s: Session, request_row: int, number: int) -> int:
-    """Make room for another message in the place of one. Returns the number that it has now."""
+def supersede(s: Session, request_row: int, number: int) -> int:
+    """Make room for another message in the place of one. Returns the number that the old one has
+    now."""
     lowest = s.scalars(select(func.min(Post.number)).where(Post.request_row == request_row)).one()
-    replaced = min(lowest, FILE) - 1
+    superseded = min(lowest, FILE) - 1
     here = (Post.request_row == request_row, Post.number == number)
-    s.execute(update(Post).where(*here).values(number=replaced))
-    return replaced
+    s.execute(update(Post).where(*here).values(number=superseded))
+    return superseded
 
 
-def forget(s: Session, request_row: int, number: int) -> None:
+def delete_post(s: Session, request_row: int, number: int) -> None:
     """Delete a message that is no longer in Slack."""
     s.execute(delete(Post).where(Post.request_row == request_row, Post.number == number))
 
 
-def request_of(s: Session, team_id: str, channel_id: str, ts: str) -> Request | None:
+def request_of_post(s: Session, team_id: str, channel_id: str, ts: str) -> Request | None:
     """Return the request whose reply a message in Slack shows."""
     found = (
         select(Request)
@@ -61,8 +62,8 @@ def request_of(s: Session, team_id: str, channel_id: str, ts: str) -> Request | 
     return s.scalars(found).first()
 
 
-def known_ts(s: Session, team_id: str, channel_id: str, ts: list[str]) -> set[str]:
-    """Return which of these messages are replies that are known."""
+def recorded_ts(s: Session, team_id: str, channel_id: str, ts: list[str]) -> set[str]:
+    """Return which of these messages are recorded."""
     found = (
         select(Post.ts)
         .join(Request, Post.request_row == Request.id)

@@ -1,4 +1,4 @@
-"""What people chose for a channel or for themselves. Functions of a Session."""
+"""What people set for a channel or for themselves. Functions of a Session."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ from colloquy_slack.database.models import Channel, Person
 
 
 @dataclass(frozen=True, slots=True)
-class ChannelChoices:
-    """What holds in a channel; `model` is empty when none was chosen."""
+class ChannelPreferences:
+    """What holds in a channel; `model` is empty when none is set."""
 
     answers_all: bool = False
     chapter: int = 0
     model: str = ""
 
 
-def of_channel(s: Session, team_id: str, channel_id: str) -> ChannelChoices:
+def channel_preferences(s: Session, team_id: str, channel_id: str) -> ChannelPreferences:
     """Return what holds in a channel."""
     row = s.get(Channel, (team_id, channel_id))
-    return ChannelChoices(row.answers_all, row.chapter, row.model) if row else ChannelChoices()
+    return (
+        ChannelPreferences(row.answers_all, row.chapter, row.model) if row else ChannelPreferences()
+    )
 
 
-def choose(s: Session, /, team_id: str, channel_id: str, **values: Any) -> None:
+def set_channel(s: Session, /, team_id: str, channel_id: str, **values: Any) -> None:
     """Change what holds in a channel."""
     row = s.get(Channel, (team_id, channel_id))
     if row is None:
@@ -37,17 +39,17 @@ def choose(s: Session, /, team_id: str, channel_id: str, **values: Any) -> None:
         setattr(row, name, value)
 
 
-def model_of(s: Session, team_id: str, user_id: str) -> str:
-    """Return the model that a person chose, empty for none."""
+def user_model(s: Session, team_id: str, user_id: str) -> str:
+    """Return the model that a person set, empty for none."""
     row = s.get(Person, (team_id, user_id))
     return row.model if row else ""
 
 
-def model_for(s: Session, team_id: str, channel_id: str, user_id: str) -> str:
+def conversation_model(s: Session, team_id: str, channel_id: str, user_id: str) -> str:
     """Return the model that a new conversation gets: the channel's, else the person's."""
-    return of_channel(s, team_id, channel_id).model or model_of(s, team_id, user_id)
+    return channel_preferences(s, team_id, channel_id).model or user_model(s, team_id, user_id)
 
 
-def choose_model(s: Session, team_id: str, user_id: str, model: str) -> None:
-    """Note the model that a person chose."""
+def set_user_model(s: Session, team_id: str, user_id: str, model: str) -> None:
+    """Set a person's model."""
     s.merge(Person(team_id=team_id, user_id=user_id, model=model))

@@ -14,15 +14,16 @@ from colloquy_slack.database import inbox, preferences
 from colloquy_slack.external_ids import author
 from colloquy_slack.incoming.intake import Intake
 from colloquy_slack.incoming.message_events import STOP_REACTIONS
+from colloquy_slack.runtime import Runtime
 from colloquy_slack.surfaces import app_home, slash_commands
-from colloquy_slack.workspaces.registry import Identity, Workspaces
-from colloquy_slack.workspaces.workspace import Tools, Workspace
+from colloquy_slack.workspaces.registry import Identity, WorkspaceRegistry
+from colloquy_slack.workspaces.workspace import Workspace
 
-ANSWER_WITHIN = 2.0
+COMMAND_TIMEOUT = 2.0
 """Seconds that a command may take: Slack waits three, and then says that the app is broken."""
 
 _RATINGS = {"good": RATING_GOOD, "bad": RATING_BAD}
-_ANY = re.compile("")
+_EVERY_ID = re.compile("")
 
 
 class NotServed(Exception):
@@ -30,10 +31,10 @@ class NotServed(Exception):
 
 
 class Listeners:
-    """All listeners, on what they work with."""
+    """All listeners."""
 
-    def __init__(self, tools: Tools, workspaces: Workspaces, intake: Intake) -> None:
-        self._tools, self._workspaces, self._intake = tools, workspaces, intake
+    def __init__(self, runtime: Runtime, workspaces: WorkspaceRegistry, intake: Intake) -> None:
+        self._runtime, self._workspaces, self._intake = runtime, workspaces, intake
 
     def add_to(self, app: AsyncApp) -> None:
         """Register all with Bolt."""
@@ -50,8 +51,8 @@ class Listeners:
         app.action(PICK_MODEL)(self.on_pick_model)
         app.command("/colloquy")(self.on_command)
         # The rest is acknowledged: Bolt would otherwise log it, with what people wrote.
-        app.event(_ANY)(_nothing)
-        app.action(_ANY)(_acknowledge)
+        app.event(_EVERY_ID)(_ignore)
+        app.action(_EVERY_ID)(_acknowledge)
 
     # Events.
 
@@ -76,18 +77,22 @@ class Listeners:
         """Somebody opened the app: its Home, or its messages."""
         workspace = await self._workspace(context)
         if event.get("tab") == "home":
-            self._intake.start(app_home.publish(self._tools, workspace, str(event["user"])))
+            self._intake.run_in_background(
+                app_home.publish(self._runtime, workspace, str(event["user"]))
+            )
         elif event.get("tab") == "messages":
-            self._intake.start(app_home.suggest(workspace, str(event["channel"])))
+            self._intake.run_in_background(
+                app_home.suggest_prompts(workspace, str(event["channel"]))
+            )
 
     # Clicks.
 
     async def on_stop(
         self, ack: AsyncAck, action: dict[str, Any], context: AsyncBoltContext
     ) -> None:
-        """Stop."""
+        """Somebody pressed Stop."""
         team_id = (await self._identity(context)).team_id
-        await self._intake.stop_row(team_id, _row(action.get("value")))
+        await self._intake.stop_request(team_id, _row_id(action.get("value")))
         await ack()
 
     async def on_repeat(
@@ -97,10 +102,10 @@ class Listeners:
         body: dict[str, Any],
         context: AsyncBoltContext,
     ) -> None:
-        """Regenerate, or Try again."""
+        """Somebody pressed Regenerate or Try again."""
         await self._intake.repeat(
             (await self._identity(context)).team_id,
-            _row(action.get("value")),
+            _row_id(action.get("value")),
             str(body["user"]["id"]),
             str(action["action_ts"]),
         )
@@ -113,20 +118,22 @@ class Listeners:
         body: dict[str, Any],
         context: AsyncBoltContext,
     ) -> None:
-        """A thumb."""
+        """Somebody pressed a thumb."""
         workspace = await self._workspace(context)
         rating, _, value = str(action.get("value") or "").partition(":")
-        row = await self._tools.db.run(inbox.get, workspace.team_id, _row(value))
+        row = await self._runtime.db.run(inbox.get, workspace.team_id, _row_id(value))
         if row is not None and row.reply_id:
-            self._intake.start(self._rate(workspace, row.reply_id, rating, str(body["user"]["id"])))
+            self._intake.run_in_background(
+                self._rate(workspace, row.reply_id, rating, str(body["user"]["id"]))
+            )
         await ack()
 
     async def _rate(self, workspace: Workspace, reply_id: str, rating: str, user_id: str) -> None:
-        named = await workspace.person(user_id, self._tools.now())
+        profile = await workspace.profile(user_id, self._runtime.now())
         await workspace.colloquy.rate_reply(
             reply_id,
             _RATINGS.get(rating, RATING_UNSPECIFIED),
-            author=author(workspace.team_id, user_id, named.name, named.avatar_url),
+            author=author(workspace.team_id, user_id, profile.name, profile.avatar_url),
         )
 
     async def on_answer_edit(
@@ -137,12 +144,12 @@ class Listeners:
         context: AsyncBoltContext,
         respond: AsyncRespond,
     ) -> None:
-        """Answer an edited message again."""
+        """Somebody pressed Answer again, on the offer to answer an edited message."""
         team_id = (await self._identity(context)).team_id
-        row_id, user_id = _row(action.get("value")), str(body["user"]["id"])
+        row_id, user_id = _row_id(action.get("value")), str(body["user"]["id"])
         await self._intake.answer_edit(team_id, row_id, user_id)
         await ack()
-        self._intake.start(_remove_offer(respond))
+        self._intake.run_in_background(_remove_offer(respond))
 
     async def on_pick_model(
         self,
@@ -151,29 +158,31 @@ class Listeners:
         body: dict[str, Any],
         context: AsyncBoltContext,
     ) -> None:
-        """A model was picked in App Home."""
+        """Somebody picked a model in App Home."""
         team_id, user_id = (await self._identity(context)).team_id, str(body["user"]["id"])
-        model = app_home.picked(str((action.get("selected_option") or {}).get("value") or ""))
+        model = app_home.model_of_option(
+            str((action.get("selected_option") or {}).get("value") or "")
+        )
         # What was picked was there; should it be gone by now, the default one answers.
-        await self._tools.db.run(preferences.choose_model, team_id, user_id, model)
+        await self._runtime.db.run(preferences.set_user_model, team_id, user_id, model)
         await ack()
 
     async def on_command(
         self, ack: AsyncAck, command: dict[str, Any], context: AsyncBoltContext
     ) -> None:
-        """/colloquy."""
+        """Somebody typed /colloquy."""
         try:
-            async with asyncio.timeout(ANSWER_WITHIN):
-                said = await slash_commands.answer(
-                    self._tools,
+            async with asyncio.timeout(COMMAND_TIMEOUT):
+                answer = await slash_commands.run(
+                    self._runtime,
                     await self._workspace(context),
                     str(command.get("text") or ""),
                     str(command["channel_id"]),
                     str(command["user_id"]),
                 )
         except TimeoutError:
-            said = slash_commands.OUT
-        await ack(text=said, response_type="ephemeral")
+            answer = slash_commands.SERVER_UNREACHABLE
+        await ack(text=answer, response_type="ephemeral")
 
     async def _identity(self, context: AsyncBoltContext) -> Identity:
         identity = await self._workspaces.identify(context.team_id)
@@ -188,7 +197,7 @@ class Listeners:
         return workspace
 
 
-def _row(value: Any) -> int:
+def _row_id(value: Any) -> int:
     """Return the request that a button is for; 0, which there is none of, when it says none."""
     return int(value) if str(value).isdecimal() else 0
 
@@ -197,7 +206,7 @@ async def _remove_offer(respond: AsyncRespond) -> None:
     await respond(delete_original=True)
 
 
-async def _nothing() -> None:
+async def _ignore() -> None:
     """Acknowledge an event that the bot has no use for."""
 
 

@@ -1,4 +1,4 @@
-"""What an event of Slack asks for: decided from the event alone, without a network."""
+"""Parses Slack's message events: what a person wrote, edited or deleted."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ STOP_REACTIONS = {"octagonal_sign", "stop_sign"}
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """A message that a person wrote."""
+class UserMessage:
+    """A message that a person wrote. Its fields are stored: they keep their names."""
 
     channel_id: str
     ts: str
@@ -28,32 +28,32 @@ class Said:
     @property
     def is_stop(self) -> bool:
         """Whether it is nothing but the word that stops a reply."""
-        words = self.text.rpartition(">")[2] if self.is_mention else self.text
-        return words.strip().rstrip(".!").lower() in _STOP_WORDS and not self.files
+        text = self.text.rpartition(">")[2] if self.is_mention else self.text
+        return text.strip().rstrip(".!").lower() in _STOP_WORDS and not self.files
 
 
 @dataclass(frozen=True, slots=True)
-class Edited:
-    """A person changed a message; `said` is the message as it now reads."""
+class MessageEdited:
+    """A person edited a message, which now reads as `message`."""
 
-    said: Said
+    message: UserMessage
     edited_ts: str
 
 
 @dataclass(frozen=True, slots=True)
-class Deleted:
-    """A person deleted a message; `said` is what it was, None when Slack does not tell."""
+class MessageDeleted:
+    """A person deleted a message; `message` is what it was, None when Slack does not tell."""
 
     channel_id: str
     ts: str
-    said: Said | None = None
+    message: UserMessage | None = None
 
 
-Incoming = Said | Edited | Deleted
+MessageEvent = UserMessage | MessageEdited | MessageDeleted
 
 
-def read(event: dict[str, Any], bot_user_id: str) -> Incoming | None:
-    """Return what a `message` or `app_mention` event tells; None when it is not for the bot."""
+def parse(event: dict[str, Any], bot_user_id: str) -> MessageEvent | None:
+    """Return what a `message` or `app_mention` event tells; None when no person did anything."""
     subtype = event.get("subtype") or ""
     channel_id = str(event.get("channel") or "")
     if subtype == "message_deleted":
@@ -64,10 +64,12 @@ def read(event: dict[str, Any], bot_user_id: str) -> Incoming | None:
         return _edited(event, channel_id, bot_user_id)
     if subtype not in _SUBTYPES or _is_bot(event) or event.get("user") == bot_user_id:
         return None
-    return _said(event, channel_id, event, bot_user_id)
+    return _user_message(event, channel_id, event, bot_user_id)
 
 
-def _edited(event: dict[str, Any], channel_id: str, bot_user_id: str) -> Edited | Deleted | None:
+def _edited(
+    event: dict[str, Any], channel_id: str, bot_user_id: str
+) -> MessageEdited | MessageDeleted | None:
     """Slack also says `message_changed` for replies in a thread and for previews of links."""
     now, before = event.get("message") or {}, event.get("previous_message") or {}
     if _is_bot(before) or now.get("text") == before.get("text"):
@@ -76,24 +78,24 @@ def _edited(event: dict[str, Any], channel_id: str, bot_user_id: str) -> Edited 
         # What is left of a deleted message that has replies.
         return _deleted(str(now.get("ts") or ""), before, channel_id, event, bot_user_id)
     edited_ts = str((now.get("edited") or {}).get("ts") or event.get("ts") or "")
-    said = _said(now, channel_id, event, bot_user_id)
-    return Edited(said, edited_ts) if said else None
+    message = _user_message(now, channel_id, event, bot_user_id)
+    return MessageEdited(message, edited_ts) if message else None
 
 
 def _deleted(
     ts: str, before: dict[str, Any], channel_id: str, event: dict[str, Any], bot_user_id: str
-) -> Deleted:
-    return Deleted(channel_id, ts, _said(before, channel_id, event, bot_user_id))
+) -> MessageDeleted:
+    return MessageDeleted(channel_id, ts, _user_message(before, channel_id, event, bot_user_id))
 
 
-def _said(
+def _user_message(
     message: dict[str, Any], channel_id: str, event: dict[str, Any], bot_user_id: str
-) -> Said | None:
+) -> UserMessage | None:
     ts, user_id = str(message.get("ts") or ""), str(message.get("user") or "")
     if not (channel_id and ts and user_id):
         return None
     text = str(message.get("text") or "")
-    return Said(
+    return UserMessage(
         channel_id=channel_id,
         ts=ts,
         user_id=user_id,

@@ -6,31 +6,34 @@ import aiohttp
 
 from colloquy_slack.database import outbox
 from colloquy_slack.database.models import Request
+from colloquy_slack.runtime import Runtime
 from colloquy_slack.slack_api import InDoubt, Refused
-from colloquy_slack.workspaces.workspace import Tools, Workspace
+from colloquy_slack.workspaces.workspace import Workspace
 
 _NAME = "answer.md"
 _SHARED = "shared"
-_LOOKS, _LOOK_EVERY = 5, 0.5
+_SHARED_POLLS, _SHARED_POLL_INTERVAL = 5, 0.5
 
 
-async def attach_text(tools: Tools, workspace: Workspace, request: Request, text: str) -> None:
+async def attach_answer(
+    runtime: Runtime, workspace: Workspace, request: Request, text: str
+) -> None:
     """Share a text as a Markdown file where its reply is. Does nothing when that was done.
 
-    Raises SlackProblem; after InDoubt it may be called again.
+    Raises SlackError; after InDoubt it may be called again.
     """
-    posts = await tools.db.run(outbox.posts, request.id)
+    posts = await runtime.db.run(outbox.posts, request.id)
     file = next((post for post in posts if post.number == outbox.FILE), None)
     if file is not None and file.ts:
         return
     if file is None:
-        await tools.db.run(outbox.intend, request.id, outbox.FILE)
+        await runtime.db.run(outbox.intend, request.id, outbox.FILE)
     file_id = file.file_id if file else ""
     if not file_id:
         file_id = await _upload(workspace, text.encode("utf-8", "replace"))
-        await tools.db.run(outbox.record, request.id, outbox.FILE, file_id=file_id)
-    elif await _is_shared(tools, workspace, file_id):
-        await tools.db.run(outbox.record, request.id, outbox.FILE, ts=_SHARED)
+        await runtime.db.run(outbox.record, request.id, outbox.FILE, file_id=file_id)
+    elif await _is_shared(runtime, workspace, file_id):
+        await runtime.db.run(outbox.record, request.id, outbox.FILE, ts=_SHARED)
         return
     await workspace.slack.call(
         "files.completeUploadExternal",
@@ -39,7 +42,7 @@ async def attach_text(tools: Tools, workspace: Workspace, request: Request, text
         thread_ts=request.thread_ts or None,
         initial_comment="The whole answer as a file:",
     )
-    await tools.db.run(outbox.record, request.id, outbox.FILE, ts=_SHARED)
+    await runtime.db.run(outbox.record, request.id, outbox.FILE, ts=_SHARED)
 
 
 async def _upload(workspace: Workspace, content: bytes) -> str:
@@ -57,9 +60,9 @@ async def _upload(workspace: Workspace, content: bytes) -> str:
     return str(answer["file_id"])
 
 
-async def _is_shared(tools: Tools, workspace: Workspace, file_id: str) -> bool:
+async def _is_shared(runtime: Runtime, workspace: Workspace, file_id: str) -> bool:
     """Whether a file is where it belongs: Slack says yes before it is."""
-    for _ in range(_LOOKS):
+    for _ in range(_SHARED_POLLS):
         try:
             answer = await workspace.slack.read("files.info", file=file_id)
         except Refused:
@@ -67,5 +70,5 @@ async def _is_shared(tools: Tools, workspace: Workspace, file_id: str) -> bool:
         file = answer.get("file") or {}
         if any(file.get(where) for where in ("shares", "channels", "groups", "ims")):
             return True
-        await tools.sleep(_LOOK_EVERY)
+        await runtime.sleep(_SHARED_POLL_INTERVAL)
     return False

@@ -1,4 +1,4 @@
-"""What is done to one message of a reply in Slack. All raise SlackProblem."""
+"""The chat.* methods of Slack for one message of a reply. All raise SlackError."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 
 from colloquy_slack.database.models import Request
-from colloquy_slack.outgoing.rendering import Shown
+from colloquy_slack.outgoing.rendering import RenderedMessage
 from colloquy_slack.slack_api import Refused
 from colloquy_slack.workspaces.workspace import Workspace
 
@@ -19,7 +19,7 @@ class ThreadGone(Exception):
 
 
 async def post(
-    workspace: Workspace, request: Request, shown: Shown, metadata: dict[str, Any]
+    workspace: Workspace, request: Request, rendered: RenderedMessage, metadata: dict[str, Any]
 ) -> str:
     """Post a message where its reply belongs. Returns its ts.
 
@@ -29,29 +29,33 @@ async def post(
         "chat.postMessage",
         channel=request.channel_id,
         thread_ts=request.thread_ts or None,
-        text=shown.text,
-        blocks=list(shown.blocks),
+        text=rendered.text,
+        blocks=list(rendered.blocks),
         metadata=metadata,
         unfurl_links=False,
         unfurl_media=False,
     )
-    ts, told = str(answer["ts"]), answer.get("message")
-    if request.thread_ts and told and told.get("thread_ts") != request.thread_ts:
+    ts, message = str(answer["ts"]), answer.get("message")
+    if request.thread_ts and message and message.get("thread_ts") != request.thread_ts:
         await delete(workspace, request, ts)
         raise ThreadGone
     return ts
 
 
 async def edit(
-    workspace: Workspace, request: Request, ts: str, shown: Shown, metadata: dict[str, Any]
+    workspace: Workspace,
+    request: Request,
+    ts: str,
+    rendered: RenderedMessage,
+    metadata: dict[str, Any],
 ) -> None:
-    """Have a message show something else."""
+    """Replace what a message shows."""
     await workspace.slack.call(
         "chat.update",
         channel=request.channel_id,
         ts=ts,
-        text=shown.text,
-        blocks=list(shown.blocks),
+        text=rendered.text,
+        blocks=list(rendered.blocks),
         metadata=metadata,
     )
 
@@ -59,7 +63,7 @@ async def edit(
 async def delete(workspace: Workspace, request: Request, ts: str) -> None:
     """Delete a message. One that Slack will not delete stays."""
     try:
-        await workspace.slack.call_patiently("chat.delete", channel=request.channel_id, ts=ts)
+        await workspace.slack.call_with_retries("chat.delete", channel=request.channel_id, ts=ts)
     except Refused as refused:
         log.info("message not deleted", error=refused.error)
 

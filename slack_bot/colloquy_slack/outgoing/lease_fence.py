@@ -1,4 +1,4 @@
-"""Changes in Slack, made by nobody but the process that holds the workspace's lease."""
+"""Fences changes in Slack: only the process that owns the workspace's lease makes them."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-_LAST_MOMENT = 3.0
+_CANCEL_GRACE = 3.0
 """Seconds that a change on its way gets when the process is told to end."""
 
 
-class LeaseLost(Exception):
-    """Another process serves the workspace now."""
+class LeaseExpired(Exception):
+    """The lease ran out: another process may serve the workspace now."""
 
 
-async def while_leased(lease_left: Callable[[], float], change: Coroutine[Any, Any, T]) -> T:
-    """Make a change for as long as the lease is held. Raises LeaseLost.
+async def fenced(lease_left: Callable[[], float], change: Coroutine[Any, Any, T]) -> T:
+    """Make a change for as long as the lease lasts. Raises LeaseExpired.
 
     One that is on its way when this is cancelled gets a moment: Slack may make it all the same,
     and a next process that looked too early would make it again.
@@ -27,10 +27,10 @@ async def while_leased(lease_left: Callable[[], float], change: Coroutine[Any, A
         while not changing.done():
             left = lease_left()
             if left <= 0:
-                raise LeaseLost
+                raise LeaseExpired
             await asyncio.wait({changing}, timeout=left)
     except asyncio.CancelledError:
-        await asyncio.wait({changing}, timeout=min(_LAST_MOMENT, max(0.0, lease_left())))
+        await asyncio.wait({changing}, timeout=min(_CANCEL_GRACE, max(0.0, lease_left())))
         raise
     finally:
         changing.cancel()

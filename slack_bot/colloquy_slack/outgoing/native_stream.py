@@ -18,7 +18,7 @@ from colloquy_slack.workspaces.workspace import Workspace
 log = structlog.get_logger()
 
 # The workspace does not have the feature: it is not tried again.
-_NOT_THERE = {"unknown_method", "feature_not_enabled", "feature_disabled", "method_deprecated"}
+_UNSUPPORTED = {"unknown_method", "feature_not_enabled", "feature_disabled", "method_deprecated"}
 
 
 class NativeStream:
@@ -36,7 +36,7 @@ class NativeStream:
 
         Raises InDoubt.
         """
-        if not self._workspace.pace.claim_stream():
+        if not self._workspace.limiter.acquire_stream():
             return ""
         first = _settled(text)
         try:
@@ -52,12 +52,12 @@ class NativeStream:
             # A message has a budget of its own.
             return ""
         except Refused as refused:
-            self._latch(refused)
+            self._note_refusal(refused)
             return ""
         self._sent, self.ts = first, str(answer["ts"])
         return self.ts
 
-    async def grow(self, text: str) -> bool:
+    async def append(self, text: str) -> bool:
         """Append what is new of the whole text. Returns False when the stream cannot go on.
 
         Raises RateLimited, after which the same text may be given again.
@@ -76,7 +76,7 @@ class NativeStream:
             )
         except Refused as refused:
             self.is_stopped_by_user = refused.error == "stopped_by_user"
-            self._latch(refused)
+            self._note_refusal(refused)
             return False
         except InDoubt:
             return False
@@ -89,8 +89,8 @@ class NativeStream:
             return
         await stop_stream(self._workspace, self._request, self.ts)
 
-    def _latch(self, refused: Refused) -> None:
-        if refused.error in _NOT_THERE:
+    def _note_refusal(self, refused: Refused) -> None:
+        if refused.error in _UNSUPPORTED:
             self._workspace.is_native = False
         log.info("not streamed natively", error=refused.error)
 

@@ -8,17 +8,18 @@ from colloquy_slack.database import outbox
 from colloquy_slack.database.models import Request
 from colloquy_slack.external_ids import request_id
 from colloquy_slack.outgoing.rendering import METADATA_TYPE
+from colloquy_slack.runtime import Runtime
 from colloquy_slack.slack_api import Refused
-from colloquy_slack.workspaces.workspace import Tools, Workspace
+from colloquy_slack.workspaces.workspace import Workspace
 
 _PAGE = 100
 
 
-async def find_post(tools: Tools, workspace: Workspace, request: Request, number: int) -> str:
+async def find_post(runtime: Runtime, workspace: Workspace, request: Request, number: int) -> str:
     """Return the ts of a reply's message, empty when it is not in Slack.
 
     It is known by its metadata. A native stream has none until it ends: of those, the first that
-    no reply is known to own.
+    no reply is recorded to own.
     """
     wanted = request_id(request.team_id, request.channel_id, request.ts)
     named: list[str] = []
@@ -37,17 +38,17 @@ async def find_post(tools: Tools, workspace: Workspace, request: Request, number
             break
     if not workspace.is_native or number:
         streams = []
-    # What is known is another message, also one whose place this one takes.
+    # What is recorded is another message, also one that this one supersedes.
     found = [*named, *streams]
-    known = await tools.db.run(outbox.known_ts, request.team_id, request.channel_id, found)
-    return next((ts for ts in found if ts not in known), "")
+    recorded = await runtime.db.run(outbox.recorded_ts, request.team_id, request.channel_id, found)
+    return next((ts for ts in found if ts not in recorded), "")
 
 
 async def _page(workspace: Workspace, request: Request, cursor: str) -> dict[str, Any]:
     """Return a page of what was said since the request came."""
     where: dict[str, Any] = {"ts": request.thread_ts} if request.thread_ts else {}
     try:
-        return await workspace.slack.read_patiently(
+        return await workspace.slack.read_with_retries(
             "conversations.replies" if request.thread_ts else "conversations.history",
             channel=request.channel_id,
             oldest=request.ts.partition("/")[0],

@@ -1,4 +1,4 @@
-"""What a reply looks like in Slack at a moment: the messages that show it, as blocks."""
+"""Renders a reply as messages of Slack: their blocks, buttons and metadata."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from typing import Any
 from colloquy_slack.action_ids import FEEDBACK, REGENERATE, STOP, TRY_AGAIN
 from colloquy_slack.mentions import escape, neutralise
 from colloquy_slack.outgoing.mrkdwn import sections
+from colloquy_slack.outgoing.reply_view import Phase, ReplyView
 from colloquy_slack.outgoing.split import LIMIT, Part, split
 
-MANY = 4
+ATTACH_ABOVE = 4
 """An answer of more messages than this is attached whole, as a file."""
 
-MOST = 40
+MAX_MESSAGES = 40
 """No more messages than this are posted: the rest is in the file only."""
 
 _MRKDWN_LIMIT = 5_000
@@ -30,31 +31,17 @@ _FEEDBACK_BLOCK = "context_actions"
 _NOTIFICATION = 150
 """Characters of the text that a notification shows."""
 
-_BRIEF = 400
+_MAX_NOTE = 400
 """Characters of an error or a note. Escaped they are six times as many at most: a block's text
 takes 3,000."""
 
-_NOTES = 10
+_MAX_NOTES = 10
 
 Block = dict[str, Any]
 
 
-class Phase(enum.Enum):
-    """How far a reply is, as people see it."""
-
-    THINKING = enum.auto()
-    QUEUED = enum.auto()
-    WAITING = enum.auto()
-    OFFLINE = enum.auto()
-    STOPPING = enum.auto()
-    WRITING = enum.auto()
-    COMPLETED = enum.auto()
-    CANCELLED = enum.auto()
-    FAILED = enum.auto()
-
-
 # What stands in place of a text that is not there.
-_WORDS = {
+_PLACEHOLDERS = {
     Phase.THINKING: "Thinking…",
     Phase.QUEUED: "Queued: I will answer when the reply before this one is finished.",
     Phase.WAITING: "In line: I have much to answer at the moment. Your answer comes here.",
@@ -63,14 +50,13 @@ _WORDS = {
         " soon as the server is back."
     ),
     Phase.STOPPING: "Stopping…",
-    Phase.WRITING: "Thinking…",
+    Phase.GENERATING: "Thinking…",
     Phase.COMPLETED: "(The answer has no text.)",
     Phase.CANCELLED: "Stopped.",
 }
-_FINAL = {Phase.COMPLETED, Phase.CANCELLED, Phase.FAILED}
 
 
-class Look(enum.IntEnum):
+class TextFormat(enum.IntEnum):
     """How text is sent. Where Slack refuses one, the next is taken."""
 
     MARKDOWN = 0
@@ -79,39 +65,26 @@ class Look(enum.IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
-    """How messages are sent: Slack may refuse the look of a text, or the block with the thumbs."""
+class MessageFormat:
+    """How messages are sent: Slack may refuse the format of the text, or the block with the
+    thumbs."""
 
-    look: Look = Look.MARKDOWN
+    text_format: TextFormat = TextFormat.MARKDOWN
     has_feedback: bool = True
 
-    def after(self, refused: Shown) -> Form | None:
-        """Return the form to try after Slack refused a message, None when there is none."""
+    def after(self, refused: RenderedMessage) -> MessageFormat | None:
+        """Return the format to try after Slack refused a message, None when there is none."""
         if any(block["type"] == _FEEDBACK_BLOCK for block in refused.blocks):
-            return Form(self.look, has_feedback=False)
-        return None if self.look is Look.FILE_ONLY else Form(Look(self.look + 1))
+            return MessageFormat(self.text_format, has_feedback=False)
+        return (
+            None
+            if self.text_format is TextFormat.FILE_ONLY
+            else MessageFormat(TextFormat(self.text_format + 1))
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class View:
-    """What there is to show of a reply."""
-
-    phase: Phase = Phase.THINKING
-    text: str = ""
-    model: str = ""
-    error: str = ""
-    notes: tuple[str, ...] = ()
-    # Whether the answer may be asked for again with a button.
-    is_repeatable: bool = True
-
-    @property
-    def is_final(self) -> bool:
-        """Whether nothing more will come."""
-        return self.phase in _FINAL
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
+class RenderedMessage:
     """One message of Slack: its blocks, the text for notifications, and what was added to it."""
 
     text: str
@@ -121,33 +94,43 @@ class Shown:
     @property
     def digest(self) -> str:
         """Tells whether two messages look the same."""
-        told = json.dumps([self.text, self.blocks], sort_keys=True)
-        return hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()
+        content = json.dumps([self.text, self.blocks], sort_keys=True)
+        return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def messages(view: View, value: str, form: Form = Form(), most: int | None = MOST) -> list[Shown]:
-    """Return the messages that show a view, at least one and `most` at most.
+def render(
+    view: ReplyView,
+    value: str,
+    message_format: MessageFormat = MessageFormat(),
+    max_messages: int | None = MAX_MESSAGES,
+) -> list[RenderedMessage]:
+    """Return the messages that show a view, at least one and `max_messages` at most.
 
     `value` is what the buttons carry.
     """
-    limit = _MRKDWN_LIMIT if form.look is Look.MRKDWN else LIMIT
+    limit = _MRKDWN_LIMIT if message_format.text_format is TextFormat.MRKDWN else LIMIT
     parts = split(view.text, is_final=view.is_final, limit=limit)
-    is_cut = most is not None and len(parts) > most
-    last = len(parts[:most]) - 1
-    shown = []
-    for number, part in enumerate(parts[:most]):
-        blocks = _body(part.of(view.text), form.look)
+    is_cut = max_messages is not None and len(parts) > max_messages
+    last = len(parts[:max_messages]) - 1
+    rendered = []
+    for number, part in enumerate(parts[:max_messages]):
+        blocks = _body(part.of(view.text), message_format.text_format)
         notification = escape(view.text[part.start : part.start + _NOTIFICATION].strip())
         if number == last:
-            blocks = [*(blocks or _words(view)), *_ending(view, value, is_cut, form.has_feedback)]
-            notification = notification or _WORDS.get(view.phase) or _brief(view.error)
-        shown.append(Shown(notification or " ", blocks or [_context("(blank)")], part))
-    return shown
+            blocks = [
+                *(blocks or _placeholder(view)),
+                *_footer(view, value, is_cut, message_format.has_feedback),
+            ]
+            notification = notification or _PLACEHOLDERS.get(view.phase) or _truncated(view.error)
+        rendered.append(RenderedMessage(notification or " ", blocks or [_context("(blank)")], part))
+    return rendered
 
 
-def needs_file(view: View, form: Form) -> bool:
+def needs_file(view: ReplyView, message_format: MessageFormat) -> bool:
     """Whether the whole text is attached as a file."""
-    return view.is_final and (form.look is Look.FILE_ONLY or len(split(view.text)) > MANY)
+    return view.is_final and (
+        message_format.text_format is TextFormat.FILE_ONLY or len(split(view.text)) > ATTACH_ABOVE
+    )
 
 
 def metadata(request_id: str, reply_id: str, number: int, part: Part | None) -> dict[str, Any]:
@@ -158,30 +141,30 @@ def metadata(request_id: str, reply_id: str, number: int, part: Part | None) -> 
     return {"event_type": METADATA_TYPE, "event_payload": payload}
 
 
-def _body(text: str, look: Look) -> list[Block]:
+def _body(text: str, text_format: TextFormat) -> list[Block]:
     if not text.strip():
         return []
-    if look is Look.MARKDOWN:
+    if text_format is TextFormat.MARKDOWN:
         return [{"type": "markdown", "text": neutralise(text)}]
-    if look is Look.MRKDWN:
+    if text_format is TextFormat.MRKDWN:
         return [_section(piece) for piece in sections(text)]
     return [_context("_Slack cannot show this part of the answer: it is in the file below._")]
 
 
-def _words(view: View) -> list[Block]:
-    words = _WORDS.get(view.phase)
-    return [_section(f"_{words}_")] if words else []
+def _placeholder(view: ReplyView) -> list[Block]:
+    text = _PLACEHOLDERS.get(view.phase)
+    return [_section(f"_{text}_")] if text else []
 
 
-def _ending(view: View, value: str, is_cut: bool, has_feedback: bool) -> list[Block]:
+def _footer(view: ReplyView, value: str, is_cut: bool, has_feedback: bool) -> list[Block]:
     blocks: list[Block] = []
     if view.phase is Phase.FAILED:
-        blocks.append(_section(f":warning: {_brief(view.error)}"))
+        blocks.append(_section(f":warning: {_truncated(view.error)}"))
     if is_cut and view.is_final:
         blocks.append(_context("_The answer is longer than this: all of it is in the file below._"))
-    blocks += [_context(_brief(note)) for note in view.notes[:_NOTES]]
+    blocks += [_context(_truncated(note)) for note in view.notes[:_MAX_NOTES]]
     if view.is_final:
-        footer = [_brief(view.model)] if view.model else []
+        footer = [_truncated(view.model)] if view.model else []
         if view.phase is Phase.CANCELLED and view.text:
             footer.append("stopped")
         if footer:
@@ -191,7 +174,7 @@ def _ending(view: View, value: str, is_cut: bool, has_feedback: bool) -> list[Bl
     return [*blocks, *_buttons(view, value)]
 
 
-def _buttons(view: View, value: str) -> list[Block]:
+def _buttons(view: ReplyView, value: str) -> list[Block]:
     if view.phase is Phase.STOPPING:
         return []
     if not view.is_final:
@@ -224,16 +207,16 @@ def _feedback(value: str) -> Block:
     }
 
 
-def _brief(words: str) -> str:
-    return escape(words if len(words) <= _BRIEF else f"{words[:_BRIEF]}…")
+def _truncated(text: str) -> str:
+    return escape(text if len(text) <= _MAX_NOTE else f"{text[:_MAX_NOTE]}…")
 
 
-def _context(words: str) -> Block:
-    return {"type": "context", "elements": [{"type": "mrkdwn", "text": words}]}
+def _context(text: str) -> Block:
+    return {"type": "context", "elements": [{"type": "mrkdwn", "text": text}]}
 
 
-def _section(words: str) -> Block:
-    return {"type": "section", "text": {"type": "mrkdwn", "text": words}, "expand": True}
+def _section(text: str) -> Block:
+    return {"type": "section", "text": {"type": "mrkdwn", "text": text}, "expand": True}
 
 
 def _actions(*buttons: Block) -> Block:

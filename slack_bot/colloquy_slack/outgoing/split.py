@@ -19,7 +19,7 @@ STRUCTURES = 17
 """Headings, rules and tables in one message. Slack makes blocks of them, up to two each and one
 more, and takes 50 blocks; 15 may be added to the text."""
 
-_LONGEST_ADDITION = 400
+_MAX_ADDITION = 400
 """A head of a table or a fence's info string that is longer is not repeated."""
 
 _FENCE = re.compile(
@@ -62,7 +62,7 @@ class _Fence:
 
     @property
     def opening(self) -> str:
-        info = self.info if len(self.info) <= _LONGEST_ADDITION else ""
+        info = self.info if len(self.info) <= _MAX_ADDITION else ""
         return f"{self.lead}{self.mark}{info}\n"
 
     def closing(self, text: str) -> str:
@@ -109,7 +109,7 @@ class _State:
         """What makes the text that follows render as it would here."""
         if self.fence is not None:
             return self.fence.opening
-        return self.head if self.is_table and len(self.head) <= _LONGEST_ADDITION else ""
+        return self.head if self.is_table and len(self.head) <= _MAX_ADDITION else ""
 
 
 class _Cut(NamedTuple):
@@ -131,7 +131,7 @@ def split(text: str, *, is_final: bool = True, limit: int = LIMIT) -> list[Part]
         window = _window(text, start, max(limit - len(prefix), limit // 2), state)
         end = start + len(window)
         if end >= len(text):
-            suffix = "" if is_final else _closing(window, state)
+            suffix = "" if is_final else _closing_fence(window, state)
             parts.append(Part(start, len(text), prefix, suffix))
             return parts
         cut = _choose(_cuts(window, state), window, text[end])
@@ -149,7 +149,7 @@ def _opened(line: str) -> _Fence | None:
     return _Fence(lead, match["mark"], match["info"]) if len(lead + match["mark"]) < 100 else None
 
 
-def _closing(piece: str, state: _State) -> str:
+def _closing_fence(piece: str, state: _State) -> str:
     """Return what closes the fence that is open at the end of a piece."""
     for line in piece.split("\n"):
         state = state.after(line)

@@ -1,4 +1,4 @@
-"""Who may say something in a conversation: one request after the other, in the order they came."""
+"""One request after the other in a conversation, in the order they came."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from colloquy_slack.outgoing.rendering import Phase
+from colloquy_slack.outgoing.reply_view import Phase
 
 
-class Turn:
-    """The turn in one conversation. What holds up whose turn it is holds up all who wait."""
+class ConversationLock:
+    """The lock of one conversation. Who waits for it shows what its owner waits for."""
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
@@ -18,8 +18,8 @@ class Turn:
         self._waiting: set[Callable[[Phase], None]] = set()
 
     @asynccontextmanager
-    async def taken(self, show: Callable[[Phase], None]) -> AsyncIterator[None]:
-        """Hold the turn; until it came, `show` is told what there is to wait for."""
+    async def acquired(self, show: Callable[[Phase], None]) -> AsyncIterator[None]:
+        """Own the lock; until then `show` is called with what there is to wait for."""
         show(self._phase)
         self._waiting.add(show)
         try:
@@ -29,11 +29,11 @@ class Turn:
         try:
             yield
         finally:
-            self.tell(Phase.THINKING)
+            self.set_phase(Phase.THINKING)
             self._lock.release()
 
-    def tell(self, phase: Phase) -> None:
-        """Tell those who wait what the one whose turn it is waits for."""
+    def set_phase(self, phase: Phase) -> None:
+        """Say what the owner waits for."""
         self._phase = phase
         for show in self._waiting:
             show(phase)

@@ -1,4 +1,4 @@
-"""One request from the inbox to its reply in Slack: what is said to the server, what comes back.
+"""One request from the inbox to its reply in Slack: what is sent to the server, what comes back.
 
 Whatever happens in between, doing it all again does it once: what the server gets is fixed before
 the first try and named by its request_id, and `Delivery` knows what is in Slack.
@@ -16,54 +16,53 @@ from colloquy.api.conversation_service_pb2 import ConversationEvent
 from colloquy.api.resources_pb2 import Message, User
 from colloquy.errors import DeadlineExceeded, InvalidArgument
 
-from colloquy_slack import mentions
 from colloquy_slack.database import inbox, preferences
 from colloquy_slack.database.models import Kind, Post, Request, State
-from colloquy_slack.external_ids import author, request_id
-from colloquy_slack.outgoing.delivery import Delivery, GaveUp
-from colloquy_slack.outgoing.lease_fence import LeaseLost
-from colloquy_slack.outgoing.rendering import Phase, View
-from colloquy_slack.serving.attachments import Fetched, fetch_files
-from colloquy_slack.serving.backoff import Patience, phase_while
-from colloquy_slack.serving.conversation_lock import Turn
-from colloquy_slack.slack_api import NotLetIn, Refused, SlackProblem
-from colloquy_slack.workspaces.workspace import Tools, Workspace
+from colloquy_slack.external_ids import request_id
+from colloquy_slack.outgoing.delivery import Delivery
+from colloquy_slack.outgoing.lease_fence import LeaseExpired
+from colloquy_slack.outgoing.reply_messages import DeliveryFailed
+from colloquy_slack.outgoing.reply_view import Phase, ReplyView
+from colloquy_slack.runtime import Runtime
+from colloquy_slack.serving.backoff import Backoff, phase_during
+from colloquy_slack.serving.conversation_lock import ConversationLock
+from colloquy_slack.serving.message_preparation import prepare_message
+from colloquy_slack.serving.thinking_status import show_thinking
+from colloquy_slack.slack_api import TokenRejected
+from colloquy_slack.workspaces.workspace import Workspace
 
 log = structlog.get_logger()
 
-ANSWER_WITHIN = 5.0
+ACCEPT_TIMEOUT = 5.0
 """Seconds that the server may take to accept a message; one that hangs is asked again."""
 
-_STATES = {
+_FINAL_PHASES = {
     Message.STATE_COMPLETED: Phase.COMPLETED,
     Message.STATE_CANCELLED: Phase.CANCELLED,
     Message.STATE_FAILED: Phase.FAILED,
 }
-_STATUS_EVERY = 90.0
-"""Seconds between two statuses: Slack takes one away after two minutes."""
-
-# Slack has no status to show here, and will not have one later.
-_NO_STATUS = {"unknown_method", "missing_scope", "method_deprecated", "feature_not_enabled"}
 
 
-class Exchange:
+class ReplyJob:
     """One request being answered."""
 
     def __init__(
         self,
-        tools: Tools,
+        runtime: Runtime,
         workspace: Workspace,
         request: Request,
-        turn: Turn,
+        lock: ConversationLock,
         lease_left: Callable[[], float],
         posts: Sequence[Post],
     ) -> None:
-        """`turn` is held until the server has the message: a conversation keeps its order. `posts`
+        """`lock` is owned until the server has the message: a conversation keeps its order. `posts`
         is what the outbox holds for the request."""
-        self._tools, self._workspace, self._request, self._turn = tools, workspace, request, turn
-        self._name = request_id(request.team_id, request.channel_id, request.ts)
-        self._delivery = Delivery(tools, workspace, request, lease_left, self._stop, posts)
-        self._held: ReplyText | None = None
+        self._runtime, self._workspace, self._request = runtime, workspace, request
+        self._lock = lock
+        self._request_id = request_id(request.team_id, request.channel_id, request.ts)
+        self._delivery = Delivery(runtime, workspace, request, lease_left, self._on_stop, posts)
+        # What the server accepted, and how far it has come.
+        self._reply: ReplyText | None = None
         self._stopped = asyncio.Event()
         # Set when a reply that the server has is to be stopped.
         self._to_cancel = asyncio.Event()
@@ -83,185 +82,161 @@ class Exchange:
         self._request.is_stopped = True
         self._request.is_deleted |= is_deleted
         self._stopped.set()
-        if self._held is not None:
+        if self._reply is not None:
             self._to_cancel.set()
         elif not self._delivery.view.is_final:
             self._show_waiting(Phase.STOPPING)
 
     async def run(self) -> bool:
         """Bring the request to its end. Returns False when that is left to another process or
-        time: the lease is another's now, or Slack wants another token.
+        time: the lease expired, or Slack wants another token.
         """
-        is_ended = True
+        is_done = True
         try:
             async with asyncio.TaskGroup() as group:
                 cancelling = group.create_task(self._cancel_when_stopped())
                 following = group.create_task(self._follow())
-                thinking = group.create_task(self._say_thinking())
+                thinking = group.create_task(
+                    show_thinking(self._runtime, self._workspace, self._request, self._delivery)
+                )
                 following.add_done_callback(lambda _: (cancelling.cancel(), thinking.cancel()))
                 group.create_task(self._delivery.run())
-        except* (LeaseLost, NotLetIn) as left:
-            log.info("reply left open", request=self._name, why=repr(left.exceptions[0]))
-            is_ended = False
-        except* GaveUp as given_up:
-            log.warning("reply not delivered", request=self._name, why=str(given_up.exceptions[0]))
-        if not is_ended:
+        except* (LeaseExpired, TokenRejected) as left:
+            log.info("reply left open", request=self._request_id, why=repr(left.exceptions[0]))
+            is_done = False
+        except* DeliveryFailed as failed:
+            why = str(failed.exceptions[0])
+            log.warning("reply not delivered", request=self._request_id, why=why)
+        if not is_done:
             return False
-        await self._tools.db.run(inbox.change, self._request.id, state=State.DONE)
-        self._tools.reached("reply delivered")
+        await self._runtime.db.run(inbox.set_fields, self._request.id, state=State.DONE)
+        self._runtime.failpoint("reply delivered")
         return True
 
-    # What is said to the server, and what comes back.
+    # What is sent to the server, and what comes back.
 
     async def _follow(self) -> None:
-        patience = Patience()
-        async with AsyncExitStack() as turn:
-            await turn.enter_async_context(self._turn.taken(self._show_waiting))
+        """Send the request and follow its reply, through failures of the server."""
+        backoff = Backoff()
+        async with AsyncExitStack() as lock:
+            await lock.enter_async_context(self._lock.acquired(self._show_waiting))
             while True:
                 try:
-                    await self._say(turn.aclose)
+                    await self._send_and_follow(lock.aclose)
                 except ColloquyError as error:
-                    wait = patience.wait_after(error)
-                    if wait is None:
+                    delay = backoff.next_delay(error)
+                    if delay is None:
                         self._show_refusal(error)
                         return
-                    log.info("server not reached", request=self._name, problem=repr(error))
-                    if self._held is None:
-                        self._turn.tell(phase_while(error))
-                        self._show_waiting(phase_while(error))
+                    log.info("server call failed", request=self._request_id, error=repr(error))
+                    if self._reply is None:
+                        self._lock.set_phase(phase_during(error))
+                        self._show_waiting(phase_during(error))
                 else:
                     return
                 if self._request.is_stopped:
-                    await self._tools.sleep(wait)
+                    await self._runtime.sleep(delay)
                 else:
                     # One that was not sent yet may have been deleted: that needs no server.
-                    await self._tools.wait(self._stopped, wait)
+                    await self._runtime.wait(self._stopped, delay)
 
-    async def _say(self, give_turn: Callable[[], Awaitable[None]]) -> None:
-        """Say it to the server and follow the reply to its end."""
-        if self._request.content is None and not await self._make_ready():
-            await self._change(text="", files=[], content="")
-            self._delivery.show(View(Phase.CANCELLED, is_repeatable=False))
+    async def _send_and_follow(self, release_lock: Callable[[], Awaitable[None]]) -> None:
+        if self._request.content is None and not await self._prepare():
+            await self._set_fields(text="", files=[], content="")
+            self._delivery.show(ReplyView(Phase.CANCELLED, is_repeatable=False))
             return
         if not self._request.conversation_id:
             await self._open_conversation()
         if self._request.is_stopped:
             await self._cancel()
         try:
-            async with asyncio.timeout(ANSWER_WITHIN) as deadline, self._call() as reply:
-                async for event in reply:
+            async with asyncio.timeout(ACCEPT_TIMEOUT) as deadline, self._call() as events:
+                async for event in events:
                     if event.HasField("accepted"):
                         deadline.reschedule(None)
                         await self._accepted(event.accepted)
-                        await give_turn()
-                    self._take(event)
+                        await release_lock()
+                    self._apply(event)
         except TimeoutError:
-            raise DeadlineExceeded(f"not accepted within {ANSWER_WITHIN:.0f} s") from None
+            raise DeadlineExceeded(f"not accepted within {ACCEPT_TIMEOUT:.0f} s") from None
 
     def _call(self) -> AsyncReply:
         request, colloquy = self._request, self._workspace.colloquy
         if request.kind is Kind.REGENERATE:
-            return colloquy.regenerate(request.target_reply_id, request_id=self._name)
+            return colloquy.regenerate(request.target_reply_id, request_id=self._request_id)
         return colloquy.send(
             request.conversation_id,
             request.content or "",
             attachment_ids=request.attachment_ids,
             author=User(**request.author),
-            request_id=self._name,
+            request_id=self._request_id,
         )
 
     async def _accepted(self, accepted: ConversationEvent.Accepted) -> None:
-        self._held = ReplyText(accepted.reply)
-        self._delivery.reply_id = accepted.reply.id
-        await self._change(
+        self._reply = ReplyText(accepted.reply)
+        await self._set_fields(
             state=State.OPEN,
             conversation_id=accepted.reply.conversation_id,
             reply_id=accepted.reply.id,
         )
-        self._tools.reached("reply accepted")
+        self._runtime.failpoint("reply accepted")
         if self._request.is_stopped:
             self._to_cancel.set()
 
-    def _take(self, event: ConversationEvent) -> None:
-        """Take an event by the two rules: a message replaces, a delta is appended."""
-        held = self._held
+    def _apply(self, event: ConversationEvent) -> None:
+        """Apply an event by the two rules: a message replaces, a delta is appended."""
+        reply = self._reply
         if event.HasField("deleted"):
-            self._show_end("The conversation was deleted.")
+            self._show_failure("The conversation was deleted.")
             return
-        if held is None:
+        if reply is None:
             return
-        if event.HasField("message") and event.message.id == held.message.id:
-            held.replace(event.message)
+        if event.HasField("message") and event.message.id == reply.message.id:
+            reply.replace(event.message)
         elif event.HasField("delta"):
-            held.append(event.delta)
-        message, text = held.message, held.text
-        phase = Phase.WRITING if text else Phase.THINKING
+            reply.append(event.delta)
+        message, text = reply.message, reply.text
+        phase = Phase.GENERATING if text else Phase.THINKING
         if is_final(message):
-            phase = _STATES[message.state]
+            phase = _FINAL_PHASES[message.state]
         elif not text and self._delivery.view.text:
             # A new attempt begins: until it has text, that of the last one stands.
             return
         elif not text and message.state == Message.STATE_QUEUED:
             phase = Phase.QUEUED
         self._delivery.show(
-            View(phase, text, message.model, message.error.message, tuple(self._request.notes))
+            ReplyView(phase, text, message.model, message.error.message, tuple(self._request.notes))
         )
 
     def _show_waiting(self, phase: Phase) -> None:
         """Show what the request waits for."""
-        self._delivery.show(View(Phase.STOPPING if self._request.is_stopped else phase))
+        self._delivery.show(ReplyView(Phase.STOPPING if self._request.is_stopped else phase))
 
     def _show_refusal(self, error: ColloquyError) -> None:
-        log.warning("refused by the server", request=self._name, problem=repr(error))
+        log.warning("server refused the request", request=self._request_id, error=repr(error))
         told = "; ".join(f"{what}" for what in error.fields.values()) or error.message
-        self._delivery.show(View(Phase.FAILED, error=told, notes=tuple(self._request.notes)))
+        self._delivery.show(ReplyView(Phase.FAILED, error=told, notes=tuple(self._request.notes)))
 
-    def _show_end(self, why: str) -> None:
-        text = self._held.text if self._held else ""
-        self._delivery.show(View(Phase.FAILED, text, error=why, is_repeatable=False))
+    def _show_failure(self, why: str) -> None:
+        text = self._reply.text if self._reply else ""
+        self._delivery.show(ReplyView(Phase.FAILED, text, error=why, is_repeatable=False))
 
-    # Steps before it is said, each stored when it is done.
+    # What is done before it is sent, each stored when it is done.
 
-    async def _make_ready(self) -> bool:
-        """Do all that is done before it is sent. Returns False when it was deleted by then."""
+    async def _prepare(self) -> bool:
+        """Fix what the server gets. Returns False when the request was deleted by then."""
         if not self._request.is_deleted:
             # Before files are fetched: a server that is away does not have them fetched in vain.
             await self._open_conversation()
-            await self._prepare()
+            fields = await prepare_message(self._runtime, self._workspace, self._request)
+            await self._set_fields(**fields)
+            self._runtime.failpoint("message prepared")
         return not self._request.is_deleted
-
-    async def _prepare(self) -> None:
-        """Fix what the server gets: words, files, author."""
-        request, now = self._request, self._tools.now()
-        people = {
-            user: (await self._workspace.person(user, now)).name
-            for user in mentions.users_in(request.text)
-            if user != self._workspace.bot_user_id
-        }
-        content = mentions.plain(request.text, people, self._workspace.bot_user_id)
-        fetched = Fetched()
-        if request.files:
-            fetched = await fetch_files(self._tools, self._workspace, request.files)
-        named = await self._workspace.person(request.user_id, now)
-        if not content:
-            content = _without_words(named.name, fetched)
-        user = author(request.team_id, request.user_id, named.name, named.avatar_url)
-        await self._change(
-            content=content,
-            attachment_ids=fetched.attachment_ids,
-            notes=fetched.notes,
-            author={
-                "external_id": user.external_id,
-                "display_name": user.display_name,
-                "avatar_url": user.avatar_url,
-            },
-        )
-        self._tools.reached("message prepared")
 
     async def _open_conversation(self) -> None:
         request = self._request
-        model = await self._tools.db.run(
-            preferences.model_for, request.team_id, request.channel_id, request.user_id
+        model = await self._runtime.db.run(
+            preferences.conversation_model, request.team_id, request.channel_id, request.user_id
         )
         colloquy = self._workspace.colloquy
         try:
@@ -276,62 +251,36 @@ class Exchange:
         # Stored with the reply: until then it is found again by its external_id.
         request.conversation_id = conversation.id
 
-    async def _change(self, **values: object) -> None:
+    async def _set_fields(self, **values: object) -> None:
+        """Set fields of the request, here and in the inbox, which knows whether it was stopped."""
         for name, value in values.items():
             setattr(self._request, name, value)
-        self._request.is_stopped, self._request.is_deleted = await self._tools.db.run(
-            inbox.change, self._request.id, **values
+        self._request.is_stopped, self._request.is_deleted = await self._runtime.db.run(
+            inbox.set_fields, self._request.id, **values
         )
 
-    # Stopping, and what is shown beside the reply.
+    # Stopping.
 
-    async def _stop(self) -> None:
-        await self._tools.db.run(inbox.stop, self._request.team_id, self._request.id)
+    async def _on_stop(self) -> None:
+        await self._runtime.db.run(inbox.mark_stopped, self._request.team_id, self._request.id)
         self.stop()
 
     async def _cancel_when_stopped(self) -> None:
         """Cancel the reply once it is to be stopped, however long the server is away."""
         await self._to_cancel.wait()
-        patience = Patience()
+        backoff = Backoff()
         while True:
             try:
                 await self._cancel()
                 return
             except ColloquyError as error:
-                wait = patience.wait_after(error)
-                log.info("not cancelled", request=self._name, problem=repr(error))
-            if wait is None:
+                delay = backoff.next_delay(error)
+                log.info("reply not cancelled", request=self._request_id, error=repr(error))
+            if delay is None:
                 return
-            await self._tools.sleep(wait)
+            await self._runtime.sleep(delay)
 
     async def _cancel(self) -> None:
         await self._workspace.colloquy.cancel_reply(
-            conversation_id=self._request.conversation_id, request_id=self._name
+            conversation_id=self._request.conversation_id, request_id=self._request_id
         )
-
-    async def _say_thinking(self) -> None:
-        """Have Slack show that something happens, where it can."""
-        # Elsewhere the first message says it, about as soon, and ends a status.
-        is_wanted = self._request.is_direct or self._workspace.is_native
-        if not (is_wanted and self._request.thread_ts and self._workspace.has_status):
-            return
-        while self._delivery.needs_status:
-            try:
-                await self._workspace.slack.call(
-                    "assistant.threads.setStatus",
-                    channel_id=self._request.channel_id,
-                    thread_ts=self._request.thread_ts,
-                    status="is thinking…",
-                )
-            except SlackProblem as problem:
-                if isinstance(problem, Refused) and problem.error in _NO_STATUS:
-                    self._workspace.has_status = False
-                self._delivery.miss_status()
-                return
-            await self._tools.sleep(_STATUS_EVERY)
-
-
-def _without_words(name: str, fetched: Fetched) -> str:
-    if fetched.attachment_ids:
-        return f"{name} shared this without a word."
-    return f"{name} called you without saying what it is about."

@@ -10,9 +10,10 @@ from colloquy.api.resources_pb2 import Conversation, Model
 
 from colloquy_slack.action_ids import PICK_MODEL
 from colloquy_slack.database import preferences
-from colloquy_slack.external_ids import place_of, user_name
+from colloquy_slack.external_ids import place_of, user_external_id
 from colloquy_slack.mentions import escape
-from colloquy_slack.workspaces.workspace import Tools, Workspace
+from colloquy_slack.runtime import Runtime
+from colloquy_slack.workspaces.workspace import Workspace
 
 _CONVERSATIONS = 10
 _OPTIONS = 99
@@ -29,22 +30,22 @@ PROMPTS = [
 ]
 
 
-async def publish(tools: Tools, workspace: Workspace, user_id: str) -> None:
-    """Show a person their App Home. Raises SlackProblem."""
-    chosen = await tools.db.run(preferences.model_of, workspace.team_id, user_id)
+async def publish(runtime: Runtime, workspace: Workspace, user_id: str) -> None:
+    """Show a person their App Home. Raises SlackError."""
+    chosen = await runtime.db.run(preferences.user_model, workspace.team_id, user_id)
     try:
-        told = await workspace.colloquy.list_models()
+        listed = await workspace.colloquy.list_models()
         recent = await workspace.colloquy.list_conversations(
             page_size=_CONVERSATIONS,
-            participant_external_id=user_name(workspace.team_id, user_id),
+            participant_external_id=user_external_id(workspace.team_id, user_id),
         )
     except ColloquyError:
         view = _view([_section("I cannot reach my server at the moment.")])
     else:
-        models = [model for model in told.models if model.available]
+        models = [model for model in listed.models if model.available]
         view = _view(
             [
-                *_picker(models, told.default_model, chosen),
+                *_picker(models, listed.default_model, chosen),
                 {"type": "divider"},
                 *_conversations(recent.conversations, workspace.url, workspace.team_id),
             ]
@@ -52,8 +53,8 @@ async def publish(tools: Tools, workspace: Workspace, user_id: str) -> None:
     await workspace.slack.call("views.publish", user_id=user_id, view=view)
 
 
-async def suggest(workspace: Workspace, channel_id: str) -> None:
-    """Suggest prompts in a direct message that is opened. Raises SlackProblem."""
+async def suggest_prompts(workspace: Workspace, channel_id: str) -> None:
+    """Suggest prompts in a direct message that is opened. Raises SlackError."""
     await workspace.slack.call(
         "assistant.threads.setSuggestedPrompts",
         channel_id=channel_id,
@@ -62,8 +63,8 @@ async def suggest(workspace: Workspace, channel_id: str) -> None:
     )
 
 
-def picked(value: str) -> str:
-    """Return the model that a value of the picker means; empty for the default."""
+def model_of_option(value: str) -> str:
+    """Return the model of an option of the picker; empty for the default."""
     return "" if value == _DEFAULT else value
 
 
@@ -77,8 +78,8 @@ def _picker(models: Sequence[Model], default: str, chosen: str) -> list[dict[str
         "options": options,
         "initial_option": initial,
     }
-    words = "*Model*\nYour new conversations use it."
-    return [{**_section(words), "accessory": select}]
+    text = "*Model*\nYour new conversations use it."
+    return [{**_section(text), "accessory": select}]
 
 
 def _conversations(
@@ -103,8 +104,8 @@ def _view(blocks: list[dict[str, Any]]) -> dict[str, Any]:
     return {"type": "home", "blocks": blocks}
 
 
-def _section(words: str) -> dict[str, Any]:
-    return {"type": "section", "text": {"type": "mrkdwn", "text": words}}
+def _section(text: str) -> dict[str, Any]:
+    return {"type": "section", "text": {"type": "mrkdwn", "text": text}}
 
 
 def _option(label: str, value: str) -> dict[str, Any]:

@@ -1,13 +1,14 @@
-"""/colloquy: choosing a model, beginning anew, answering a whole channel."""
+"""The slash command /colloquy: its words choose a model, begin anew, or answer a whole channel."""
 
 from __future__ import annotations
 
 from colloquy import ColloquyError
 
 from colloquy_slack.database import preferences
-from colloquy_slack.external_ids import channel_conversation
+from colloquy_slack.external_ids import channel_external_id
 from colloquy_slack.mentions import escape
-from colloquy_slack.workspaces.workspace import Tools, Workspace
+from colloquy_slack.runtime import Runtime
+from colloquy_slack.workspaces.workspace import Workspace
 
 HELP = """*Colloquy answers you in Slack.*
 • Mention me in a channel, and I answer in a thread; from then on I follow the thread.
@@ -22,70 +23,70 @@ HELP = """*Colloquy answers you in Slack.*
 `/colloquy channel off` ends that
 `/colloquy help` shows this"""
 
-OUT = "I cannot reach my server at the moment. Try again in a minute."
+SERVER_UNREACHABLE = "I cannot reach my server at the moment. Try again in a minute."
 
 
-async def answer(
-    tools: Tools, workspace: Workspace, text: str, channel_id: str, user_id: str
+async def run(
+    runtime: Runtime, workspace: Workspace, text: str, channel_id: str, user_id: str
 ) -> str:
     """Do what a slash command says and return what to tell the person who typed it."""
     word, _, rest = text.strip().partition(" ")
     argument = rest.strip()
     try:
         if word == "model":
-            return await _model(tools, workspace, argument, channel_id, user_id)
+            return await _model(runtime, workspace, argument, channel_id, user_id)
         if word == "new":
-            return await _new(tools, workspace, channel_id)
+            return await _new(runtime, workspace, channel_id)
         if word == "channel" and argument in ("on", "off"):
-            return await _channel(tools, workspace, channel_id, is_on=argument == "on")
+            return await _channel(runtime, workspace, channel_id, is_on=argument == "on")
     except ColloquyError as error:
-        return OUT if error.transient else escape(error.message)
+        return SERVER_UNREACHABLE if error.transient else escape(error.message)
     return HELP
 
 
 async def _model(
-    tools: Tools, workspace: Workspace, model: str, channel_id: str, user_id: str
+    runtime: Runtime, workspace: Workspace, model: str, channel_id: str, user_id: str
 ) -> str:
-    told = await workspace.colloquy.list_models()
-    available = [one.id for one in told.models if one.available]
+    listed = await workspace.colloquy.list_models()
+    available = [one.id for one in listed.models if one.available]
     is_direct = channel_id.startswith("D")
-    db, team_id = tools.db, workspace.team_id
+    db, team_id = runtime.db, workspace.team_id
     if not model:
-        chosen_model = await db.run(preferences.model_for, team_id, channel_id, user_id)
-        now = chosen_model or told.default_model
+        chosen_model = await db.run(preferences.conversation_model, team_id, channel_id, user_id)
+        now = chosen_model or listed.default_model
         lines = [f"• `{escape(one)}`{' (now)' if one == now else ''}" for one in available]
         return "\n".join(["*Models*", *lines, "`/colloquy model NAME` chooses one."])
     if model not in available:
         names = ", ".join(f"`{escape(one)}`" for one in available)
         return f"There is no model `{escape(model)}`. There are: {names}"
     if is_direct:
-        await db.run(preferences.choose_model, team_id, user_id, model)
+        await db.run(preferences.set_user_model, team_id, user_id, model)
         return f"Your new conversations use `{escape(model)}`."
-    await db.run(preferences.choose, team_id, channel_id, model=model)
-    chosen = await db.run(preferences.of_channel, team_id, channel_id)
+    await db.run(preferences.set_channel, team_id, channel_id, model=model)
+    chosen = await db.run(preferences.channel_preferences, team_id, channel_id)
     if chosen.answers_all:
-        external_id = channel_conversation(team_id, channel_id, chosen.chapter)
+        external_id = channel_external_id(team_id, channel_id, chosen.chapter)
         conversation = await workspace.colloquy.create_conversation(external_id=external_id)
         await workspace.colloquy.update_conversation(conversation.id, model=model)
         return f"This channel uses `{escape(model)}` from now on."
     return f"New conversations in this channel use `{escape(model)}`."
 
 
-async def _new(tools: Tools, workspace: Workspace, channel_id: str) -> str:
+async def _new(runtime: Runtime, workspace: Workspace, channel_id: str) -> str:
     if channel_id.startswith("D"):
         return "Just write: each message here that is not in a thread begins a new conversation."
     team_id = workspace.team_id
-    chosen = await tools.db.run(preferences.of_channel, team_id, channel_id)
+    chosen = await runtime.db.run(preferences.channel_preferences, team_id, channel_id)
     if not chosen.answers_all:
         return "Just mention me: each mention that is not in a thread begins a new conversation."
-    await tools.db.run(preferences.choose, team_id, channel_id, chapter=chosen.chapter + 1)
+    await runtime.db.run(preferences.set_channel, team_id, channel_id, chapter=chosen.chapter + 1)
     return "A new conversation begins: what was said here before is no longer considered."
 
 
-async def _channel(tools: Tools, workspace: Workspace, channel_id: str, *, is_on: bool) -> str:
+async def _channel(runtime: Runtime, workspace: Workspace, channel_id: str, *, is_on: bool) -> str:
     if channel_id.startswith("D"):
         return "I answer everything here anyway."
-    await tools.db.run(preferences.choose, workspace.team_id, channel_id, answers_all=is_on)
+    await runtime.db.run(preferences.set_channel, workspace.team_id, channel_id, answers_all=is_on)
     if is_on:
         return "From now on I answer everything in this channel, as one conversation."
     return "From now on I answer here only when I am mentioned, and in my threads."

@@ -1,4 +1,4 @@
-"""What encrypts workspaces' tokens and keys at rest."""
+"""Encrypts workspaces' tokens and keys at rest."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from cryptography.fernet import Fernet, InvalidToken
 from colloquy_slack.settings import SettingsError
 
 
-class Vault:
+class Cipher:
     """Encrypts and decrypts short texts."""
 
     def __init__(self, key: str) -> None:
@@ -19,14 +19,14 @@ class Vault:
                 "SLACK_ENCRYPTION_KEY: must be 32 bytes in URL-safe base64"
             ) from None
 
-    def lock(self, text: str) -> str:
+    def encrypt(self, text: str) -> str:
         """Return a text encrypted."""
         return self._fernet.encrypt(text.encode()).decode()
 
-    def unlock(self, locked: str) -> str:
+    def decrypt(self, encrypted: str) -> str:
         """Return what was encrypted. Raises SettingsError when another key did it."""
         try:
-            return self._fernet.decrypt(locked.encode()).decode()
+            return self._fernet.decrypt(encrypted.encode()).decode()
         except InvalidToken:
             raise SettingsError(
                 "SLACK_ENCRYPTION_KEY: the database was written with another key"

@@ -1,30 +1,24 @@
-"""The workspaces that the bot serves: the one of its token, or all that installed it."""
+"""Which workspaces the bot serves: the one of its token, or all that installed it."""
 
 from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
 import structlog
-from colloquy import AsyncConversationClient, ColloquyError
+from colloquy import ColloquyError
 from slack_sdk.oauth.installation_store import Bot
-from slack_sdk.web.async_client import AsyncWebClient
 
-from colloquy_slack.slack_api import Refused, SlackApi, SlackProblem
-from colloquy_slack.workspaces.installations import Accounts, Installations
-from colloquy_slack.workspaces.rate_limiter import Pace
-from colloquy_slack.workspaces.workspace import Tools, Workspace
+from colloquy_slack.slack_api import SlackError
+from colloquy_slack.workspaces.accounts import Accounts
+from colloquy_slack.workspaces.connector import Connector
+from colloquy_slack.workspaces.installations import Installations
+from colloquy_slack.workspaces.workspace import Workspace
 
 log = structlog.get_logger()
-
-MakeClient = Callable[[str], AsyncWebClient]
-"""Makes a client of Slack's Web API with a token."""
-
-MakeColloquy = Callable[[str | None], AsyncConversationClient]
-"""Makes a client of the server with a key; None: the one of the environment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +29,8 @@ class Identity:
     bot_user_id: str
 
 
-class Workspaces(ABC):
-    """Who is served."""
+class WorkspaceRegistry(ABC):
+    """The workspaces that are served."""
 
     @abstractmethod
     async def installed(self) -> Mapping[str, object]:
@@ -56,7 +50,7 @@ class Workspaces(ABC):
         """Return a workspace, connected; None when it does not have the app (any more)."""
 
     @abstractmethod
-    async def tidy(self) -> None:
+    async def clean_up(self) -> None:
         """Finish what could not be finished when workspaces went away. Raises ColloquyError."""
 
     @abstractmethod
@@ -64,30 +58,30 @@ class Workspaces(ABC):
         """End all connections to the server."""
 
 
-class OneWorkspace(Workspaces):
-    """The workspace of SLACK_BOT_TOKEN."""
+class SingleWorkspace(WorkspaceRegistry):
+    """The one workspace of SLACK_BOT_TOKEN."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
 
     async def installed(self) -> Mapping[str, object]:
-        """Return the one."""
+        """Return it alone."""
         return {self._workspace.team_id: None}
 
     async def identify(self, team_id: str | None) -> Identity:
-        """Return the one's."""
+        """Every event is for it."""
         return Identity(self._workspace.team_id, self._workspace.bot_user_id)
 
     def wake(self, team_id: str) -> None:
-        """Wake the one."""
+        """Wake it."""
         self._workspace.wake.set()
 
     async def get(self, team_id: str | None) -> Workspace:
-        """Return the one: in Slack Connect an event may name another company's workspace."""
+        """Return it: in Slack Connect an event may name another company's workspace."""
         return self._workspace
 
-    async def tidy(self) -> None:
-        """The one does not go away."""
+    async def clean_up(self) -> None:
+        """It does not go away."""
 
     async def close(self) -> None:
         """End the connection to the server."""
@@ -103,23 +97,25 @@ class _Connected:
     workspace: Workspace
 
 
-class InstalledWorkspaces(Workspaces):
+class InstalledWorkspaces(WorkspaceRegistry):
     """The workspaces that installed the app with OAuth."""
 
-    def __init__(self, installations: Installations, accounts: Accounts, connect: Connect) -> None:
+    def __init__(
+        self, installations: Installations, accounts: Accounts, connector: Connector
+    ) -> None:
         self._installations, self._accounts = installations, accounts
-        self._connect = connect
+        self._connector = connector
         self._connected: dict[str, _Connected] = {}
-        # Held while a workspace is connected: who comes meanwhile gets the same connection.
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        # By workspace, owned while one is connected: who comes meanwhile gets the same connection.
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def installed(self) -> Mapping[str, object]:
-        """Return all that are stored."""
-        return await self._installations.newest()
+        """Return all that are stored, each with the time of its last installation."""
+        return await self._installations.last_installed()
 
     async def identify(self, team_id: str | None) -> Identity | None:
         """Return whom an event is for, as the installation says."""
-        bot = await self._installations.find_locked(team_id) if team_id else None
+        bot = await self._installations.find_encrypted_bot(team_id) if team_id else None
         return Identity(str(team_id), bot.bot_user_id) if bot else None
 
     def wake(self, team_id: str) -> None:
@@ -136,38 +132,49 @@ class InstalledWorkspaces(Workspaces):
         """
         if not team_id:
             return None
-        turn = self._turns.setdefault(team_id, asyncio.Lock())
-        async with turn:
+        lock = self._locks.setdefault(team_id, asyncio.Lock())
+        async with lock:
             bot = await self._installations.async_find_bot(enterprise_id=None, team_id=team_id)
             connected = self._connected.get(team_id)
             if bot is None:
-                await self.drop(team_id)
+                await self.disconnect(team_id)
                 return None
             if connected is not None and connected.token == bot.bot_token:
                 return connected.workspace
             try:
-                return await self._connect_anew(team_id, bot)
-            except (ColloquyError, SlackProblem) as problem:
-                log.warning("workspace not connected", team=team_id, problem=repr(problem))
+                return await self._reconnect(team_id, bot)
+            except (ColloquyError, SlackError) as error:
+                log.warning("workspace not connected", team=team_id, error=repr(error))
                 return None
 
-    async def _connect_anew(self, team_id: str, bot: Bot) -> Workspace:
-        key = await self._accounts.key(team_id, bot.team_name or "")
-        before = self._connected.get(team_id)
+    async def _reconnect(self, team_id: str, bot: Bot) -> Workspace:
+        key = await self._accounts.api_key(team_id, bot.team_name or "")
+        previous = self._connected.get(team_id)
         # The connection to the server outlives Slack's token: replies are being followed on it.
-        colloquy = before.workspace.colloquy if before and before.key == key else None
-        workspace = await self._connect.workspace(bot.bot_token, key, colloquy)
+        colloquy = previous.workspace.colloquy if previous and previous.key == key else None
+        workspace = await self._connector.connect(bot.bot_token, key, colloquy)
         if colloquy is None:
-            await self.drop(team_id)
+            await self.disconnect(team_id)
         self._connected[team_id] = _Connected(bot.bot_token, key, workspace)
         return workspace
 
-    async def tidy(self) -> None:
+    async def clean_up(self) -> None:
         """Revoke the keys of workspaces that went away, and forget those that never came."""
-        await self._installations.forget_begun()
-        await self._accounts.revoke_retired()
+        await self._installations.delete_expired_states()
+        await self._accounts.revoke_retired_keys()
 
-    async def drop(self, team_id: str) -> None:
+    async def uninstall(self, team_id: str, when: float) -> bool:
+        """Delete all of a workspace, since it took the app away at `when` (since 1970).
+
+        Returns False when it installed the app again after that: then all stays.
+        """
+        if not await self._installations.remove(team_id, when):
+            return False
+        await self._accounts.delete(team_id)
+        await self.disconnect(team_id)
+        return True
+
+    async def disconnect(self, team_id: str) -> None:
         """End a workspace's connection."""
         connected = self._connected.pop(team_id, None)
         if connected is not None:
@@ -176,34 +183,4 @@ class InstalledWorkspaces(Workspaces):
     async def close(self) -> None:
         """End all connections to the server."""
         for team_id in list(self._connected):
-            await self.drop(team_id)
-
-
-class Connect:
-    """Makes workspaces of tokens."""
-
-    def __init__(
-        self, tools: Tools, client: MakeClient, colloquy: MakeColloquy, *, is_native: bool
-    ) -> None:
-        self._tools, self._client, self._colloquy = tools, client, colloquy
-        self._is_native = is_native
-
-    async def workspace(
-        self, token: str, key: str | None, colloquy: AsyncConversationClient | None = None
-    ) -> Workspace:
-        """Return the workspace of a token, on a connection to the server that is there or a new
-        one. Raises SlackProblem and ConfigurationError."""
-        slack = SlackApi(self._client(token), self._tools.sleep)
-        told = await slack.read_patiently("auth.test")
-        if not told.get("bot_id"):
-            raise Refused("not_a_bot_token")
-        return Workspace(
-            team_id=str(told["team_id"]),
-            bot_user_id=str(told["user_id"]),
-            bot_id=str(told["bot_id"]),
-            url=str(told.get("url") or "https://slack.com/"),
-            slack=slack,
-            colloquy=colloquy or self._colloquy(key),
-            pace=Pace(self._tools.clock),
-            is_native=self._is_native,
-        )
+            await self.disconnect(team_id)

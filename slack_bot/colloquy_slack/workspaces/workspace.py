@@ -1,55 +1,23 @@
-"""A workspace as the bot serves it: its two clients, its budget, and who is who."""
+"""A workspace that is connected: its two clients, its rate limiter, and its users' profiles."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from colloquy import AsyncConversationClient
 
-from colloquy_slack.database.engine import Database
-from colloquy_slack.failpoints import Reached, nothing
-from colloquy_slack.slack_api import SlackApi, SlackProblem
-from colloquy_slack.workspaces.rate_limiter import Pace
+from colloquy_slack.slack_api import SlackApi, SlackError
+from colloquy_slack.workspaces.rate_limiter import RateLimiter
 
-_NAMES_KEPT_FOR = 3_600.0
-_NAMES_KEPT = 10_000
-_NAME_PATIENCE = 5.0
+_PROFILE_TTL = 3_600.0
+_MAX_PROFILES = 10_000
+_PROFILE_MAX_WAIT = 5.0
 """Seconds that a message waits for its author's name when Slack is busy."""
 
 
-@dataclass(frozen=True)
-class Tools:
-    """What every part of the bot works with. Tests give their own clock and steps."""
-
-    db: Database
-    clock: Callable[[], float] = time.monotonic
-    """Seconds that never go back."""
-    now: Callable[[], float] = time.time
-    """Seconds since 1970."""
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-    reached: Reached = nothing
-
-    async def wait(self, event: asyncio.Event, seconds: float) -> bool:
-        """Wait for an event, for so long at most. Returns whether it came."""
-        if seconds <= 0:
-            return event.is_set()
-        waiting = [
-            asyncio.ensure_future(event.wait()),
-            asyncio.ensure_future(self.sleep(seconds)),
-        ]
-        try:
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for one in waiting:
-                one.cancel()
-        return event.is_set()
-
-
 @dataclass(frozen=True, slots=True)
-class Named:
+class Profile:
     """A person as others see them."""
 
     name: str
@@ -67,40 +35,40 @@ class Workspace:
     """Where people see it: https://example.slack.com/."""
     slack: SlackApi
     colloquy: AsyncConversationClient
-    pace: Pace
+    limiter: RateLimiter
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when a request came in."""
     is_native: bool = False
     """Whether replies are streamed with chat.startStream."""
     has_status: bool = True
     """Whether Slack shows a status in threads; off once it said that it does not."""
-    _people: dict[str, tuple[float, Named]] = field(default_factory=dict)
-    _asking: dict[str, asyncio.Future[Named]] = field(default_factory=dict)
+    _profiles: dict[str, tuple[float, Profile]] = field(default_factory=dict)
+    _lookups: dict[str, asyncio.Future[Profile]] = field(default_factory=dict)
 
-    async def person(self, user_id: str, now: float) -> Named:
+    async def profile(self, user_id: str, now: float) -> Profile:
         """Return a user's name and picture; their id when Slack does not say."""
-        asking = self._asking.get(user_id)
-        if asking is None:
-            asking = asyncio.ensure_future(self._ask_for(user_id, now))
-            self._asking[user_id] = asking
-            asking.add_done_callback(lambda _: self._asking.pop(user_id, None))
-        return await asyncio.shield(asking)
+        lookup = self._lookups.get(user_id)
+        if lookup is None:
+            lookup = asyncio.ensure_future(self._look_up(user_id, now))
+            self._lookups[user_id] = lookup
+            lookup.add_done_callback(lambda _: self._lookups.pop(user_id, None))
+        return await asyncio.shield(lookup)
 
-    async def _ask_for(self, user_id: str, now: float) -> Named:
-        known = self._people.get(user_id)
-        if known is not None and now - known[0] < _NAMES_KEPT_FOR:
-            return known[1]
+    async def _look_up(self, user_id: str, now: float) -> Profile:
+        cached = self._profiles.get(user_id)
+        if cached is not None and now - cached[0] < _PROFILE_TTL:
+            return cached[1]
         try:
-            answer = await self.slack.read_patiently(
-                "users.info", patience=_NAME_PATIENCE, user=user_id
+            answer = await self.slack.read_with_retries(
+                "users.info", max_wait=_PROFILE_MAX_WAIT, user=user_id
             )
-        except SlackProblem:
-            return known[1] if known else Named(user_id)
+        except SlackError:
+            return cached[1] if cached else Profile(user_id)
         user = answer.get("user") or {}
-        profile = user.get("profile") or {}
-        name = profile.get("display_name") or profile.get("real_name") or user.get("name")
-        named = Named(str(name or user_id), str(profile.get("image_192") or ""))
-        if len(self._people) >= _NAMES_KEPT:
-            self._people.clear()
-        self._people[user_id] = (now, named)
-        return named
+        fields = user.get("profile") or {}
+        name = fields.get("display_name") or fields.get("real_name") or user.get("name")
+        profile = Profile(str(name or user_id), str(fields.get("image_192") or ""))
+        if len(self._profiles) >= _MAX_PROFILES:
+            self._profiles.clear()
+        self._profiles[user_id] = (now, profile)
+        return profile
