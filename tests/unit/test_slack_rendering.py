@@ -1,4 +1,4 @@
-"""What a reply looks like, and that Slack takes it."""
+"""What a reply looks like as messages, and that Slack takes them."""
 
 from __future__ import annotations
 

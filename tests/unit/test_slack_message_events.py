@@ -1,17 +1,10 @@
-"""What events ask for."""
+"""What message events tell."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from colloquy_slack.external_ids import (
-    Place,
-    channel_external_id,
-    place_of,
-    request_id,
-    thread_external_id,
-)
 from colloquy_slack.incoming.message_events import MessageDeleted, MessageEdited, UserMessage, parse
 
 
@@ -97,11 +90,3 @@ def test_deletions_also_of_a_threads_root() -> None:
     assert parse({**deleted, "deleted_ts": "5.0"}, "UBOT") == MessageDeleted("C1", "5.0")
     own = {**deleted, "deleted_ts": "5.0", "previous_message": {"bot_id": "B1"}}
     assert parse(own, "UBOT") is None
-
-
-def test_names_lead_back_to_places() -> None:
-    place = Place("T1", "C1", "5.0")
-    assert place_of(thread_external_id(place)) == place
-    assert place_of(channel_external_id("T1", "C1", 3)) == Place("T1", "C1")
-    assert place_of("somebody's own") is None
-    assert request_id("T1", "C1", "5.0") == "T1:C1:5.0"
