@@ -1,19 +1,19 @@
 """The Slack bot, put together: what is made here is all there is, and who knows whom is seen here.
 
-Slack ──events──▶ incoming: bolt_app ▶ listeners ▶ intake ▶ routing
-                                                              │ stores a request, then acknowledges
-                                                              ▼
-                                            database: inbox · outbox · leases
-                                                              │ the requests of a workspace
-                                                              ▼
-serving: lease_keeper ──a worker for each workspace──▶ worker ▶ reply_job ◀──replies──▶ server
-                                                              │ the latest view of a reply
-                                                              ▼
-Slack ◀──posts, edits──── outgoing: chat_api ◀ reply_messages ◀ delivery
+Slack ──events──▶ incoming: bolt_app ─▶ listeners ─▶ intake ─▶ routing
+                                          │                       │ stored, then acknowledged
+                                          ▼                       ▼
+                               surfaces: app_home,     database: inbox, outbox, leases …
+                                  slash_commands                  │ what is not done
+                                                                  ▼
+                           serving: lease_keeper ─▶ worker ─▶ reply_job ◀──▶ Colloquy's server
+                                                                  │ the latest view of the reply
+                                                                  ▼
+Slack ◀──posts, edits── outgoing: chat_api ◀─ reply_messages ◀─ delivery
 
-Every process takes in events of all workspaces. A workspace's requests are served by the process
-that owns its lease: the inbox is all that connects the two. Beside them, `workspaces` knows who
-installed the app and connects them, and `surfaces` are App Home and /colloquy.
+Every process takes in the events of all workspaces. The requests of one are answered by the process
+that owns its lease; the inbox is all that connects the two. Which workspaces there are, and how
+each is connected to Slack and to the server, is in `workspaces`.
 """
 
 from __future__ import annotations

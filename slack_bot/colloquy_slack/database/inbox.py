@@ -82,7 +82,7 @@ def store_stop(s: Session, new: NewRequest, thread_ts: str | None) -> bool:
 
 
 def is_engaged(s: Session, team_id: str, external_id: str) -> bool:
-    """Whether the bot was new anything in a conversation."""
+    """Whether the bot was asked anything in a conversation."""
     found = select(Request.id).where(Request.team_id == team_id, Request.external_id == external_id)
     return s.scalars(found.limit(1)).first() is not None
 
@@ -101,7 +101,7 @@ def unfinished(s: Session, team_id: str, except_ids: Iterable[int], limit: int) 
 
 
 def unfinished_by_workspace(s: Session) -> dict[str, tuple[int, set[int]]]:
-    """Return how many requests of each workspace are not done, and which of these are to stop."""
+    """Return how many requests of each workspace are not done, and which of them are to stop."""
     live = Request.state.in_(UNFINISHED)
     counted = select(Request.team_id, func.count()).where(live).group_by(Request.team_id)
     found = {team_id: (number, set[int]()) for team_id, number in s.execute(counted)}

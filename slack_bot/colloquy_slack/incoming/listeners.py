@@ -31,7 +31,7 @@ class NotServed(Exception):
 
 
 class Listeners:
-    """All listeners."""
+    """One method for each event, button and command that the bot listens to."""
 
     def __init__(self, runtime: Runtime, workspaces: WorkspaceRegistry, intake: Intake) -> None:
         self._runtime, self._workspaces, self._intake = runtime, workspaces, intake

@@ -92,7 +92,7 @@ class NativeStream:
     def _note_refusal(self, refused: Refused) -> None:
         if refused.error in _UNSUPPORTED:
             self._workspace.is_native = False
-        log.info("not streamed natively", error=refused.error)
+        log.info("native stream refused", error=refused.error)
 
 
 def _settled(text: str) -> str:

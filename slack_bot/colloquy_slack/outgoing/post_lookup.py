@@ -19,7 +19,7 @@ async def find_post(runtime: Runtime, workspace: Workspace, request: Request, nu
     """Return the ts of a reply's message, empty when it is not in Slack.
 
     It is known by its metadata. A native stream has none until it ends: of those, the first that
-    no reply is recorded to own.
+    no reply is known to have.
     """
     wanted = request_id(request.team_id, request.channel_id, request.ts)
     named: list[str] = []

@@ -1,4 +1,4 @@
-"""Files that people share in Slack, as attachments of their message."""
+"""Takes the files that people share in Slack to the server, as attachments of their message."""
 
 from __future__ import annotations
 

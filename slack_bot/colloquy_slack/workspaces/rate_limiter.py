@@ -4,7 +4,7 @@ Slack counts `chat.update` per workspace: all live replies share one budget. An 
 worth little, since the next one says more; the last edit of a reply is worth everything. So edits
 on the way leave room for the last edits of all replies that are growing.
 
-Nothing here waits: callers are told for how long to.
+Nothing here waits: callers learn for how long to.
 """
 
 from __future__ import annotations

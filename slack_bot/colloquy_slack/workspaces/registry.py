@@ -159,7 +159,7 @@ class InstalledWorkspaces(WorkspaceRegistry):
         return workspace
 
     async def clean_up(self) -> None:
-        """Revoke the keys of workspaces that went away, and forget those that never came."""
+        """Revoke the keys of workspaces that went away; forget installations never finished."""
         await self._installations.delete_expired_states()
         await self._accounts.revoke_retired_keys()
 
