@@ -18,8 +18,8 @@ import aiohttp
 import yaml
 from colloquy.api import resources_pb2 as resources
 from colloquy_slack.app import Bot
+from colloquy_slack.outgoing.rendering import METADATA_TYPE
 from colloquy_slack.settings import Settings
-from colloquy_slack.view import METADATA_TYPE
 from pydantic_settings import BaseSettings
 
 from tests import slack_process
@@ -49,7 +49,7 @@ class SlackStage:
         self.overrides = settings
         self.bot: Bot = None  # type: ignore[assignment]
         self.more: dict[str, Any] = {}
-        """Arguments of Bot: its clock, sleep and steps."""
+        """Arguments of Bot: its clock, sleep and failpoint."""
 
     is_started_at_once = True
 

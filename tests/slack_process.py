@@ -1,6 +1,7 @@
-"""The bot, which kills itself at the step that a file names.
+"""The bot, which kills itself at the failpoint that a file names.
 
-The file holds `STEP` or `STEP*2` for the second time that it is reached; it is deleted before.
+The file holds `FAILPOINT` or `FAILPOINT*2` for the second time that it is reached; it is deleted
+before.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import signal
 from collections import Counter
 from pathlib import Path
 
-from colloquy_slack import delivery, logs
+from colloquy_slack import logs
 from colloquy_slack.app import Bot
+from colloquy_slack.outgoing import reply_messages
 from colloquy_slack.settings import load
 
 DIE_AT = "DIE_AT"
@@ -27,17 +29,17 @@ def main() -> None:
 async def _run(file: Path) -> None:
     counts: Counter[str] = Counter()
 
-    def reached(step: str) -> None:
+    def failpoint(reached: str) -> None:
         if not file.exists():
             return
-        counts[step] += 1
+        counts[reached] += 1
         wanted, _, number = file.read_text().partition("*")
-        if step == wanted and counts[step] == int(number or 1):
+        if reached == wanted and counts[reached] == int(number or 1):
             file.unlink()
             os.kill(os.getpid(), signal.SIGKILL)
 
     logs.configure("json")
     # The double does at once what it is told.
-    delivery.ARRIVES_WITHIN = 0.1
-    await Bot(load(), reached=reached).start()
+    reply_messages.ARRIVES_WITHIN = 0.1
+    await Bot(load(), failpoint=failpoint).start()
     await asyncio.Event().wait()

@@ -15,18 +15,18 @@ _SECRETS = re.compile(
     r"xox[a-z][-.][\w.-]+|xapp-[\w-]+|colloquy_[\w-]+|(?<=Bearer )\S+"
     r"|(?<=[?&]ticket=)[^&\s\"']+|(?<=[?&]code=)[^&\s\"']+|(?<=[?&]state=)[^&\s\"']+"
 )
-_HIDDEN = "[hidden]"
+_REDACTED = "[hidden]"
 
 
-def hide(text: str) -> str:
+def redact(text: str) -> str:
     """Return a text without the secrets that can be known by their form."""
-    return _SECRETS.sub(_HIDDEN, text)
+    return _SECRETS.sub(_REDACTED, text)
 
 
-def names(error: BaseException) -> str:
+def describe(error: BaseException) -> str:
     """Return what broke and where, without words that may hold what people wrote, or secrets."""
     if isinstance(error, BaseExceptionGroup):
-        return ", ".join(names(one) for one in error.exceptions)
+        return ", ".join(describe(one) for one in error.exceptions)
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -38,12 +38,12 @@ def configure(log_format: Literal["console", "json"] | None) -> None:
     """Set logging up for the process; without a format, `console` on a terminal, else `json`."""
     is_console = log_format == "console" or (log_format is None and sys.stderr.isatty())
     final: list[structlog.types.Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()), _hide_in_line]
+        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()), _redact_line]
         if is_console
         else [
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(),
-            _hide_in_line,
+            _redact_line,
         ]
     )
     structlog.configure(
@@ -59,14 +59,14 @@ def configure(log_format: Literal["console", "json"] | None) -> None:
     )
     # Bolt and Slack's SDK log through the standard library.
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_HidingFormatter("%(name)s: %(message)s"))
+    handler.setFormatter(_RedactingFormatter("%(name)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
 
 
-class _HidingFormatter(logging.Formatter):
+class _RedactingFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return hide(super().format(record))
+        return redact(super().format(record))
 
 
-def _hide_in_line(_logger: Any, _method: str, line: Any) -> Any:
-    return hide(line)
+def _redact_line(_logger: Any, _method: str, line: Any) -> Any:
+    return redact(line)

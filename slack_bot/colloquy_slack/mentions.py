@@ -29,12 +29,12 @@ def escape(text: str) -> str:
     return neutralise(escaped)
 
 
-def users_in(text: str) -> list[str]:
+def mentioned_users(text: str) -> list[str]:
     """Return the ids of the users that a message mentions, each once."""
     return list(dict.fromkeys(_USER.findall(text)))
 
 
-def plain(text: str, names: Mapping[str, str], bot_user_id: str) -> str:
+def to_plain_text(text: str, names: Mapping[str, str], bot_user_id: str) -> str:
     """Return what a person wrote, with names for ids and without the call of the bot's name."""
     without = re.sub(rf"<@{re.escape(bot_user_id)}(?:\|[^>]*)?>[:,]?", "", text)
     return html.unescape(_ANGLED.sub(lambda match: _readable(match[1], names), without)).strip()

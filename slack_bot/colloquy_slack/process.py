@@ -12,9 +12,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from colloquy_slack import logs
 from colloquy_slack import settings as settings_module
-from colloquy_slack.app import Bot, BotBroke
+from colloquy_slack.app import Bot, BotFailed
 from colloquy_slack.settings import Settings, SettingsError
-from colloquy_slack.slack_api import SlackProblem
+from colloquy_slack.slack_api import SlackError
 
 log = structlog.get_logger()
 
@@ -26,23 +26,23 @@ def run_bot() -> int:
         logs.configure(settings.log_format)
         asyncio.run(serve(settings))
     except (SettingsError, ColloquyError, OSError) as error:
-        sys.stderr.write(f"colloquy: {logs.hide(str(error))}\n")
+        sys.stderr.write(f"colloquy: {logs.redact(str(error))}\n")
         return 1
     except SQLAlchemyError as error:
         why = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
-        sys.stderr.write(f"colloquy: SLACK_DATABASE_URL: {logs.hide(why)}\n")
+        sys.stderr.write(f"colloquy: SLACK_DATABASE_URL: {logs.redact(why)}\n")
         return 1
-    except BotBroke as broke:
-        sys.stderr.write(f"colloquy: the bot broke: {broke}\n")
+    except BotFailed as failed:
+        sys.stderr.write(f"colloquy: the bot broke: {failed}\n")
         return 1
-    except SlackProblem as problem:
-        sys.stderr.write(f"colloquy: Slack does not let me in: {problem}\n")
+    except SlackError as error:
+        sys.stderr.write(f"colloquy: Slack does not let me in: {error}\n")
         return 1
     return 0
 
 
 async def serve(settings: Settings) -> None:
-    """Run until told to stop. Raises BotBroke, and what Bot.start does."""
+    """Run until told to stop. Raises BotFailed, and what Bot.start does."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -64,4 +64,4 @@ async def serve(settings: Settings) -> None:
 async def _run(bot: Bot) -> None:
     await bot.start()
     log.info("connected", port=bot.port or None)
-    raise await bot.broke()
+    raise await bot.wait_until_failed()

@@ -11,9 +11,9 @@ import pytest
 from colloquy import AsyncConversationClient, AsyncReply
 from colloquy.api import resources_pb2 as resources
 from colloquy.errors import InvalidArgument, Unavailable
-from colloquy_slack import inbox
-from colloquy_slack.database import Database
-from colloquy_slack.models import State
+from colloquy_slack.database import inbox
+from colloquy_slack.database.engine import Database
+from colloquy_slack.database.models import State
 
 from tests.fakes.provider import Answer
 from tests.fakes.slack import Message
@@ -300,7 +300,7 @@ async def test_a_stop_that_another_process_took_in_stops_the_reply(stage: SlackS
     team_id = stage.slack.workspace.id
     row = await elsewhere.run(inbox.by_ts, team_id, stage.general.id, asked.ts)
     assert row is not None
-    await elsewhere.run(inbox.stop, team_id, row.id)
+    await elsewhere.run(inbox.mark_stopped, team_id, row.id)
     await elsewhere.close()
     (message,) = await stage.answered(stage.general, asked.ts)
     assert "stopped" in words_of(message)
@@ -431,7 +431,7 @@ async def test_a_command_is_answered_in_time_when_the_server_hangs(
         await asyncio.Event().wait()
 
     monkeypatch.setattr(AsyncConversationClient, "list_models", hang)
-    monkeypatch.setattr("colloquy_slack.listeners.ANSWER_WITHIN", 0.1)
+    monkeypatch.setattr("colloquy_slack.incoming.listeners.COMMAND_TIMEOUT", 0.1)
     command = stage.alice.command("/colloquy", "model", stage.general)
     await asyncio.wait_for(command.settled(), 2)
     assert "cannot reach" in command.response["text"]

@@ -1,4 +1,4 @@
-"""The bot dies at any step of its work, and whatever Slack delivers again: one answer, whole."""
+"""The bot dies at any failpoint, and whatever Slack delivers again: one answer, whole."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from colloquy_slack.steps import STEPS
+from colloquy_slack.failpoints import FAILPOINTS
 
 from tests.fakes.provider import Answer
 from tests.harness import Colloquy
@@ -18,7 +18,7 @@ LONG = [f"Line {number} of a long answer that goes on.\n" for number in range(30
 AT_THE_SECOND_MESSAGE = ("post intended*2", "posted*2", "post recorded*2")
 
 PARTS = 3
-"""The steps are shared out among so many tests, which run side by side."""
+"""The failpoints are shared out among so many tests, which run side by side."""
 
 
 class QuietStage(SlackStage):
@@ -34,16 +34,18 @@ async def stage(tmp_path: Path) -> AsyncIterator[SlackStage]:
 
 @pytest.mark.timeout(200)
 @pytest.mark.parametrize("part", range(PARTS))
-async def test_killed_at_every_step_it_answers_once_and_whole(stage: SlackStage, part: int) -> None:
+async def test_killed_at_every_failpoint_it_answers_once_and_whole(
+    stage: SlackStage, part: int
+) -> None:
     stage.colloquy.provider.default = Answer(pieces=LONG, rate=1_000)
     bot = BotProcess(stage)
     await bot.start()
     chance = random.Random(part)
-    steps = (*STEPS, *AT_THE_SECOND_MESSAGE)[part::PARTS]
-    for step in steps:
-        bot.die_at.write_text(step)
+    failpoints = (*FAILPOINTS, *AT_THE_SECOND_MESSAGE)[part::PARTS]
+    for failpoint in failpoints:
+        bot.die_at.write_text(failpoint)
         stage.slack.courier.hold()
-        asked = stage.alice.post(stage.general, f"Say much ({step})", mention=True)
+        asked = stage.alice.post(stage.general, f"Say much ({failpoint})", mention=True)
         order = [0, 1]
         chance.shuffle(order)
         stage.slack.courier.release(times=3, order=order)
@@ -54,11 +56,11 @@ async def test_killed_at_every_step_it_answers_once_and_whole(stage: SlackStage,
             stage.slack.courier.again(delivery, times=1)
         messages = stage.reply_messages(stage.general, asked.ts)
         prompt, reply = await stage.stored(stage.thread(asked.ts))
-        assert prompt.content == f"Say much ({step})", step
-        assert text_of(messages) == reply.content == "".join(LONG), step
-        assert len(messages) == 2, step
-        assert stage.slack.bot_messages(stage.general, asked.ts) == messages, step
-    assert len(stage.colloquy.provider.reply_requests) == len(steps)
+        assert prompt.content == f"Say much ({failpoint})", failpoint
+        assert text_of(messages) == reply.content == "".join(LONG), failpoint
+        assert len(messages) == 2, failpoint
+        assert stage.slack.bot_messages(stage.general, asked.ts) == messages, failpoint
+    assert len(stage.colloquy.provider.reply_requests) == len(failpoints)
     await bot.kill()
     for secret in (stage.slack.bot_token, stage.slack.app.app_token, stage.caller.key):
         assert secret not in bot.log.read_text()

@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from colloquy_slack.app import Bot, BotBroke
-from colloquy_slack.keeper import Keeper
+from colloquy_slack.app import Bot, BotFailed
 from colloquy_slack.process import serve
-from colloquy_slack.slack_api import NotLetIn
+from colloquy_slack.serving.lease_keeper import LeaseKeeper
+from colloquy_slack.slack_api import TokenRejected
 
 from tests.fakes.provider import Answer
 from tests.harness import Colloquy
@@ -68,11 +68,11 @@ async def test_a_process_that_dies_is_replaced_by_the_one_beside_it(stage: Slack
 async def test_a_bot_that_can_serve_nobody_any_more_ends(
     stage: SlackStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fail(_keeper: Keeper) -> None:
+    async def fail(_lease_keeper: LeaseKeeper) -> None:
         raise ZeroDivisionError("with a secret in it")
 
-    monkeypatch.setattr(Keeper, "_see_to_all", fail)
-    with pytest.raises(BotBroke, match="ZeroDivisionError") as caught:
+    monkeypatch.setattr(LeaseKeeper, "_reconcile", fail)
+    with pytest.raises(BotFailed, match="ZeroDivisionError") as caught:
         await asyncio.wait_for(serve(stage.settings()), 10)
     assert "secret" not in str(caught.value)
 
@@ -91,5 +91,5 @@ async def test_a_bot_that_is_still_starting_can_be_stopped(
 
 @pytest.mark.parametrize("stage", ["sqlite"], indirect=True)
 async def test_a_wrong_app_token_ends_the_bot(stage: SlackStage) -> None:
-    with pytest.raises(NotLetIn, match="invalid_auth"):
+    with pytest.raises(TokenRejected, match="invalid_auth"):
         await asyncio.wait_for(serve(stage.settings(slack_app_token="xapp-wrong")), 10)

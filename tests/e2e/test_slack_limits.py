@@ -119,8 +119,8 @@ async def test_slack_stumbles_and_the_reply_arrives(
 async def test_a_reply_outlives_a_token_and_a_move_of_the_workspace(
     stage: SlackStage, monkeypatch: pytest.MonkeyPatch, error: str
 ) -> None:
-    monkeypatch.setattr("colloquy_slack.slack_api._MOVING_FOR", 0.2)
-    monkeypatch.setattr("colloquy_slack.worker._PAUSE", 0.2)
+    monkeypatch.setattr("colloquy_slack.slack_api._MIGRATION_DELAY", 0.2)
+    monkeypatch.setattr("colloquy_slack.serving.worker._RETRY_DELAY", 0.2)
     gate = asyncio.Event()
     stage.colloquy.provider.script(Answer(tokens=40, gate_after=20, gate=gate))
     asked = stage.alice.post(stage.general, "Hello", mention=True)
@@ -200,7 +200,7 @@ async def test_sixty_thousand_characters_arrive_complete(stage: SlackStage) -> N
 async def test_a_file_whose_sharing_is_in_doubt_is_shared_once(
     stage: SlackStage, monkeypatch: pytest.MonkeyPatch, drop: Literal["before", "after"]
 ) -> None:
-    monkeypatch.setattr("colloquy_slack.attach._LOOK_EVERY", 0.05)
+    monkeypatch.setattr("colloquy_slack.outgoing.answer_file._SHARED_POLL_INTERVAL", 0.05)
     stage.slack.share_delay = 0.15
     stage.slack.fail("files.completeUploadExternal", drop=drop)
     stage.colloquy.provider.script(Answer(pieces=["word " * 10_000]))
@@ -214,7 +214,7 @@ async def test_a_file_whose_sharing_is_in_doubt_is_shared_once(
 async def test_a_very_long_answer_goes_on_in_the_file(
     stage: SlackStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("colloquy_slack.delivery.MOST", 5)
+    monkeypatch.setattr("colloquy_slack.outgoing.reply_messages.MAX_MESSAGES", 5)
     text = manuscript(20_000)
     stage.colloquy.provider.script(Answer(pieces=[text]))
     asked = stage.alice.post(stage.general, "Write a library", mention=True)
@@ -291,7 +291,7 @@ async def test_an_error_of_the_server_that_stays_is_told(
         raise ServerError("a bug")
 
     monkeypatch.setattr(AsyncConversationClient, "create_conversation", fail)
-    monkeypatch.setattr("colloquy_slack.patience._FIRST_WAIT", 0.01)
+    monkeypatch.setattr("colloquy_slack.serving.backoff._FIRST_DELAY", 0.01)
     asked = stage.alice.post(stage.general, "Are you there?", mention=True)
     (message,) = await stage.answered(stage.general, asked.ts)
     assert "a bug" in words_of(message)
@@ -310,7 +310,7 @@ async def test_a_server_that_takes_a_message_and_says_nothing_is_asked_again(
             yield event
 
     monkeypatch.setattr(AsyncConversationClient, "_events", hang_first)
-    monkeypatch.setattr("colloquy_slack.exchange.ANSWER_WITHIN", 0.3)
+    monkeypatch.setattr("colloquy_slack.serving.reply_job.ACCEPT_TIMEOUT", 0.3)
     asked = stage.alice.post(stage.general, "Are you there?", mention=True)
     await all_exact(stage, {asked.ts: stage.general.id})
 

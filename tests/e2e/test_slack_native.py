@@ -80,7 +80,7 @@ async def test_a_stream_that_breaks_goes_on_with_edits(
 async def test_a_model_that_thinks_long_is_seen_to_think(
     stage: SlackStage, monkeypatch: pytest.MonkeyPatch, is_shown: bool
 ) -> None:
-    monkeypatch.setattr("colloquy_slack.exchange._STATUS_EVERY", 0.1)
+    monkeypatch.setattr("colloquy_slack.serving.thinking_status._STATUS_INTERVAL", 0.1)
     status = "assistant.threads.setStatus"
     if not is_shown:
         stage.slack.fail(status, status=503)

@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 from colloquy import AsyncAdminClient, AsyncConversationClient
 from colloquy.errors import NotFound, Unauthenticated
-from colloquy_slack.installs import Accounts
+from colloquy_slack.workspaces.accounts import Accounts
 
 from tests.harness import Colloquy
 from tests.slack_harness import OAuthStage, text_of
@@ -109,13 +109,13 @@ async def test_what_is_said_while_a_workspace_cannot_be_connected_is_kept(
         calls = itertools.count()
         gate = stage.slack.hold("auth.test", when=lambda _: next(calls) > 0)
     else:
-        key = Accounts.key
+        key = Accounts.api_key
 
         async def wait(*given: Any) -> str:
             await stuck.wait()
             return await key(*given)
 
-        monkeypatch.setattr(Accounts, "key", wait)
+        monkeypatch.setattr(Accounts, "api_key", wait)
     assert "Thank you" in await asyncio.wait_for(stage.install(stage.slack.workspace), 2)
     asked = stage.alice.post(stage.general, "Hello", mention=True)
     await asyncio.wait_for(asked.settled(), 2)
@@ -162,7 +162,7 @@ async def test_a_denied_or_forged_installation_leaves_nothing(stage: OAuthStage)
 async def test_taking_the_app_away_cleans_up(
     stage: OAuthStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("colloquy_slack.keeper._TIDY_EVERY", 0.1)
+    monkeypatch.setattr("colloquy_slack.serving.housekeeping._CLEANUP_INTERVAL", 0.1)
     workspace = stage.slack.workspace
     await stage.install(workspace)
     asked = stage.alice.post(stage.general, "Hello", mention=True)

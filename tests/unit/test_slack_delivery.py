@@ -9,21 +9,34 @@ from typing import Any, cast
 
 import pytest
 from colloquy import AsyncConversationClient
-from colloquy_slack import inbox, outbox
-from colloquy_slack.database import Database, migrate
-from colloquy_slack.delivery import ARRIVES_WITHIN, Delivery, GaveUp
-from colloquy_slack.inbox import Asked
-from colloquy_slack.pacing import Pace
-from colloquy_slack.slack_api import InDoubt, NotLetIn, RateLimited, Refused, SlackApi, SlackProblem
-from colloquy_slack.view import Phase, View
-from colloquy_slack.workspace import Tools, Workspace
-from colloquy_slack.writing import LeaseLost
+from colloquy_slack.database import inbox, outbox
+from colloquy_slack.database.engine import Database, migrate
+from colloquy_slack.database.inbox import NewRequest
+from colloquy_slack.outgoing.delivery import Delivery
+from colloquy_slack.outgoing.lease_fence import LeaseExpired
+from colloquy_slack.outgoing.reply_messages import ARRIVES_WITHIN, DeliveryFailed
+from colloquy_slack.outgoing.reply_view import Phase, ReplyView
+from colloquy_slack.runtime import Runtime
+from colloquy_slack.slack_api import (
+    InDoubt,
+    RateLimited,
+    Refused,
+    SlackApi,
+    SlackError,
+    TokenRejected,
+)
+from colloquy_slack.workspaces.rate_limiter import RateLimiter
+from colloquy_slack.workspaces.workspace import Workspace
 from slack_sdk.web.async_client import AsyncWebClient
 
-WRITING = View(Phase.WRITING, "Some words of an answer that is being written, and more to come.")
-WHOLE = View(Phase.COMPLETED, "Some words of an answer that is being written, and it is whole.")
+GENERATING = ReplyView(
+    Phase.GENERATING, "Some words of an answer that is being written, and more to come."
+)
+WHOLE = ReplyView(
+    Phase.COMPLETED, "Some words of an answer that is being written, and it is whole."
+)
 
-Trouble = Callable[[dict[str, Any]], SlackProblem | None]
+Trouble = Callable[[dict[str, Any]], SlackError | None]
 
 
 class Clock:
@@ -80,11 +93,11 @@ class Slack(SlackApi):
                 await self.called.wait()
 
 
-def always(problem: SlackProblem) -> Trouble:
+def always(problem: SlackError) -> Trouble:
     return lambda _: problem
 
 
-def times(number: int, problem: SlackProblem) -> Trouble:
+def times(number: int, problem: SlackError) -> Trouble:
     left = [problem] * number
     return lambda _: left.pop() if left else None
 
@@ -93,14 +106,14 @@ class Stage:
     def __init__(self, db: Database) -> None:
         self.clock = Clock()
         self.slack = Slack(self.clock)
-        self.tools = Tools(db, clock=self.clock, now=self.clock, sleep=self.clock.sleep)
-        self.pace = Pace(self.clock)
+        self.runtime = Runtime(db, clock=self.clock, now=self.clock, sleep=self.clock.sleep)
+        self.limiter = RateLimiter(self.clock)
         self.lease_left = 60.0
         self.is_stopped = False
 
     async def begin(self, *, is_native: bool = False, ts: str = "1.0") -> Delivery:
         """A delivery of a request that just came, or of one that a process before left."""
-        asked = Asked(
+        asked = NewRequest(
             team_id="T1",
             channel_id="C1",
             ts=ts,
@@ -109,10 +122,10 @@ class Stage:
             user_id="U1",
             received_at=self.clock.now,
         )
-        await self.tools.db.run(inbox.store, asked)
-        request = await self.tools.db.run(inbox.by_ts, "T1", "C1", ts)
+        await self.runtime.db.run(inbox.store, asked)
+        request = await self.runtime.db.run(inbox.by_ts, "T1", "C1", ts)
         assert request is not None
-        posts = await self.tools.db.run(outbox.posts, request.id)
+        posts = await self.runtime.db.run(outbox.posts, request.id)
         self.request = request
         workspace = Workspace(
             team_id="T1",
@@ -121,16 +134,16 @@ class Stage:
             url="https://example.slack.com/",
             slack=self.slack,
             colloquy=cast(AsyncConversationClient, None),
-            pace=self.pace,
+            limiter=self.limiter,
             is_native=is_native,
         )
 
         async def stop() -> None:
             self.is_stopped = True
 
-        return Delivery(self.tools, workspace, request, lambda: self.lease_left, stop, posts)
+        return Delivery(self.runtime, workspace, request, lambda: self.lease_left, stop, posts)
 
-    async def deliver(self, *views: View, after: str = "chat.postMessage", **how: Any) -> None:
+    async def deliver(self, *views: ReplyView, after: str = "chat.postMessage", **how: Any) -> None:
         """Shows the views one after the other, the next one when the method was called."""
         delivery = await self.begin(**how)
         delivery.show(views[0])
@@ -162,9 +175,9 @@ def has_thumbs(given: dict[str, Any]) -> bool:
     return any(block["type"] == "context_actions" for block in given.get("blocks", []))
 
 
-@pytest.mark.parametrize("views", [(WHOLE,), (WRITING, WHOLE)], ids=["posted", "edited"])
+@pytest.mark.parametrize("views", [(WHOLE,), (GENERATING, WHOLE)], ids=["posted", "edited"])
 async def test_where_thumbs_are_refused_the_look_of_the_text_stays(
-    stage: Stage, views: tuple[View, ...]
+    stage: Stage, views: tuple[ReplyView, ...]
 ) -> None:
     for method in ("chat.postMessage", "chat.update"):
         stage.slack.troubles[method] = lambda given: (
@@ -184,13 +197,13 @@ async def test_a_reply_whose_edits_are_refused_is_posted_anew_once(
     stage.slack.troubles["chat.update"] = always(Refused(error))
     if delete:
         stage.slack.troubles["chat.delete"] = always(Refused(delete))
-    await stage.deliver(WRITING, WHOLE)
+    await stage.deliver(GENERATING, WHOLE)
     assert stage.slack.calls.count("chat.postMessage") == 2
     assert WHOLE.text in stage.shown[-1]
     # The old one, with its Stop button, does not stay.
     assert stage.slack.calls[-1] == "chat.delete"
     assert len(stage.shown) == (2 if delete else 1)
-    (post,) = await stage.tools.db.run(outbox.posts, stage.request.id)
+    (post,) = await stage.runtime.db.run(outbox.posts, stage.request.id)
     assert post.number == 0
 
 
@@ -198,12 +211,12 @@ async def test_a_message_whose_place_was_taken_is_deleted_by_the_next_process(
     stage: Stage,
 ) -> None:
     await stage.begin()
-    row_id, db = stage.request.id, stage.tools.db
+    row_id, db = stage.request.id, stage.runtime.db
     for number in (0, 1):
         await db.run(outbox.intend, row_id, number)
         await db.run(outbox.record, row_id, number, ts=f"{number}.5")
         stage.slack.messages[f"{number}.5"] = {"blocks": []}
-        assert await db.run(outbox.replace, row_id, number) == -2 - number
+        assert await db.run(outbox.supersede, row_id, number) == -2 - number
     # It died here, with nothing posted anew.
     await stage.deliver(WHOLE)
     (message,) = stage.shown
@@ -216,19 +229,19 @@ async def test_a_reply_is_given_up_only_when_it_may_not_be_posted(stage: Stage) 
     stage.slack.troubles["chat.postMessage"] = lambda given: (
         Refused("is_archived") if WHOLE.text in str(given) else None
     )
-    with pytest.raises(GaveUp, match="is_archived"):
-        await stage.deliver(WRITING, WHOLE)
+    with pytest.raises(DeliveryFailed, match="is_archived"):
+        await stage.deliver(GENERATING, WHOLE)
     # What was there stays.
-    assert WRITING.text in stage.shown[0]
+    assert GENERATING.text in stage.shown[0]
 
 
 @pytest.mark.parametrize("method", ["chat.postMessage", "chat.update"])
 async def test_without_a_token_that_slack_takes_a_reply_waits_for_another(
     stage: Stage, method: str
 ) -> None:
-    stage.slack.troubles[method] = always(NotLetIn("token_revoked"))
-    with pytest.raises(NotLetIn):
-        await stage.deliver(WRITING, WHOLE)
+    stage.slack.troubles[method] = always(TokenRejected("token_revoked"))
+    with pytest.raises(TokenRejected):
+        await stage.deliver(GENERATING, WHOLE)
     del stage.slack.troubles[method]
     await stage.deliver(WHOLE)
     (message,) = stage.shown
@@ -240,7 +253,7 @@ async def test_of_a_deleted_question_nothing_is_posted(stage: Stage, in_doubt: b
     if in_doubt:
         stage.slack.troubles["chat.postMessage"] = times(1, InDoubt("dropped"))
     delivery = await stage.begin()
-    delivery.show(WRITING)
+    delivery.show(GENERATING)
     stage.request.is_deleted = not in_doubt
     running = asyncio.create_task(delivery.run())
     if in_doubt:
@@ -257,13 +270,13 @@ async def test_a_post_on_its_way_is_waited_for_only_while_the_lease_is_held(
 ) -> None:
     gate = stage.slack.gates["chat.postMessage"] = asyncio.Event()
     delivery = await stage.begin()
-    delivery.show(WRITING)
+    delivery.show(GENERATING)
     stage.lease_left = 0.05 if end == "lease" else 60.0
     running = asyncio.create_task(delivery.run())
     await stage.slack.until("chat.postMessage")
     if end == "lease":
         stage.lease_left = 0.0
-        with pytest.raises(LeaseLost):
+        with pytest.raises(LeaseExpired):
             await asyncio.wait_for(running, 2)
         assert not stage.slack.messages
         return
@@ -285,22 +298,22 @@ async def test_what_was_on_its_way_is_looked_for_when_it_arrived(stage: Stage) -
 
 async def test_replies_that_wait_do_not_slow_the_one_that_is_written(stage: Stage) -> None:
     delivery = await stage.begin()
-    delivery.show(View(Phase.QUEUED))
+    delivery.show(ReplyView(Phase.QUEUED))
     running = asyncio.create_task(delivery.run())
     await stage.slack.until("chat.postMessage")
-    assert not stage.pace.live
-    delivery.show(WRITING)
+    assert not stage.limiter.live
+    delivery.show(GENERATING)
     await stage.slack.until("chat.update")
-    assert len(stage.pace.live) == 1
+    assert len(stage.limiter.live) == 1
     delivery.show(WHOLE)
     await running
-    assert not stage.pace.live
+    assert not stage.limiter.live
 
 
 async def test_an_answer_to_a_deleted_thread_does_not_stand_in_the_channel(stage: Stage) -> None:
     stage.slack.thread_is_gone = True
     stage.slack.troubles["chat.delete"] = times(1, RateLimited(3.0))
-    await stage.deliver(WRITING)
+    await stage.deliver(GENERATING)
     assert not stage.slack.messages
     assert stage.is_stopped
 
@@ -310,7 +323,7 @@ async def test_a_refusal_that_nobody_knows_may_pass_within_a_minute(stage: Stage
     await stage.deliver(WHOLE)
     assert WHOLE.text in stage.shown[0]
     stage.slack.troubles["chat.postMessage"] = always(Refused("an_error_of_tomorrow"))
-    with pytest.raises(GaveUp, match="an_error_of_tomorrow"):
+    with pytest.raises(DeliveryFailed, match="an_error_of_tomorrow"):
         await stage.deliver(WHOLE, ts="2.0")
     assert sum(stage.clock.slept) < 120
 
@@ -320,9 +333,9 @@ async def test_a_last_call_that_is_refused_for_its_rate_waits(stage: Stage, meth
     stage.slack.troubles[method] = times(2, RateLimited(30.0))
     if method == "chat.delete":
         stage.slack.troubles["chat.update"] = always(Refused("edit_window_closed"))
-        await stage.deliver(WRITING, WHOLE)
+        await stage.deliver(GENERATING, WHOLE)
     else:
-        await stage.deliver(WRITING, WHOLE, after="chat.startStream", is_native=True)
+        await stage.deliver(GENERATING, WHOLE, after="chat.startStream", is_native=True)
     assert stage.slack.calls.count(method) == 3
     assert stage.clock.slept.count(30.0) >= 2
     assert WHOLE.text in stage.shown[0]
@@ -330,7 +343,7 @@ async def test_a_last_call_that_is_refused_for_its_rate_waits(stage: Stage, meth
 
 async def test_a_stream_that_is_refused_for_its_rate_is_an_ordinary_message(stage: Stage) -> None:
     stage.slack.troubles["chat.startStream"] = always(RateLimited(30.0))
-    await stage.deliver(WRITING, WHOLE, is_native=True)
+    await stage.deliver(GENERATING, WHOLE, is_native=True)
     assert stage.slack.calls[:2] == ["chat.startStream", "chat.postMessage"]
     assert 30.0 not in stage.clock.slept
 
@@ -343,7 +356,7 @@ async def test_a_stream_begins_with_text_and_not_before(
     stage: Stage, phase: Phase, words: str
 ) -> None:
     delivery = await stage.begin(is_native=True)
-    delivery.show(View(phase))
+    delivery.show(ReplyView(phase))
     running = asyncio.create_task(delivery.run())
     await stage.slack.until("chat.postMessage")
     await asyncio.sleep(0)

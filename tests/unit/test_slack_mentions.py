@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from colloquy_slack.mentions import BREAK, escape, neutralise, plain, users_in
+from colloquy_slack.mentions import BREAK, escape, mentioned_users, neutralise, to_plain_text
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,8 +39,8 @@ def test_other_text_is_left_alone(text: str) -> None:
 
 def test_what_people_write_gets_names_for_ids() -> None:
     text = "<@UBOT> ask <@U1> in <#C1|general> about <https://x.org/?a=1&amp;b=2|this> &lt;b&gt;"
-    assert users_in(text) == ["UBOT", "U1"]
-    assert plain(text, {"U1": "Ann"}, "UBOT") == (
+    assert mentioned_users(text) == ["UBOT", "U1"]
+    assert to_plain_text(text, {"U1": "Ann"}, "UBOT") == (
         "ask @Ann in #general about this (https://x.org/?a=1&b=2) <b>"
     )
 
@@ -58,4 +58,4 @@ def test_what_people_write_gets_names_for_ids() -> None:
     ],
 )
 def test_markup_becomes_text(text: str, shown: str) -> None:
-    assert plain(text, {}, "UBOT") == shown
+    assert to_plain_text(text, {}, "UBOT") == shown

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from colloquy_slack.split import LIMIT, STRUCTURES, Part, split
+from colloquy_slack.outgoing.split import LIMIT, STRUCTURES, Part, split
 from hypothesis import given
 from hypothesis import strategies as st
 

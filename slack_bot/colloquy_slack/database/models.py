@@ -1,0 +1,168 @@
+"""The bot's own tables. Conversations are kept by the server; here is what is on its way."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+from sqlalchemy import JSON, Enum, Float, ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class Base(DeclarativeBase):
+    """What all tables share."""
+
+
+class Kind(enum.StrEnum):
+    """What is asked for."""
+
+    MESSAGE = "message"
+    REGENERATE = "regenerate"
+
+
+class State(enum.StrEnum):
+    """How far a request has come."""
+
+    OFFERED = "offered"
+    """Stored, for when its author says that it is to be answered."""
+    NEW = "new"
+    """Stored; the server may or may not have it."""
+    OPEN = "open"
+    """The server accepted it; its reply is being delivered."""
+    DONE = "done"
+    """All that there is to see is in Slack."""
+
+
+def _enum_column(of: type[enum.StrEnum]) -> Enum:
+    """A column of a StrEnum's values, as plain text."""
+    return Enum(of, native_enum=False, length=16, values_callable=lambda kind: [*kind])
+
+
+class Request(Base):
+    """The inbox: a message for the server, and the reply that it owes to Slack."""
+
+    __tablename__ = "slack_requests"
+    __table_args__ = (
+        UniqueConstraint("team_id", "channel_id", "ts"),
+        Index("ix_slack_requests_work", "state", "team_id"),
+        Index("ix_slack_requests_conversation", "team_id", "external_id"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    team_id: Mapped[str] = mapped_column(String(32))
+    channel_id: Mapped[str] = mapped_column(String(32))
+    # The message's own ts; for what a click asks for, one made from the click.
+    ts: Mapped[str] = mapped_column(String(100))
+    kind: Mapped[Kind] = mapped_column(_enum_column(Kind))
+    state: Mapped[State] = mapped_column(_enum_column(State))
+    # Where the reply goes: a thread, or with an empty thread_ts the channel.
+    thread_ts: Mapped[str] = mapped_column(String(32))
+    external_id: Mapped[str] = mapped_column(String(255))
+    user_id: Mapped[str] = mapped_column(String(32))
+    is_direct: Mapped[bool]
+    text: Mapped[str] = mapped_column(Text)
+    files: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    # The reply to make again, of a regeneration.
+    target_reply_id: Mapped[str] = mapped_column(String(64))
+    # When it came: seconds since 1970.
+    received_at: Mapped[float] = mapped_column(Float)
+    # Somebody wants it stopped, perhaps before the server has it.
+    is_stopped: Mapped[bool]
+    # Its message was deleted: what was not sent is not sent, what was not posted is not posted.
+    is_deleted: Mapped[bool]
+
+    # What the server gets, fixed before the first try so that each try says the same.
+    content: Mapped[str | None] = mapped_column(Text)
+    attachment_ids: Mapped[list[str]] = mapped_column(JSON)
+    author: Mapped[dict[str, str]] = mapped_column(JSON)
+    # What the people should know of it: a file that could not be read.
+    notes: Mapped[list[str]] = mapped_column(JSON)
+
+    conversation_id: Mapped[str] = mapped_column(String(64))
+    reply_id: Mapped[str] = mapped_column(String(64))
+
+
+class Post(Base):
+    """The outbox: one message in Slack of a reply. Stored before it is posted."""
+
+    __tablename__ = "slack_posts"
+
+    request_row: Mapped[int] = mapped_column(
+        ForeignKey("slack_requests.id", ondelete="CASCADE"), primary_key=True
+    )
+    # Messages count from 0; the whole text as a file is FILE.
+    number: Mapped[int] = mapped_column(primary_key=True)
+    # Empty while it is not known whether the post arrived.
+    ts: Mapped[str] = mapped_column(String(32))
+    # Of the file: its id at Slack, known before it is shared.
+    file_id: Mapped[str] = mapped_column(String(32))
+
+
+class UnaddressedReply(Base):
+    """A reply in a thread that nobody called the bot into, kept for minutes: Slack may deliver the
+    call later."""
+
+    __tablename__ = "slack_overheard"
+
+    team_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    channel_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    ts: Mapped[str] = mapped_column(String(32), primary_key=True)
+    thread_ts: Mapped[str] = mapped_column(String(32))
+    # The message, a message_events.UserMessage.
+    said: Mapped[dict[str, Any]] = mapped_column(JSON)
+    received_at: Mapped[float] = mapped_column(Float)
+
+
+class Channel(Base):
+    """What was set for a channel."""
+
+    __tablename__ = "slack_channels"
+
+    team_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    channel_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    # Every message is answered, as one conversation.
+    answers_all: Mapped[bool]
+    # How often /colloquy new began another conversation.
+    chapter: Mapped[int]
+    # Empty: not set.
+    model: Mapped[str] = mapped_column(String(255))
+
+
+class Person(Base):
+    """What a person set."""
+
+    __tablename__ = "slack_people"
+
+    team_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    user_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    model: Mapped[str] = mapped_column(String(255))
+
+
+class Lease(Base):
+    """Which process serves a workspace, and until when unless it says so again."""
+
+    __tablename__ = "slack_leases"
+
+    team_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(64))
+    # Seconds since 1970.
+    expires_at: Mapped[float] = mapped_column(Float)
+
+
+class Account(Base):
+    """The server's account of a workspace, with its key, encrypted."""
+
+    __tablename__ = "slack_accounts"
+
+    team_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    account_id: Mapped[str] = mapped_column(String(64))
+    api_key_id: Mapped[str] = mapped_column(String(64))
+    encrypted_key: Mapped[str] = mapped_column(Text)
+
+
+class RetiredKey(Base):
+    """A key of the server that has no workspace any more, until it is revoked."""
+
+    __tablename__ = "slack_retired_keys"
+
+    api_key_id: Mapped[str] = mapped_column(String(64), primary_key=True)

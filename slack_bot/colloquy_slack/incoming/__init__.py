@@ -1,0 +1,1 @@
+"""What Slack sends: understood, and stored before it is acknowledged."""

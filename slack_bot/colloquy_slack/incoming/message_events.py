@@ -1,0 +1,111 @@
+"""Parses Slack's message events: what a person wrote, edited or deleted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+_SUBTYPES = {"", "file_share", "thread_broadcast"}
+"""Subtypes of messages that people write. A message with files has one: it must not be dropped."""
+
+_STOP_WORDS = {"stop", "/stop", "🛑"}
+STOP_REACTIONS = {"octagonal_sign", "stop_sign"}
+
+
+@dataclass(frozen=True, slots=True)
+class UserMessage:
+    """A message that a person wrote. Its fields are stored: they keep their names."""
+
+    channel_id: str
+    ts: str
+    user_id: str
+    text: str
+    thread_ts: str = ""
+    is_direct: bool = False
+    is_mention: bool = False
+    files: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def is_stop(self) -> bool:
+        """Whether it is nothing but the word that stops a reply."""
+        text = self.text.rpartition(">")[2] if self.is_mention else self.text
+        return text.strip().rstrip(".!").lower() in _STOP_WORDS and not self.files
+
+
+@dataclass(frozen=True, slots=True)
+class MessageEdited:
+    """A person edited a message, which now reads as `message`."""
+
+    message: UserMessage
+    edited_ts: str
+
+
+@dataclass(frozen=True, slots=True)
+class MessageDeleted:
+    """A person deleted a message; `message` is what it was, None when Slack does not tell."""
+
+    channel_id: str
+    ts: str
+    message: UserMessage | None = None
+
+
+MessageEvent = UserMessage | MessageEdited | MessageDeleted
+
+
+def parse(event: dict[str, Any], bot_user_id: str) -> MessageEvent | None:
+    """Return what a `message` or `app_mention` event tells; None when no person did anything."""
+    subtype = event.get("subtype") or ""
+    channel_id = str(event.get("channel") or "")
+    if subtype == "message_deleted":
+        before = event.get("previous_message") or {}
+        ts = str(event.get("deleted_ts") or "")
+        return None if _is_bot(before) else _deleted(ts, before, channel_id, event, bot_user_id)
+    if subtype == "message_changed":
+        return _edited(event, channel_id, bot_user_id)
+    if subtype not in _SUBTYPES or _is_bot(event) or event.get("user") == bot_user_id:
+        return None
+    return _user_message(event, channel_id, event, bot_user_id)
+
+
+def _edited(
+    event: dict[str, Any], channel_id: str, bot_user_id: str
+) -> MessageEdited | MessageDeleted | None:
+    """Slack also says `message_changed` for replies in a thread and for previews of links."""
+    now, before = event.get("message") or {}, event.get("previous_message") or {}
+    if _is_bot(before) or now.get("text") == before.get("text"):
+        return None
+    if now.get("subtype") == "tombstone":
+        # What is left of a deleted message that has replies.
+        return _deleted(str(now.get("ts") or ""), before, channel_id, event, bot_user_id)
+    edited_ts = str((now.get("edited") or {}).get("ts") or event.get("ts") or "")
+    message = _user_message(now, channel_id, event, bot_user_id)
+    return MessageEdited(message, edited_ts) if message else None
+
+
+def _deleted(
+    ts: str, before: dict[str, Any], channel_id: str, event: dict[str, Any], bot_user_id: str
+) -> MessageDeleted:
+    return MessageDeleted(channel_id, ts, _user_message(before, channel_id, event, bot_user_id))
+
+
+def _user_message(
+    message: dict[str, Any], channel_id: str, event: dict[str, Any], bot_user_id: str
+) -> UserMessage | None:
+    ts, user_id = str(message.get("ts") or ""), str(message.get("user") or "")
+    if not (channel_id and ts and user_id):
+        return None
+    text = str(message.get("text") or "")
+    return UserMessage(
+        channel_id=channel_id,
+        ts=ts,
+        user_id=user_id,
+        text=text,
+        thread_ts=str(message.get("thread_ts") or ""),
+        is_direct=event.get("channel_type") == "im" or channel_id.startswith("D"),
+        is_mention=f"<@{bot_user_id}>" in text or f"<@{bot_user_id}|" in text,
+        files=list(message.get("files") or []),
+    )
+
+
+def _is_bot(message: dict[str, Any]) -> bool:
+    return bool(message.get("bot_id") or message.get("bot_profile"))

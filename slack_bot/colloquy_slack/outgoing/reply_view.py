@@ -1,0 +1,41 @@
+"""What there is to show of a reply at a moment, before it is rendered."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class Phase(enum.Enum):
+    """How far a reply is, as people see it."""
+
+    THINKING = enum.auto()
+    QUEUED = enum.auto()
+    WAITING = enum.auto()
+    OFFLINE = enum.auto()
+    STOPPING = enum.auto()
+    GENERATING = enum.auto()
+    COMPLETED = enum.auto()
+    CANCELLED = enum.auto()
+    FAILED = enum.auto()
+
+
+_FINAL = {Phase.COMPLETED, Phase.CANCELLED, Phase.FAILED}
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyView:
+    """What there is to show of a reply."""
+
+    phase: Phase = Phase.THINKING
+    text: str = ""
+    model: str = ""
+    error: str = ""
+    notes: tuple[str, ...] = ()
+    # Whether the answer may be asked for again with a button.
+    is_repeatable: bool = True
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing more will come."""
+        return self.phase in _FINAL

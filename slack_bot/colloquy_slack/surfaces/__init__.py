@@ -1,0 +1,1 @@
+"""What people see of the bot beside its replies: App Home and /colloquy."""

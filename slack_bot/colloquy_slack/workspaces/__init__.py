@@ -1,0 +1,1 @@
+"""The workspaces that the bot serves: how they were installed, and each one connected."""

@@ -1,0 +1,190 @@
+"""The bot's tables: what is stored once, who owns a lease, and that migrations make the tables."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from colloquy_slack.database import inbox, leases, outbox, preferences, retention
+from colloquy_slack.database.engine import Database, migrate
+from colloquy_slack.database.inbox import NewRequest
+from colloquy_slack.database.models import Base, State
+from sqlalchemy import create_engine, inspect
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A new database; the one on Postgres is the server's too."""
+    url = f"sqlite:///{tmp_path}/folder/slack.db"
+    if request.param == "postgres":
+        url = request.getfixturevalue("postgres_url")
+    migrate(url)
+    migrate(url)
+    return url
+
+
+@pytest.fixture
+async def db(url: str) -> Database:
+    return Database(url)
+
+
+def new_request(ts: str = "1.0", **more: object) -> NewRequest:
+    values = {"thread_ts": ts, "external_id": f"slack:T1:C1:{ts}", "user_id": "U1", **more}
+    return NewRequest(team_id="T1", channel_id="C1", ts=ts, received_at=1.0, **values)  # type: ignore[arg-type]
+
+
+async def test_a_request_is_stored_once(db: Database) -> None:
+    assert await db.run(inbox.store, new_request(text="first"))
+    assert not await db.run(inbox.store, new_request(text="again"))
+    (row,) = await db.run(inbox.unfinished, "T1", (), 10)
+    assert (row.text, row.state, row.content) == ("first", State.NEW, None)
+    assert await db.run(inbox.is_engaged, "T1", "slack:T1:C1:1.0")
+    assert not await db.run(inbox.is_engaged, "T2", "slack:T1:C1:1.0")
+    await db.close()
+
+
+async def test_unfinished_is_what_is_not_done(db: Database) -> None:
+    for ts in ("1.0", "2.0", "3.0"):
+        await db.run(inbox.store, new_request(ts))
+    first, second, third = await db.run(inbox.unfinished, "T1", (), 10)
+    await db.run(inbox.set_fields, second.id, state=State.DONE)
+    rows = await db.run(inbox.unfinished, "T1", {first.id}, 10)
+    assert [row.id for row in rows] == [third.id]
+    assert await db.run(inbox.mark_stopped, "T1", second.id) is None
+    assert await db.run(inbox.mark_stopped, "T2", third.id) is None
+    assert await db.run(inbox.mark_stopped, "T1", third.id) is not None
+    await db.close()
+
+
+async def test_text_is_deleted_and_deliveries_still_known(db: Database) -> None:
+    await db.run(inbox.store, new_request("1.0", text="old"))
+    await db.run(inbox.store, new_request("2.0", text="live"))
+    first, _ = await db.run(inbox.unfinished, "T1", (), 10)
+    await db.run(inbox.set_fields, first.id, state=State.DONE, content="old", reply_id="r")
+    await db.run(retention.delete_text, 2.0, 0.0)
+    kept = await db.run(inbox.get, "T1", first.id)
+    assert kept is not None
+    assert (kept.text, kept.content) == ("", "")
+    assert [row.text for row in await db.run(inbox.unfinished, "T1", (), 10)] == ["live"]
+    assert await db.run(inbox.store, new_request("1.0", text="old")) is None
+    await db.close()
+
+
+async def test_text_that_a_button_still_needs_is_kept_longer(db: Database) -> None:
+    offered = await db.run(inbox.store, new_request("1.0/2.0", text="edited", state=State.OFFERED))
+    refused = await db.run(inbox.store, new_request("2.0", text="refused", state=State.DONE))
+    await db.run(retention.delete_text, 2.0, 0.5)
+    for row_id, words in ((offered, "edited"), (refused, "refused")):
+        kept = await db.run(inbox.get, "T1", row_id or 0)
+        assert kept is not None
+        assert kept.text == words
+    await db.run(retention.delete_text, 2.0, 2.0)
+    for row_id in (offered, refused):
+        kept = await db.run(inbox.get, "T1", row_id or 0)
+        assert kept is not None
+        assert kept.text == ""
+    await db.close()
+
+
+async def test_a_post_is_intended_once_and_then_recorded(db: Database) -> None:
+    await db.run(inbox.store, new_request())
+    (row,) = await db.run(inbox.unfinished, "T1", (), 10)
+    await db.run(outbox.intend, row.id, 0)
+    await db.run(outbox.record, row.id, 0, ts="5.0")
+    await db.run(outbox.intend, row.id, 0)
+    (post,) = await db.run(outbox.posts, row.id)
+    assert (post.number, post.ts) == (0, "5.0")
+    found = await db.run(outbox.request_of_post, "T1", "C1", "5.0")
+    assert found is not None
+    assert found.id == row.id
+    assert await db.run(outbox.recorded_ts, "T1", "C1", ["5.0", "6.0"]) == {"5.0"}
+    await db.close()
+
+
+async def test_a_lease_has_one_owner_until_it_ends(db: Database) -> None:
+    assert await db.run(leases.claim, "T1", "a", 100, 10)
+    assert not await db.run(leases.claim, "T1", "b", 105, 10)
+    assert await db.run(leases.claim, "T1", "a", 105, 10)
+    assert not await db.run(leases.claim, "T1", "b", 114, 10)
+    assert await db.run(leases.claim, "T1", "b", 115, 10)
+    assert not await db.run(leases.claim, "T1", "a", 116, 10)
+    await db.run(leases.release, ["T1"], "a")
+    assert not await db.run(leases.claim, "T1", "a", 116, 10)
+    await db.run(leases.release, ["T1"], "b")
+    assert await db.run(leases.claim, "T1", "a", 116, 10)
+    await db.close()
+
+
+async def test_leases_are_renewed_and_claimed_together(db: Database) -> None:
+    await db.run(leases.claim, "T1", "b", 100, 10)
+    assert await db.run(leases.claim_free, ["T1", "T2", "T3"], "a", 105, 10) == {"T2", "T3"}
+    assert await db.run(leases.renew, "a", 110, 10) == {"T2", "T3"}
+    assert await db.run(leases.claim_free, ["T1", "T2", "T3"], "b", 111, 10) == {"T1"}
+    await db.run(leases.release, ["T1", "T2"], "a")
+    assert await db.run(leases.renew, "a", 112, 10) == {"T3"}
+    await db.close()
+
+
+async def test_what_is_unfinished_in_all_workspaces_is_one_query(db: Database) -> None:
+    for number, team_id in enumerate(("T1", "T1", "T2", "T3")):
+        await db.run(inbox.store, replace(new_request(f"{number}.0"), team_id=team_id))
+    (done,) = await db.run(inbox.unfinished, "T3", (), 10)
+    await db.run(inbox.set_fields, done.id, state=State.DONE)
+    (stopped,) = await db.run(inbox.unfinished, "T2", (), 10)
+    await db.run(inbox.mark_stopped, "T2", stopped.id)
+    assert await db.run(inbox.unfinished_by_workspace) == {
+        "T1": (2, set()),
+        "T2": (1, {stopped.id}),
+    }
+    await db.close()
+
+
+async def test_transactions_at_once_do_not_touch_each_other(db: Database) -> None:
+    def fail(_session: object) -> None:
+        raise ValueError("no")
+
+    results = await asyncio.gather(
+        *(db.run(inbox.store, new_request(f"{n}.0")) for n in range(20)),
+        db.run(fail),
+        *(db.run(inbox.store, new_request(f"{n}.0")) for n in range(20)),
+        return_exceptions=True,
+    )
+    assert sum(isinstance(result, int) for result in results) == 20
+    assert sum(isinstance(result, ValueError) for result in results) == 1
+    assert len(await db.run(inbox.unfinished, "T1", (), 100)) == 20
+    await db.close()
+
+
+async def test_preferences_are_kept(db: Database) -> None:
+    await db.run(preferences.set_channel, "T1", "C1", answers_all=True)
+    await db.run(preferences.set_channel, "T1", "C1", chapter=2)
+    held = await db.run(preferences.channel_preferences, "T1", "C1")
+    assert (held.answers_all, held.chapter, held.model) == (True, 2, "")
+    await db.run(preferences.set_user_model, "T1", "U1", "m")
+    await db.run(preferences.set_user_model, "T1", "U1", "n")
+    assert await db.run(preferences.user_model, "T1", "U1") == "n"
+    assert await db.run(preferences.user_model, "T2", "U1") == ""
+    await db.close()
+
+
+def test_migrations_make_the_tables_of_the_models(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/slack.db"
+    migrate(url)
+    engine = create_engine(url)
+    found = inspect(engine)
+    for table in Base.metadata.sorted_tables:
+        there = {
+            column["name"]: (column["nullable"], str(column["type"]))
+            for column in found.get_columns(table.name)
+        }
+        wanted = {
+            column.name: (column.nullable, str(column.type.compile(engine.dialect)))
+            for column in table.columns
+        }
+        assert there == wanted
+        assert {index["name"] for index in found.get_indexes(table.name)} == {
+            index.name for index in table.indexes
+        }
+    engine.dispose()
