@@ -75,7 +75,7 @@ class Settings(BaseSettings):
             )
         if not (self.is_oauth or self.slack_bot_token):
             raise ValueError(
-                "SLACK_BOT_TOKEN is missing: see config/slack_manifest.yml for how to get it"
+                "SLACK_BOT_TOKEN is missing: `colloquy slack --manifest` says how to get it"
             )
         if self.is_http and not self.slack_signing_secret:
             raise ValueError(

@@ -34,7 +34,7 @@ SCOPES = (
     *("files:read", "files:write", "groups:history", "im:history", "im:read", "im:write"),
     *("mpim:history", "reactions:read", "users:read"),
 )
-"""What an installation asks for; the same as in config/slack_manifest.yml."""
+"""What an installation asks for; the same as in the manifest."""
 
 _STATE_TTL = 600
 """Seconds that an installation may take, once begun."""
