@@ -32,7 +32,7 @@ def server() -> Iterator[ThreadedServing]:
 
 def environment(server: ThreadedServing | None = None, **more: str) -> dict[str, str]:
     """What a process needs, and nothing of whoever runs the tests."""
-    found = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT}:{ROOT / 'protos'}", "TERM": "xterm"}
+    found = {"PATH": os.environ["PATH"], "TERM": "xterm"}
     if server is not None:
         found |= {"CONVERSATION_ADDRESS": server.address, "CONVERSATION_API_KEY": KEY}
     return found | more
@@ -151,6 +151,42 @@ def test_settings_may_come_from_a_file(server: ThreadedServing, tmp_path: Path) 
     )
     assert (result.returncode, result.stderr) == (0, "")
     assert "fake-large" in result.stdout
+
+
+@pytest.mark.parametrize("command", ["models", "serve"])
+def test_a_file_of_settings_that_cannot_be_read_is_told_in_one_line(
+    command: str, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_bytes(b"CONVERSATION_API_KEY=\xff\n")
+    result = subprocess.run(
+        [*COMMAND, command],
+        env=environment(),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert result.stderr.endswith(": .env: not UTF-8\n")
+    assert result.stderr.count("\n") == 1
+
+
+def test_the_version_and_the_commands_are_told(tmp_path: Path) -> None:
+    def told(*arguments: str, **more: str) -> list[str]:
+        command = [*COMMAND, *arguments]
+        done = subprocess.run(
+            command,
+            env=environment(**more),
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout.split()
+
+    assert told("--version") == ["colloquy", version("colloquy")]
+    asked = {"COMP_WORDS": "colloquy se", "COMP_CWORD": "1"}
+    assert told(_COLLOQUY_COMPLETE="complete_bash", **asked) == ["send", "serve"]
 
 
 def test_a_server_that_goes_away_writes_nothing_on_the_screen(server: ThreadedServing) -> None:

@@ -90,7 +90,9 @@ def connect(
         str | None, typer.Option(help="The certificate's private key.", metavar="FILE")
     ] = None,
 ) -> None:
-    """Keep the options that all commands share."""
+    """Keep the options that all commands of the client share."""
+    if context.invoked_subcommand not in _PLUGINS:  # those read settings of their own
+        _read_settings()
     context.obj = Connection(
         address, tls, {"ca_file": ca_file, "cert_file": cert_file, "key_file": key_file}
     )
@@ -128,13 +130,21 @@ def _add_missing(name: str, what: str, distribution: str) -> None:
         raise typer.Exit(1)
 
 
-def main() -> None:
-    """Run the command line: settings from `.env` too, as the server takes them."""
+def _read_settings() -> None:
+    """Take settings from `.env` too, as the server does."""
     from dotenv import load_dotenv
 
-    load_dotenv(".env")
+    try:
+        load_dotenv(".env")
+    except UnicodeDecodeError:
+        note("error: .env: not UTF-8")
+        raise typer.Exit(1) from None
     # gRPC writes to the screen when a server goes away, into the middle of a chat.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+
+def main() -> None:
+    """Run the command line."""
     _add_plugins()
     app(prog_name="colloquy")
 
