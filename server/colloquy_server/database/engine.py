@@ -30,7 +30,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
 
-from colloquy_server.concurrency import unbroken
+from colloquy_server.concurrency import shielded
 from colloquy_server.database.models import Owned
 from colloquy_server.errors import Unavailable
 
@@ -59,7 +59,7 @@ _BUSY_TIMEOUT = 10.0
 _CONNECT_TIMEOUT = 5
 _POOL_TIMEOUT = 10.0
 _IDLE_IN_TRANSACTION = 3.0
-_CLOSE_PATIENCE = 5.0
+_CLOSE_TIMEOUT = 5.0
 """Seconds to wait for Postgres, for a free connection to it, that a transaction may pause, and for
 those that still run at the end."""
 
@@ -173,8 +173,8 @@ class Database(ABC):
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        """The same, before all that waits in `write`: for what holds, saves and ends replies, which
-        no number of requests may delay for as long as a lease."""
+        """The same, before all that waits in `write`: for what renews, saves and ends replies,
+        which no number of requests may delay for as long as a lease."""
 
     @abstractmethod
     async def close(self) -> None:
@@ -233,13 +233,13 @@ class SqliteDatabase(Database):
         """In the writer thread, as soon as the transaction that runs there has ended."""
         return await self._submit(self._first, account_id, lambda s: fn(s, *args, **kwargs))
 
-    async def _submit(self, line: deque[_Job], account_id: str, fn: Callable[[Session], T]) -> T:
+    async def _submit(self, queue: deque[_Job], account_id: str, fn: Callable[[Session], T]) -> T:
         def run() -> T:
             with _translated(), ScopedSession(self.engine, account_id) as session, session.begin():
                 return fn(session)
 
         result: Future[T] = Future()
-        line.append((result, run))
+        queue.append((result, run))
         self._writer.submit(self._run_next)
         return await asyncio.wrap_future(result)
 
@@ -314,7 +314,7 @@ class PostgresDatabase(Database):
             with ScopedSession(connection, account_id) as session:
                 return fn(session, *args, **kwargs)
 
-        return await unbroken(self._run(self._engine, run, _SNAPSHOT))
+        return await shielded(self._run(self._engine, run, _SNAPSHOT))
 
     async def write(
         self,
@@ -343,7 +343,7 @@ class PostgresDatabase(Database):
             with ScopedSession(connection, account_id) as session, session.begin():
                 return fn(session)
 
-        return await unbroken(self._run(engine, run, {}))
+        return await shielded(self._run(engine, run, {}))
 
     async def _run(
         self, engine: AsyncEngine, run: Callable[[Connection], T], options: Mapping[str, Any]
@@ -374,7 +374,7 @@ class PostgresDatabase(Database):
     async def close(self) -> None:
         """Lets running transactions end, for a few seconds, then closes all connections."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(_CLOSE_PATIENCE):
+            async with asyncio.timeout(_CLOSE_TIMEOUT):
                 await self._is_idle.wait()
         await self._engine.dispose()
         await self._first.dispose()
