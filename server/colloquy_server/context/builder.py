@@ -211,7 +211,7 @@ def _request(
         messages.append(_user_message(shown, name, is_enveloped=is_enveloped))
         messages += [{"role": "assistant", "content": said.content} for said in shown.turn.replies]
         given.positions += [m.position for m in (shown.turn.prompt, *shown.turn.replies)]
-        given.unsaid += shown.turn.unsaid
+        given.withheld += shown.turn.withheld
         given.files += [
             (shown.turn.prompt.position, file.id, content.reason or content.note)
             for file, content in shown.files

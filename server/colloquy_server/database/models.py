@@ -211,7 +211,7 @@ class Message(Owned, Base):
 
     `version` is the conversation's version that last changed what readers see of it. `epoch`
     grows with every owner, and every write of an owner names it. `lease_until` is when the owner
-    is taken for dead; 0 means that it was handed back. `strikes` counts owners that died,
+    is taken for dead; 0 means that it was released. `strikes` counts owners that died,
     `attempt` the requests to the provider that came to text.
     """
 

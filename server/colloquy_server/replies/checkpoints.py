@@ -32,7 +32,7 @@ class Checkpoints:
         self._ownership = ownership
         self._publisher = publisher
 
-    async def step(self) -> None:
+    async def run_once(self) -> None:
         """One checkpoint."""
         needed = self._publisher.needs_checkpoint
         await wait_up_to(_INTERVAL, needed)

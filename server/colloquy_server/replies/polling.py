@@ -17,7 +17,7 @@ class Polling:
     def __init__(self, feeds: Feeds) -> None:
         self._feeds = feeds
 
-    async def step(self) -> None:
+    async def run_once(self) -> None:
         """One look at all conversations that are watched here."""
         await asyncio.sleep(_INTERVAL)
         await self._feeds.poll()

@@ -1,4 +1,4 @@
-"""Holds what this process owns: renews its leases, and fences what could not be renewed in time."""
+"""Renews the leases of this process, and fences what could not be renewed in time."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from colloquy_server.replies.ownership import Ownership
 from colloquy_server.replies.titles import Titles
 
 _BUS_DOWN_INTERVAL = 0.25
-"""Seconds between renewals when no owner can be told over the bus that its reply was cancelled:
-a renewal tells it too."""
+"""Seconds between renewals when the bus is down, over which an owner hears that its reply was
+cancelled: a renewal says so too."""
 
 _EXPIRY_INTERVAL = 0.25
 """Seconds between looks whether a lease of this process is over."""
@@ -29,7 +29,7 @@ class LeaseRenewal:
         self._bus = bus
         self._interval = ttl / 3
 
-    async def step(self) -> None:
+    async def run_once(self) -> None:
         """One renewal of all leases."""
         await asyncio.sleep(self._interval if self._bus.is_up else _BUS_DOWN_INTERVAL)
         await self._ownership.renew()
@@ -45,7 +45,7 @@ class TitleRenewal:
         self._titles = titles
         self._ttl = ttl
 
-    async def step(self) -> None:
+    async def run_once(self) -> None:
         """One renewal of all titles that are being made."""
         await asyncio.sleep(self._ttl / 3)
         if self._titles.making:
@@ -62,7 +62,7 @@ class LeaseExpiry:
     def __init__(self, ownership: Ownership) -> None:
         self._ownership = ownership
 
-    async def step(self) -> None:
+    async def run_once(self) -> None:
         """One look at all leases."""
         await asyncio.sleep(_EXPIRY_INTERVAL)
         self._ownership.fence_expired()

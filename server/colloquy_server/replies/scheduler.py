@@ -58,7 +58,7 @@ class Scheduler:
         self._titles = titles
         self._max_live_per_account = max_live_per_account
 
-    async def step(self) -> None:
+    async def run_once(self) -> None:
         """One look for work."""
         self._ownership.has_work.clear()
         await self._take_over_expired()

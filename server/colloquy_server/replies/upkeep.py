@@ -28,13 +28,13 @@ of."""
 
 
 class Loop(Protocol):
-    """Work that is done again and again; a step waits by itself until it is due."""
+    """Work that is done again and again; each time it waits by itself until it is due."""
 
     @property
     def name(self) -> str:
         """What it does, for the log."""
 
-    async def step(self) -> None:
+    async def run_once(self) -> None:
         """Does it once. May raise anything."""
 
 
@@ -84,7 +84,7 @@ class Upkeep:
 async def _forever(loop: Loop) -> None:
     while True:
         try:
-            await loop.step()
+            await loop.run_once()
         except DatabaseUnavailable:
             log.warning("database is away", work=loop.name)
             await asyncio.sleep(_DATABASE_PAUSE)

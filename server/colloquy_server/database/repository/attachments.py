@@ -297,7 +297,7 @@ def remove_unused(
 ) -> None:
     """Takes those of the files out of the tables that no message has, and that nobody touched
     since the given time; bytes that no file refers to any more go to `removals`."""
-    held = s.execute(
+    locked = s.execute(
         select(Attachment.id, Attachment.account_id, Attachment.sha256)
         .where(Attachment.id.in_(attachment_ids))
         .order_by(Attachment.id)
@@ -307,11 +307,11 @@ def remove_unused(
     used = select(MessageAttachment.attachment_id).where(
         MessageAttachment.attachment_id == Attachment.id
     )
-    unused = delete(Attachment).where(Attachment.id.in_([row[0] for row in held]), ~used.exists())
+    unused = delete(Attachment).where(Attachment.id.in_([row[0] for row in locked]), ~used.exists())
     if untouched_since is not None:
         unused = unused.where(Attachment.touch_time < untouched_since)
     s.execute(unused, execution_options=NO_SYNC)
-    _remove_blobs(s, {(row[1], row[2]) for row in held}, None)
+    _remove_blobs(s, {(row[1], row[2]) for row in locked}, None)
 
 
 def _remove_blobs(
@@ -320,7 +320,7 @@ def _remove_blobs(
     if not hashes:
         return
     key = tuple_(Blob.account_id, Blob.sha256)
-    held = [
+    locked = [
         (row[0], row[1])
         for row in s.execute(
             select(Blob.account_id, Blob.sha256)
@@ -329,10 +329,10 @@ def _remove_blobs(
             .with_for_update()
         )
     ]
-    if not held:
+    if not locked:
         return
     referred = select(Attachment.id).where(_same_bytes())
-    unreferred = delete(Blob).where(key.in_(held), ~referred.exists())
+    unreferred = delete(Blob).where(key.in_(locked), ~referred.exists())
     if untouched_since is not None:
         unreferred = unreferred.where(Blob.touch_time < untouched_since)
     else:  # an upload that is under way will refer to it
