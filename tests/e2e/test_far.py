@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from colloquy.api import conversation_service_pb2 as api
 from colloquy.api import resources_pb2 as resources
-from colloquy_server.database.engine import DatabaseUnavailable
+from colloquy_server.database.transactions import DatabaseUnavailable
 from colloquy_server.replies.bus import Event
 
 from tests.fakes.provider import Answer

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from colloquy.api import resources_pb2 as resources
-from colloquy_server.database.engine import EVERY_ACCOUNT
 from colloquy_server.database.models import Message
 from colloquy_server.database.repository.sending import Sent
+from colloquy_server.database.transactions import EVERY_ACCOUNT
 from sqlalchemy import select
 
 from tests.harness import Colloquy

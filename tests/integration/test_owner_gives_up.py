@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from colloquy.api import resources_pb2 as resources
-from colloquy_server.database.engine import EVERY_ACCOUNT, Session
 from colloquy_server.database.models import Message
+from colloquy_server.database.transactions import EVERY_ACCOUNT, Session
 from colloquy_server.replies.checkpoints import checkpoints_of
 from colloquy_server.replies.live_reply import LiveReply
 from colloquy_server.replies.ownership import Ownership

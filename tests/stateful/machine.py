@@ -15,7 +15,6 @@ from typing import Any, ClassVar, TypeVar
 
 from colloquy_server.api import convert
 from colloquy_server.api.access import Principal, principal
-from colloquy_server.database.engine import EVERY_ACCOUNT
 from colloquy_server.database.models import (
     MICROS,
     Attachment,
@@ -42,6 +41,7 @@ from colloquy_server.database.repository.changes import Change, Fenced, Lease, T
 from colloquy_server.database.repository.conversations import NewConversation
 from colloquy_server.database.repository.leases import RELEASED, Checkpoint, Outcome
 from colloquy_server.database.repository.sending import OnBusy, Prompt, Sent
+from colloquy_server.database.transactions import EVERY_ACCOUNT
 from colloquy_server.errors import ColloquyError
 from colloquy_server.replies.bus import Event
 from hypothesis import note

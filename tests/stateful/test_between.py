@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from colloquy_server.database.engine import EVERY_ACCOUNT, ScopedSession
 from colloquy_server.database.models import Message
 from colloquy_server.database.repository import cancellation, leases
 from colloquy_server.database.repository.leases import Checkpoint
+from colloquy_server.database.transactions import EVERY_ACCOUNT, ScopedSession
 from sqlalchemy import event, select
 
 from tests.stateful.machine import ReplyMachine

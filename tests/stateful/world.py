@@ -15,10 +15,10 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from colloquy.api import conversation_service_pb2 as api
 from colloquy_server.api.conversations import ConversationService
-from colloquy_server.database.engine import Database, ScopedSession, Session
 from colloquy_server.database.models import Message
 from colloquy_server.database.repository.changes import Change
 from colloquy_server.database.repository.sending import Sent
+from colloquy_server.database.transactions import Database, ScopedSession, Session
 from colloquy_server.errors import ColloquyError, Unavailable
 from colloquy_server.replies.admission import Started
 from colloquy_server.replies.bus import Bus, Event, Handler

@@ -17,10 +17,10 @@ import structlog
 
 from colloquy_server.api.rate_limiter import RateLimiter
 from colloquy_server.concurrency import KeyedLocks
-from colloquy_server.database.engine import EVERY_ACCOUNT, Database, DatabaseUnavailable
 from colloquy_server.database.models import ApiKey, KeyRole
 from colloquy_server.database.repository import access as rows
 from colloquy_server.database.repository.access import Author
+from colloquy_server.database.transactions import EVERY_ACCOUNT, Database, DatabaseUnavailable
 from colloquy_server.errors import PermissionDenied, RateLimited, Unauthenticated
 
 log = structlog.get_logger()

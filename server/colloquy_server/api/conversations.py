@@ -25,10 +25,10 @@ from colloquy_server.api.tokens import (
 )
 from colloquy_server.api.watcher import Watcher
 from colloquy_server.database import tokenizer
-from colloquy_server.database.engine import Database
 from colloquy_server.database.models import Conversation, Message, State
 from colloquy_server.database.repository import conversations, feed, history, messages, search
 from colloquy_server.database.repository.sending import OnBusy, Prompt
+from colloquy_server.database.transactions import Database
 from colloquy_server.errors import InvalidField
 from colloquy_server.files.files import Files
 from colloquy_server.providers.catalog import Catalog, ModelError

@@ -23,10 +23,10 @@ from colloquy_server.context.content_parts import (
     picture_tokens,
 )
 from colloquy_server.context.token_estimates import TokenEstimates, estimate_tokens
-from colloquy_server.database.engine import Database
 from colloquy_server.database.models import Attachment
 from colloquy_server.database.repository import history
 from colloquy_server.database.repository.history import Given, Turn
+from colloquy_server.database.transactions import Database
 from colloquy_server.errors import MessageTooLong
 from colloquy_server.files.filetypes import Kind
 from colloquy_server.providers.catalog import Model

@@ -13,9 +13,9 @@ from typing import IO, TypeVar
 import structlog
 
 from colloquy_server.concurrency import KeyedLocks
-from colloquy_server.database.engine import Database
 from colloquy_server.database.models import Attachment
 from colloquy_server.database.repository import attachments
+from colloquy_server.database.transactions import Database
 from colloquy_server.files import filetypes
 from colloquy_server.files.extraction import MAX_PICTURE, MAX_TEXT, Extractor, TooSlow, Unreadable
 from colloquy_server.files.files import picture_key

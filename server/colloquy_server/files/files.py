@@ -12,10 +12,10 @@ from typing import IO, Self
 import structlog
 
 from colloquy_server.concurrency import shielded
-from colloquy_server.database.engine import EVERY_ACCOUNT, Database, DatabaseUnavailable
 from colloquy_server.database.models import Attachment
 from colloquy_server.database.repository import attachments
 from colloquy_server.database.repository.attachments import NewFile
+from colloquy_server.database.transactions import EVERY_ACCOUNT, Database, DatabaseUnavailable
 from colloquy_server.errors import InvalidField
 from colloquy_server.files import filetypes
 from colloquy_server.files.extraction import Extractor, Unreadable

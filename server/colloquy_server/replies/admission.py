@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from colloquy_server.concurrency import FairSemaphore, KeyedLocks
 from colloquy_server.context.builder import ContextBuilder
-from colloquy_server.database.engine import Database, Session
 from colloquy_server.database.models import Attachment, Conversation
 from colloquy_server.database.repository import sending
 from colloquy_server.database.repository.changes import Lease
 from colloquy_server.database.repository.sending import Prompt, Sent
+from colloquy_server.database.transactions import Database, Session
 from colloquy_server.providers.catalog import Catalog
 from colloquy_server.replies.bus import Bus
 from colloquy_server.replies.cancellation import Cancellation

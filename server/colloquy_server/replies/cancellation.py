@@ -8,10 +8,10 @@ import asyncio
 import structlog
 
 from colloquy_server.concurrency import shielded
-from colloquy_server.database.engine import Database, DatabaseUnavailable
 from colloquy_server.database.models import Message, State
 from colloquy_server.database.repository import cancellation, messages
 from colloquy_server.database.repository.cancellation import Asked
+from colloquy_server.database.transactions import Database, DatabaseUnavailable
 from colloquy_server.errors import NotFound
 from colloquy_server.replies.bus import Bus
 from colloquy_server.replies.executor import Executor

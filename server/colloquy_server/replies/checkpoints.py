@@ -7,9 +7,9 @@ from collections.abc import Iterable
 
 from colloquy_server.clock import boottime
 from colloquy_server.concurrency import wait_up_to
-from colloquy_server.database.engine import EVERY_ACCOUNT, Database
 from colloquy_server.database.repository import leases
 from colloquy_server.database.repository.leases import Checkpoint
+from colloquy_server.database.transactions import EVERY_ACCOUNT, Database
 from colloquy_server.replies.live_reply import LiveReply
 from colloquy_server.replies.ownership import Ownership
 from colloquy_server.replies.publishing import Publisher

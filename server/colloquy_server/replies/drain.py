@@ -7,8 +7,8 @@ import asyncio
 
 import structlog
 
-from colloquy_server.database.engine import EVERY_ACCOUNT, Database, DatabaseUnavailable
 from colloquy_server.database.repository import leases
+from colloquy_server.database.transactions import EVERY_ACCOUNT, Database, DatabaseUnavailable
 from colloquy_server.replies.bus import Bus
 from colloquy_server.replies.checkpoints import checkpoints_of
 from colloquy_server.replies.ownership import Ownership

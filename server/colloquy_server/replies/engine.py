@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from colloquy_server.concurrency import shielded
 from colloquy_server.context.builder import ContextBuilder
-from colloquy_server.database.engine import EVERY_ACCOUNT, Database
 from colloquy_server.database.models import Message
 from colloquy_server.database.repository import access, conversations
 from colloquy_server.database.repository.changes import Change
 from colloquy_server.database.repository.sending import Prompt
+from colloquy_server.database.transactions import EVERY_ACCOUNT, Database
 from colloquy_server.providers.catalog import Catalog
 from colloquy_server.providers.client import Providers
 from colloquy_server.replies.admission import Admission, Started

@@ -13,11 +13,11 @@ import structlog
 
 from colloquy_server.concurrency import shielded
 from colloquy_server.context.builder import ContextBuilder
-from colloquy_server.database.engine import Database, Session
 from colloquy_server.database.models import Message, State
 from colloquy_server.database.repository import leases
 from colloquy_server.database.repository.changes import Fenced, Transition
 from colloquy_server.database.repository.leases import Outcome
+from colloquy_server.database.transactions import Database, Session
 from colloquy_server.providers.catalog import Catalog, ModelError
 from colloquy_server.providers.client import ProviderError, Providers
 from colloquy_server.replies.feeds import Feeds

@@ -10,10 +10,10 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from colloquy_server.database.engine import EVERY_ACCOUNT, Database
 from colloquy_server.database.models import Message
 from colloquy_server.database.repository import feed as feed_reads
 from colloquy_server.database.repository.changes import Change
+from colloquy_server.database.transactions import EVERY_ACCOUNT, Database
 from colloquy_server.errors import ColloquyError
 from colloquy_server.replies.bus import Bus, Event
 from colloquy_server.replies.live_reply import LiveText

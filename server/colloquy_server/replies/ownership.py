@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 import structlog
 
 from colloquy_server.clock import boottime
-from colloquy_server.database.engine import EVERY_ACCOUNT, Database, DatabaseUnavailable
 from colloquy_server.database.models import MICROS
 from colloquy_server.database.repository import leases
 from colloquy_server.database.repository.changes import Fenced, Lease
+from colloquy_server.database.transactions import EVERY_ACCOUNT, Database, DatabaseUnavailable
 from colloquy_server.replies.feeds import Feeds
 from colloquy_server.replies.live_reply import LiveReply
 from colloquy_server.settings import Settings

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from colloquy_server.database.engine import EVERY_ACCOUNT, Database
 from colloquy_server.database.models import MICROS
 from colloquy_server.database.repository import titles as title_leases
+from colloquy_server.database.transactions import EVERY_ACCOUNT, Database
 from colloquy_server.replies.bus import Bus
 from colloquy_server.replies.ownership import Ownership
 from colloquy_server.replies.titles import Titles

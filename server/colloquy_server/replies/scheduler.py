@@ -10,11 +10,11 @@ from typing import TypeVar
 import structlog
 
 from colloquy_server.concurrency import wait_up_to
-from colloquy_server.database.engine import EVERY_ACCOUNT, Database, DatabaseUnavailable
 from colloquy_server.database.models import Message
 from colloquy_server.database.repository import leases, queue
 from colloquy_server.database.repository import titles as owed_titles
 from colloquy_server.database.repository.changes import Transition
+from colloquy_server.database.transactions import EVERY_ACCOUNT, Database, DatabaseUnavailable
 from colloquy_server.replies.executor import Executor
 from colloquy_server.replies.feeds import Feeds
 from colloquy_server.replies.ownership import Ownership

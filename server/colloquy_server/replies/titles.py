@@ -8,9 +8,9 @@ import unicodedata
 
 import structlog
 
-from colloquy_server.database.engine import Database, DatabaseUnavailable
 from colloquy_server.database.models import MICROS
 from colloquy_server.database.repository import titles
+from colloquy_server.database.transactions import Database, DatabaseUnavailable
 from colloquy_server.errors import NotFound
 from colloquy_server.providers.catalog import Catalog
 from colloquy_server.providers.client import ProviderError, Providers

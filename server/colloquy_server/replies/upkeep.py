@@ -8,7 +8,7 @@ from typing import Protocol
 
 import structlog
 
-from colloquy_server.database.engine import Database, DatabaseUnavailable
+from colloquy_server.database.transactions import Database, DatabaseUnavailable
 from colloquy_server.replies.bus import Bus
 from colloquy_server.replies.checkpoints import Checkpoints
 from colloquy_server.replies.engine import Replies
