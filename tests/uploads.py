@@ -8,7 +8,7 @@ from pathlib import Path
 
 from colloquy.api import attachment_service_pb2 as api
 from colloquy.api import resources_pb2 as resources
-from colloquy_server.database.engine import EVERY_ACCOUNT, Session
+from colloquy_server.database.transactions import EVERY_ACCOUNT, Session
 from sqlalchemy import text
 
 from tests.harness import Caller, Colloquy

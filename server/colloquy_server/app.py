@@ -1,14 +1,30 @@
 """The composition root: everything is built and wired here. Start reading here.
 
-    client ── Edge ── ConversationService ── Replies ── repository ── Database
-                        │                      │ │
-                        │                      │ └ Writer ── Providers ── any AI provider
-                        └ Watcher ── Feeds ────┘
+    api/           Edge ── ConversationService ── Watcher        AdminService, AttachmentService
+                                 │                   │
+    replies/                  Replies ─ Executor ─ Feeds ─ Bus   Upkeep, Titles
+                                 │         │
+    context/                     │   ContextBuilder ── ContentParts ── ExtractionCache
+    providers/  files/           │   Providers ── any AI provider    Files, Extractor, Storage
+                                 │
+    database/                repository ── Database              the only truth
 
-A message's way: `service.SendMessage` → `replies.send` stores it and launches the reply →
-`writing.Writer` asks the provider → `publishing.Publisher` shows its text to `live.Feeds` → every
-`watching.Watcher` takes it from there → `service` writes it to its stream. `upkeep` saves, renews
-and takes over in the background.
+A message's way, file by file:
+
+1. `api/interceptors.py` authenticates the call and validates it; `SendMessage` in
+   `api/conversations.py` makes a `Prompt` of it.
+2. `replies/engine.py` passes it to `replies/admission.py`, which has
+   `database/repository/sending.py` store prompt and reply in one transaction, and launches the
+   reply if it may start at once.
+3. `replies/executor.py` has `context/builder.py` make the request, and `replies/generation.py`
+   asks the provider through `providers/client.py`.
+4. `replies/publishing.py` shows the text as it comes to `replies/feeds.py`.
+5. Every stream's `api/watcher.py` makes its events from there, and `api/conversations.py` writes
+   them to the client.
+6. `replies/executor.py` stores the end by `database/repository/leases.py`, which starts the next
+   reply in line.
+
+Meanwhile `replies/upkeep.py` saves what has come, renews leases, and takes over what others left.
 """
 
 from __future__ import annotations
@@ -29,9 +45,9 @@ from colloquy_server.api.conversations import ConversationService
 from colloquy_server.api.handlers import generic_handler
 from colloquy_server.api.interceptors import Edge, warm_up
 from colloquy_server.context.builder import ContextBuilder
-from colloquy_server.context.content_parts import Contents
-from colloquy_server.context.extraction_cache import Readings
-from colloquy_server.context.token_estimates import Estimates
+from colloquy_server.context.content_parts import ContentParts
+from colloquy_server.context.extraction_cache import ExtractionCache
+from colloquy_server.context.token_estimates import TokenEstimates
 from colloquy_server.database.engine import open_database
 from colloquy_server.errors import Unavailable
 from colloquy_server.files.extraction import Extractor
@@ -61,7 +77,7 @@ _OPTIONS = [
     ("grpc.keepalive_permit_without_calls", 1),
 ]
 
-_STREAMS_END = 5.0
+_STREAMS_END_TIMEOUT = 5.0
 """Seconds that calls get to end after the last reply has."""
 
 
@@ -90,8 +106,8 @@ class App:
         storage = Storage.open(settings.storage_url, settings.environ)
         extractor = Extractor()
         self.files = Files(self.db, storage, extractor, settings.max_attachment_bytes)
-        readings = Readings(self.db, storage, extractor, self.catalog, self.providers)
-        contexts = ContextBuilder(self.db, Contents(readings), Estimates())
+        extractions = ExtractionCache(self.db, storage, extractor, self.catalog, self.providers)
+        contexts = ContextBuilder(self.db, ContentParts(extractions), TokenEstimates())
         self.replies = Replies(
             self.db, self.feeds, self.catalog, self.providers, contexts, self.bus, settings
         )
@@ -168,11 +184,11 @@ class App:
     async def stop(self, grace: float) -> None:
         """Shuts down in good order: `grace`, in seconds, is for live replies to finish."""
         await self.health.enter_graceful_shutdown()
-        stopping = asyncio.create_task(self.server.stop(grace + _STREAMS_END))
+        stopping = asyncio.create_task(self.server.stop(grace + _STREAMS_END_TIMEOUT))
         await self.replies.drain(grace)
         self.feeds.end_streams(Unavailable())
         try:
-            async with asyncio.timeout(_STREAMS_END):
+            async with asyncio.timeout(_STREAMS_END_TIMEOUT):
                 await asyncio.shield(stopping)
         except TimeoutError:  # a health watch holds on for ever
             await self.server.stop(0)

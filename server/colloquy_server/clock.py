@@ -1,4 +1,4 @@
-"""This process's own clock: it only decides when an owner gives up by itself. The database's clock
+"""This process's own clock: it only decides when an owner fences itself. The database's clock
 decides everything else."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Small helps for tasks."""
+"""Small tools for tasks that wait for each other."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 T = TypeVar("T")
 
 
-async def unbroken(work: Coroutine[Any, Any, T]) -> T:
+async def shielded(work: Coroutine[Any, Any, T]) -> T:
     """Awaits work that runs to its end even if the caller is cancelled, who then waits for it."""
     task = asyncio.ensure_future(work)
     try:
@@ -27,30 +27,39 @@ async def unbroken(work: Coroutine[Any, Any, T]) -> T:
         raise
 
 
-class Lines:
-    """Locks by name: who holds one lets others of the same name wait, first come first served.
-    `size` may hold one at the same time."""
+async def wait_up_to(seconds: float, event: asyncio.Event) -> None:
+    """Waits for the event, but no longer than so many seconds."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        pass
 
-    def __init__(self, size: int = 1) -> None:
-        self._size = size
+
+class KeyedLocks:
+    """Locks by key: who holds one lets others of the same key wait, first come first served.
+    `holders` may hold one at the same time."""
+
+    def __init__(self, holders: int = 1) -> None:
+        self._holders = holders
         self._locks: WeakValueDictionary[Hashable, asyncio.Semaphore] = WeakValueDictionary()
 
-    def of(self, name: Hashable) -> asyncio.Semaphore:
-        """The lock of a name, which is there as long as somebody holds it or waits for it."""
-        return self._locks.setdefault(name, asyncio.Semaphore(self._size))
+    def of(self, key: Hashable) -> asyncio.Semaphore:
+        """The lock of a key, which is there as long as somebody holds it or waits for it."""
+        return self._locks.setdefault(key, asyncio.Semaphore(self._holders))
 
 
-class Turns:
-    """Places for work. Each account has `each` at a time, and accounts take turns: nobody waits for
+class FairSemaphore:
+    """Slots for work. Each account has `each` at a time, and accounts take turns: nobody waits for
     more than so many pieces of anybody else's work."""
 
-    def __init__(self, places: int, each: int = 1) -> None:
-        self._lines = Lines(each)
-        self._places = asyncio.Semaphore(places)
+    def __init__(self, slots: int, each: int = 1) -> None:
+        self._accounts = KeyedLocks(each)
+        self._slots = asyncio.Semaphore(slots)
 
     @contextlib.asynccontextmanager
-    async def place(self, account_id: str) -> AsyncIterator[None]:
-        """A place, when it is this account's turn."""
-        # Only the first of each account's line wait for a place, so that line is one of accounts.
-        async with self._lines.of(account_id), self._places:
+    async def slot(self, account_id: str) -> AsyncIterator[None]:
+        """A slot, when it is this account's turn."""
+        # Only the first of each account wait for a slot, so that queue is one of accounts.
+        async with self._accounts.of(account_id), self._slots:
             yield

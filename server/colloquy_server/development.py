@@ -8,10 +8,10 @@ from pathlib import Path
 import structlog
 
 from colloquy_server.api.access import hash_secret, new_secret
-from colloquy_server.database.engine import EVERY_ACCOUNT, Database
 from colloquy_server.database.models import KeyRole
 from colloquy_server.database.repository import access as rows
 from colloquy_server.database.repository.access import Author
+from colloquy_server.database.transactions import EVERY_ACCOUNT, Database
 
 log = structlog.get_logger()
 

@@ -4,7 +4,7 @@
     ├── Unauthenticated       UNAUTHENTICATED
     ├── PermissionDenied      PERMISSION_DENIED
     ├── InvalidField          INVALID_ARGUMENT, names each field that is wrong
-    │   ├── ModelError        the model is not in the catalogue, or has no key (catalog.py)
+    │   ├── ModelError        the model is not in the catalogue, or has no key (providers/)
     │   └── MessageTooLong
     ├── NotFound              NOT_FOUND
     ├── RequestIdReused       ALREADY_EXISTS

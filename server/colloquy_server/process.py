@@ -85,11 +85,11 @@ async def serve(settings: Settings, *, is_development: bool) -> None:
         default_model=default.id if default else "none: no provider has a key",
     )
     await stop.wait()
-    log.info("stopping", live_replies=len(app.replies.live))
+    log.info("stopping", live_replies=len(app.replies.ownership.live))
     stopping = asyncio.create_task(app.stop(settings.shutdown_grace))
     hurry = asyncio.create_task(at_once.wait())
     await asyncio.wait([stopping, hurry], return_when=asyncio.FIRST_COMPLETED)
     if hurry.done():
-        app.replies.hurry()
+        app.replies.end_grace()
     hurry.cancel()
     await stopping

@@ -14,9 +14,6 @@ import sentry_sdk
 from opentelemetry.metrics import MeterProvider, NoOpMeterProvider
 from opentelemetry.trace import NoOpTracerProvider, SpanKind, Status, StatusCode, TracerProvider
 
-from colloquy_server.providers.catalog import Model
-from colloquy_server.providers.chunks import TokenUsage
-
 _NAME = "colloquy"
 
 # Statuses that are the server's fault, as the conventions for gRPC servers have it.
@@ -36,7 +33,8 @@ class Generation:
 
     def __init__(self) -> None:
         self.first_text_at: float | None = None
-        self.usage: TokenUsage | None = None
+        self.tokens: dict[str, int] = {}
+        """What the provider counted, by `input` and `output`, if it says."""
         self.error = ""
 
     def note_error(
@@ -46,10 +44,14 @@ class Generation:
         if error is not None:
             self.error = str(getattr(error, "reason", type(error).__name__))
 
-    def has_text(self) -> None:
+    def note_text(self) -> None:
         """Text came."""
         if self.first_text_at is None:
             self.first_text_at = time.monotonic()
+
+    def note_usage(self, input_tokens: int, output_tokens: int) -> None:
+        """How many tokens the provider counted."""
+        self.tokens = {"input": input_tokens, "output": output_tokens}
 
 
 class Telemetry:
@@ -94,17 +96,17 @@ class Telemetry:
                 self._calls.record(time.monotonic() - started, attributes)
 
     @contextmanager
-    def generation(self, model: Model) -> Iterator[Generation]:
+    def generation(self, provider_id: str, model_id: str) -> Iterator[Generation]:
         """Around one request to a provider."""
         generation = Generation()
         started = time.monotonic()
         attributes = {
             "gen_ai.operation.name": "chat",
-            "gen_ai.provider.name": model.provider.id,
-            "gen_ai.request.model": model.id,
+            "gen_ai.provider.name": provider_id,
+            "gen_ai.request.model": model_id,
         }
         with self._tracer.start_as_current_span(
-            f"chat {model.id}",
+            f"chat {model_id}",
             kind=SpanKind.CLIENT,
             attributes=attributes,
             record_exception=False,
@@ -119,14 +121,9 @@ class Telemetry:
                 self._generations.record(time.monotonic() - started, attributes)
                 if generation.first_text_at is not None:
                     self._first_texts.record(generation.first_text_at - started, attributes)
-                if generation.usage is not None:
-                    counts = {
-                        "input": generation.usage.input_tokens,
-                        "output": generation.usage.output_tokens,
-                    }
-                    for kind, count in counts.items():
-                        span.set_attribute(f"gen_ai.usage.{kind}_tokens", count)
-                        self._tokens.record(count, {**attributes, "gen_ai.token.type": kind})
+                for kind, count in generation.tokens.items():
+                    span.set_attribute(f"gen_ai.usage.{kind}_tokens", count)
+                    self._tokens.record(count, {**attributes, "gen_ai.token.type": kind})
 
     def unexpected(self, error: BaseException) -> None:
         """Reports an error that nobody thought of, if there is somewhere to report it."""

@@ -24,7 +24,7 @@ LEASE_TTL = 3.0
 """Seconds; short, so that a stop outlasts it."""
 
 GRACE = 1.0
-"""Seconds that a drain leaves to live replies: too few for most, so that they are handed back."""
+"""Seconds that a drain leaves to live replies: too few for most, so that they are released."""
 
 START_PATIENCE = 60.0
 """Seconds for a process to start or to end, also on a machine that has much else to do."""

@@ -175,10 +175,10 @@ async def test_a_file_that_a_busy_machine_could_not_read_is_read_again(
     extractor = colloquy.app.files._extractor
     conversation = await alice.create(model="nothing")
     file = await upload(alice, FILES["report.docx"], "report.docx")
-    patience, extractor._patience = extractor._patience, 0.001
+    timeout, extractor._timeout = extractor._timeout, 0.001
     first = await alice.send(conversation.id, "One", attachment_ids=[file.id]).reply()
     assert (await alice.receipt(first.id)).left_out[0].reason == "reading it takes too long"
-    extractor._patience = patience
+    extractor._timeout = timeout
     _, messages = await ask(colloquy, alice, conversation.id, "Two")
     assert "Profits rose" in str(messages)
 
@@ -190,10 +190,10 @@ async def test_a_file_that_took_too_long_twice_is_not_read_again(
     extractor = colloquy.app.files._extractor
     conversation = await alice.create(model="nothing")
     file = await upload(alice, FILES["report.docx"], "report.docx")
-    patience, extractor._patience = extractor._patience, 0.001
+    timeout, extractor._timeout = extractor._timeout, 0.001
     await alice.send(conversation.id, "One", attachment_ids=[file.id]).reply()
     await alice.send(conversation.id, "Two").reply()
-    extractor._patience = patience
+    extractor._timeout = timeout
     last = await alice.send(conversation.id, "Three").reply()
     assert (await alice.receipt(last.id)).left_out[0].reason == "reading it takes too long"
 
@@ -501,7 +501,7 @@ def noisy_png(seed: int) -> bytes:
 @fleets.ANY
 async def test_what_was_learned_refuses_nothing(colloquy: Colloquy, alice: Caller) -> None:
     for _ in range(6):
-        colloquy.app.replies._contexts._estimates.too_low(alice.account_id, "small")
+        colloquy.app.replies.executor._contexts._estimates.too_low(alice.account_id, "small")
     conversation = await alice.create(model="small")
     reply = await alice.send(conversation.id, "word " * 4_000).reply()
     assert reply.state == resources.Message.STATE_COMPLETED

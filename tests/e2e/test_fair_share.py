@@ -7,9 +7,9 @@ import asyncio
 import pytest
 from colloquy.api import conversation_service_pb2 as api
 from colloquy.api import resources_pb2 as resources
-from colloquy_server.database.engine import Session
 from colloquy_server.database.models import ApiKey
 from colloquy_server.database.repository import access
+from colloquy_server.database.transactions import Session
 
 from tests.fakes.provider import Answer
 from tests.fleets import ALONE

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from colloquy.api import conversation_service_pb2 as api
 from colloquy.api import resources_pb2 as resources
-from colloquy_server.database.engine import DatabaseUnavailable
+from colloquy_server.database.transactions import DatabaseUnavailable
 from colloquy_server.replies.bus import Event
 
 from tests.fakes.provider import Answer
@@ -32,7 +32,7 @@ async def test_a_watched_reply_is_asked_for_as_long_as_it_is_watched(
     fleet: Colloquy, alice: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The owner stops telling its text some seconds after it was asked for last."""
-    monkeypatch.setattr("colloquy_server.replies.upkeep._POLL_INTERVAL", 0.05)
+    monkeypatch.setattr("colloquy_server.replies.polling._INTERVAL", 0.05)
     asked: list[Event] = []
     fleet.app.bus.subscribe(lambda event: asked.append(event) if event["kind"] == "want" else None)
     conversation = await alice.create(title="Far")
@@ -52,7 +52,7 @@ async def test_a_watched_reply_is_asked_for_as_long_as_it_is_watched(
 async def test_a_reply_that_began_after_a_token_is_told_elsewhere_at_once(
     fleet: Colloquy, alice: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("colloquy_server.replies.upkeep._POLL_INTERVAL", 600)
+    monkeypatch.setattr("colloquy_server.replies.polling._INTERVAL", 600)
     await fleet.restart()  # so that no look at the database is due
     alice = alice.at(fleet)
     conversation = await alice.create(title="Far")

@@ -13,8 +13,8 @@ from colloquy.api import admin_service_pb2 as admin_api
 from colloquy.api import attachment_service_pb2 as api
 from colloquy.api import conversation_service_pb2 as conversation_api
 from colloquy.api import resources_pb2 as resources
-from colloquy_server.database.engine import EVERY_ACCOUNT, Session
 from colloquy_server.database.repository import attachments
+from colloquy_server.database.transactions import EVERY_ACCOUNT, Session
 from sqlalchemy import text
 
 from tests import fleets

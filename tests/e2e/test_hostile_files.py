@@ -97,7 +97,7 @@ async def test_a_file_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
     path.write_bytes(b"<html>" + b"<div>" * 500_000)
     started = time.monotonic()
     with path.open("rb") as file, pytest.raises(Unreadable, match="takes too long"):
-        await Extractor(patience=0.5).text("a", file, "text/html")
+        await Extractor(timeout=0.5).text("a", file, "text/html")
     assert time.monotonic() - started < 3
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from colloquy.api import resources_pb2 as resources
-from colloquy_server.database.engine import EVERY_ACCOUNT, Session
 from colloquy_server.database.models import Conversation, Message, Role, State, User, new_id
 from colloquy_server.database.repository import history
+from colloquy_server.database.transactions import EVERY_ACCOUNT, Session
 from sqlalchemy import event, select
 
 from tests.fakes.provider import Answer

@@ -11,7 +11,7 @@ import time
 import pytest
 from colloquy.api import error_reason_pb2 as reasons
 from colloquy.api import resources_pb2 as resources
-from colloquy_server.replies.generation import MAX_RETRY_AFTER, Retries
+from colloquy_server.replies.generation import MAX_RETRY_AFTER, RetryPolicy
 
 from tests.e2e.talk import HALF, half, said, text_of
 from tests.fakes.provider import Answer
@@ -52,14 +52,14 @@ async def test_retry_after_is_honoured(colloquy: Colloquy, alice: Caller) -> Non
 
 
 def test_retry_after_is_honoured_up_to_a_minute_and_waits_grow() -> None:
-    retries = Retries(attempts=3, base=0.5)
+    retries = RetryPolicy(attempts=3, base=0.5)
     assert MAX_RETRY_AFTER == 60
-    assert retries.delay(1, 59.0) == 59
-    assert retries.delay(1, 3_600.0) == 60
-    assert 0.25 <= retries.delay(1, 0.0) <= 0.75
-    assert 0.25 <= retries.delay(1, None) <= 0.75
-    assert 1.0 <= retries.delay(2, None) <= 3.0
-    assert len({retries.delay(1, None) for _ in range(20)}) > 1, "jitter"
+    assert retries.backoff(1, 59.0) == 59
+    assert retries.backoff(1, 3_600.0) == 60
+    assert 0.25 <= retries.backoff(1, 0.0) <= 0.75
+    assert 0.25 <= retries.backoff(1, None) <= 0.75
+    assert 1.0 <= retries.backoff(2, None) <= 3.0
+    assert len({retries.backoff(1, None) for _ in range(20)}) > 1, "jitter"
 
 
 FAULTS: dict[str, tuple[Answer, str, int]] = {

@@ -176,7 +176,7 @@ async def test_a_planned_stop_hands_replies_back_without_a_strike(
 
 
 @ALONE
-async def test_a_reply_that_was_handed_back_keeps_its_text_until_it_goes_on(
+async def test_a_reply_that_was_released_keeps_its_text_until_it_goes_on(
     colloquy: Colloquy, alice: Caller
 ) -> None:
     conversation = await alice.create(title="Stop")

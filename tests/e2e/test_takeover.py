@@ -42,7 +42,7 @@ async def test_replies_of_a_killed_server_go_on_within_ten_seconds(fleet: Colloq
 
 
 @pytest.mark.timed
-async def test_replies_that_are_handed_back_go_on_within_a_second(fleet: Colloquy) -> None:
+async def test_replies_that_are_released_go_on_within_a_second(fleet: Colloquy) -> None:
     async def standing_still() -> float:
         process = ServerProcess(fleet, SHUTDOWN_GRACE="0")
         fleet.provider.requests.clear()

@@ -5,12 +5,8 @@ from __future__ import annotations
 import time
 
 import pytest
-from colloquy_server.database.engine import (
-    EVERY_ACCOUNT,
-    DatabaseUnavailable,
-    Session,
-    open_database,
-)
+from colloquy_server.database.engine import open_database
+from colloquy_server.database.transactions import EVERY_ACCOUNT, DatabaseUnavailable, Session
 from sqlalchemy import text
 
 

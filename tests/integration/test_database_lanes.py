@@ -6,7 +6,8 @@ import asyncio
 import threading
 from pathlib import Path
 
-from colloquy_server.database.engine import EVERY_ACCOUNT, Session, open_database
+from colloquy_server.database.engine import open_database
+from colloquy_server.database.transactions import EVERY_ACCOUNT, Session
 from sqlalchemy import text
 
 

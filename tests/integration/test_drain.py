@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 from colloquy.api import resources_pb2 as resources
-from colloquy_server.database.engine import EVERY_ACCOUNT
 from colloquy_server.database.models import Message
-from colloquy_server.database.repository.messages import Sent
+from colloquy_server.database.repository.sending import Sent
+from colloquy_server.database.transactions import EVERY_ACCOUNT
 from sqlalchemy import select
 
 from tests.harness import Colloquy
 
 
-async def test_a_reply_that_is_being_stored_while_its_server_drains_is_handed_back(
+async def test_a_reply_that_is_being_stored_while_its_server_drains_is_released(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with Colloquy(tmp_path, replicas=2, lease_ttl=30) as colloquy:

@@ -27,7 +27,7 @@ async def test_nothing_follows_the_end_of_a_reply_that_was_cancelled_over_its_ow
         reply = (await sending.accepted()).reply
         await watch.until(lambda e: e.delta.text.endswith("w5 "))
         # As when the owner has no processor for longer than a cancel waits for it.
-        monkeypatch.setattr(colloquy.app.replies, "stop", lambda _reply: None)
+        monkeypatch.setattr(colloquy.app.replies.ownership, "stop", lambda _reply: None)
         cancelled = await alice.cancel(reply.id)
         assert cancelled.state == resources.Message.STATE_CANCELLED
         final = await watch.final(reply.id)

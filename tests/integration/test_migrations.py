@@ -11,9 +11,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from colloquy_server.database import migrate
-from colloquy_server.database.engine import EVERY_ACCOUNT, open_database, sync_engine
+from colloquy_server.database.engine import open_database, sync_engine
 from colloquy_server.database.models import Base
 from colloquy_server.database.repository import search
+from colloquy_server.database.transactions import EVERY_ACCOUNT
 from colloquy_server.settings import SettingsError
 from sqlalchemy import Engine, text
 

@@ -1,4 +1,4 @@
-"""What an owner does that lost its reply, or whose lease is over by its own clock: it stops by
+"""What an owner does whose reply was fenced, or whose lease is over by its own clock: it stops by
 itself, writes nothing and shows nothing."""
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 from colloquy.api import resources_pb2 as resources
-from colloquy_server.database.engine import EVERY_ACCOUNT, Session
 from colloquy_server.database.models import Message
-from colloquy_server.replies.engine import Replies, texts_of
-from colloquy_server.replies.generation import LiveReply
+from colloquy_server.database.transactions import EVERY_ACCOUNT, Session
+from colloquy_server.replies.checkpoints import checkpoints_of
+from colloquy_server.replies.live_reply import LiveReply
+from colloquy_server.replies.ownership import Ownership
+from colloquy_server.replies.publishing import Publisher
 from sqlalchemy import update
 
 from tests.fakes.provider import Answer
@@ -35,8 +37,12 @@ class Owned:
     reply: LiveReply
 
     @property
-    def replies(self) -> Replies:
-        return self.colloquy.app.replies
+    def ownership(self) -> Ownership:
+        return self.colloquy.app.replies.ownership
+
+    @property
+    def publisher(self) -> Publisher:
+        return self.colloquy.app.replies.publisher
 
     async def row(self) -> resources.Message:
         return await self.alice.message(self.reply.message_id)
@@ -52,9 +58,9 @@ class Owned:
 
         await self.colloquy.app.db.write(EVERY_ACCOUNT, write)
 
-    async def is_let_go(self) -> None:
-        """Waits until the process does not hold the reply any more."""
-        await settle(lambda: not self.replies.live, patience=3)
+    async def is_fenced(self) -> None:
+        """Waits until the process has let go of the reply."""
+        await settle(lambda: not self.ownership.live, patience=3)
 
 
 @pytest.fixture
@@ -71,7 +77,7 @@ async def owned(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator
         sending = alice.send(conversation.id)
         reply_id = (await sending.accepted()).reply.id
         await watch.until(lambda e: e.delta.text.endswith("w5 "))
-        yield Owned(colloquy, alice, gate, watch, colloquy.app.replies.live[reply_id])
+        yield Owned(colloquy, alice, gate, watch, colloquy.app.replies.ownership.live[reply_id])
         sending.cancel()
         watch.cancel()
 
@@ -79,7 +85,7 @@ async def owned(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator
 async def test_nothing_is_shown_after_the_lease(owned: Owned) -> None:
     owned.reply.deadline = 0.0
     owned.gate.set()
-    await owned.is_let_go()
+    await owned.is_fenced()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.3):
             await owned.watch.next()
@@ -91,70 +97,70 @@ async def test_no_end_is_stored_after_the_lease(owned: Owned) -> None:
     be late, but this process cannot know."""
     owned.reply.deadline = 0.0
     owned.gate.set()
-    await owned.is_let_go()
+    await owned.is_fenced()
     assert (await owned.row()).state == resources.Message.STATE_GENERATING
 
 
 async def test_nothing_is_saved_after_the_lease(owned: Owned) -> None:
-    assert texts_of([owned.reply])
+    assert checkpoints_of([owned.reply])
     owned.reply.deadline = 0.0
-    assert not texts_of([owned.reply])
+    assert not checkpoints_of([owned.reply])
 
 
-async def test_what_could_not_be_renewed_is_given_up(owned: Owned) -> None:
+async def test_what_could_not_be_renewed_is_fenced(owned: Owned) -> None:
     owned.reply.deadline = 0.0
-    owned.replies.give_up_expired()
-    assert not owned.replies.live
+    owned.ownership.fence_expired()
+    assert not owned.ownership.live
 
 
 async def test_what_comes_after_the_lease_is_not_shown(owned: Owned) -> None:
     shown = owned.reply.text
     owned.reply.deadline = 0.0
     owned.reply.pending.append("more")
-    owned.replies.publisher.publish(owned.reply)
+    owned.publisher.publish(owned.reply)
     assert owned.reply.text == shown
-    assert not owned.replies.live
+    assert not owned.ownership.live
 
 
 async def test_a_checkpoint_tells_of_another_owner(owned: Owned) -> None:
     """While its provider says nothing, so that no end can tell it."""
     await owned.change(epoch=Message.epoch + 1)
     owned.reply.pending.append("more")
-    owned.replies.publisher.publish(owned.reply)
-    owned.replies.publisher.needs_checkpoint.set()
-    await owned.is_let_go()
+    owned.publisher.publish(owned.reply)
+    owned.publisher.needs_checkpoint.set()
+    await owned.is_fenced()
 
 
 async def test_an_end_tells_of_another_owner(owned: Owned) -> None:
     await owned.change(epoch=Message.epoch + 1)
     owned.gate.set()
-    await owned.is_let_go()
+    await owned.is_fenced()
     assert (await owned.row()).state == resources.Message.STATE_GENERATING
 
 
 async def test_a_renewal_tells_of_another_owner(owned: Owned) -> None:
     await owned.change(epoch=Message.epoch + 1)
-    await owned.replies.renew()
-    assert not owned.replies.live
+    await owned.ownership.renew()
+    assert not owned.ownership.live
 
 
 async def test_a_renewal_tells_of_a_cancel(owned: Owned) -> None:
     await owned.change(cancel_requested=True)
-    await owned.replies.renew()
+    await owned.ownership.renew()
     final = await owned.watch.final(owned.reply.message_id)
     assert final.state == resources.Message.STATE_CANCELLED
 
 
-async def test_a_renewal_holds_the_reply_by_its_own_clock_too(owned: Owned) -> None:
+async def test_a_renewal_is_one_by_its_own_clock_too(owned: Owned) -> None:
     before = owned.reply.deadline
     await asyncio.sleep(0.01)
-    await owned.replies.renew()
+    await owned.ownership.renew()
     assert owned.reply.deadline > before
 
 
-async def test_what_was_lost_is_not_shown(owned: Owned) -> None:
-    owned.replies.lose(owned.reply)
+async def test_what_was_fenced_is_not_shown(owned: Owned) -> None:
+    owned.ownership.fence(owned.reply)
     shown = owned.reply.text
     owned.reply.pending.append("more")
-    owned.replies.publisher.publish(owned.reply)
+    owned.publisher.publish(owned.reply)
     assert owned.reply.text == shown

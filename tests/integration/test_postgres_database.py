@@ -7,15 +7,11 @@ import contextlib
 from collections.abc import Callable
 
 import pytest
-from colloquy_server.database.engine import (
-    EVERY_ACCOUNT,
-    PostgresDatabase,
-    ScopedSession,
-    Session,
-    sync_engine,
-)
+from colloquy_server.database.engine import sync_engine
 from colloquy_server.database.models import KeyRole
+from colloquy_server.database.postgres import PostgresDatabase
 from colloquy_server.database.repository import access, attachments, conversations
+from colloquy_server.database.transactions import EVERY_ACCOUNT, ScopedSession, Session
 from colloquy_server.errors import NotFound
 from sqlalchemy import text
 from sqlalchemy.engine import make_url

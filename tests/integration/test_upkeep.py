@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from colloquy_server.database.repository import leases
+from colloquy_server.database.repository import queue
 
 from tests.harness import Caller, Colloquy, words
 
 
-async def test_one_reply_that_cannot_be_taken_up_does_not_keep_others_waiting(
+async def test_one_reply_that_cannot_be_started_does_not_keep_others_waiting(
     colloquy: Colloquy, alice: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    start = leases.start
+    start = queue.start
 
     def start_but_one(s, conversation_id, lease):  # type: ignore[no-untyped-def]
         if conversation_id == bad.id:
@@ -21,7 +21,7 @@ async def test_one_reply_that_cannot_be_taken_up_does_not_keep_others_waiting(
     await colloquy.restart(max_live_replies=1)
     alice = alice.at(colloquy)
     bad, good, busy = [await alice.create(title=name) for name in ("Bad", "Good", "Busy")]
-    monkeypatch.setattr(leases, "start", start_but_one)
+    monkeypatch.setattr(queue, "start", start_but_one)
     colloquy.provider.script(words(30, rate=100), words(1), words(1))
     first = alice.send(busy.id)
     await first.until("delta")
@@ -29,6 +29,6 @@ async def test_one_reply_that_cannot_be_taken_up_does_not_keep_others_waiting(
     await stuck.accepted()
     reply = await waiting.reply()
     assert reply.state == reply.STATE_COMPLETED
-    monkeypatch.setattr(leases, "start", start)
+    monkeypatch.setattr(queue, "start", start)
     assert (await stuck.reply()).state == reply.STATE_COMPLETED
     await first.reply()

@@ -6,15 +6,17 @@ from dataclasses import dataclass
 
 CHANGES = "server/colloquy_server/database/repository/changes.py"
 LEASES = "server/colloquy_server/database/repository/leases.py"
-CANCELLING = "server/colloquy_server/database/repository/cancelling.py"
+CANCELLATION = "server/colloquy_server/database/repository/cancellation.py"
+QUEUE = "server/colloquy_server/database/repository/queue.py"
+SENDING = "server/colloquy_server/database/repository/sending.py"
 MESSAGES = "server/colloquy_server/database/repository/messages.py"
-CONVERSATIONS = "server/colloquy_server/database/repository/conversations.py"
+TITLES = "server/colloquy_server/database/repository/titles.py"
 FEED = "server/colloquy_server/database/repository/feed.py"
-LIVE = "server/colloquy_server/replies/feeds.py"
-WATCHING = "server/colloquy_server/api/watcher.py"
+FEEDS = "server/colloquy_server/replies/feeds.py"
+WATCHER = "server/colloquy_server/api/watcher.py"
 MIRRORS = "server/colloquy_server/replies/mirrors.py"
-REPLIES = "server/colloquy_server/replies/engine.py"
-UPKEEP = "server/colloquy_server/replies/upkeep.py"
+OWNERSHIP = "server/colloquy_server/replies/ownership.py"
+CHECKPOINTS = "server/colloquy_server/replies/checkpoints.py"
 PUBLISHING = "server/colloquy_server/replies/publishing.py"
 
 STATEFUL = ("tests/stateful/test_orders.py", "tests/stateful/test_replies.py", "-k", "sqlite")
@@ -60,7 +62,7 @@ _ORDER = (
     ),
     _guard(
         "a start carries the version",
-        LEASES,
+        QUEUE,
         """            lease_until=db_now() + lease.ttl,
             version=locked.version,
 """,
@@ -78,13 +80,13 @@ _ORDER = (
     ),
     _guard(
         "a cancel carries the version",
-        CANCELLING,
+        CANCELLATION,
         ".values(state=State.CANCELLED, version=locked.version, update_time=locked.now)",
         ".values(state=State.CANCELLED, update_time=locked.now)",
     ),
     _guard(
         "a forced cancel carries the version",
-        CANCELLING,
+        CANCELLATION,
         """            content=content,
             version=locked.version,
 """,
@@ -93,7 +95,7 @@ _ORDER = (
     ),
     _guard(
         "a reply that is superseded carries the version",
-        MESSAGES,
+        SENDING,
         ".values(superseded=True, version=locked.version, update_time=locked.now)",
         ".values(superseded=True, update_time=locked.now)",
     ),
@@ -125,23 +127,23 @@ _OWNERS = (
         "a checkpoint is of a live reply",
         LEASES,
         """            table.c.state == State.GENERATING,
-            table.c.lease_until != HANDED_BACK,
+            table.c.lease_until != RELEASED,
 """,
-        """            table.c.lease_until != HANDED_BACK,
+        """            table.c.lease_until != RELEASED,
 """,
     ),
     _guard(
-        "a checkpoint is not of a reply that was handed back",
+        "a checkpoint is not of a reply that was released",
         LEASES,
         """            table.c.state == State.GENERATING,
-            table.c.lease_until != HANDED_BACK,
+            table.c.lease_until != RELEASED,
 """,
         """            table.c.state == State.GENERATING,
 """,
         "tests/stateful/test_found.py",
     ),
     _guard(
-        "a checkpoint says what was lost",
+        "a checkpoint says what was fenced",
         LEASES,
         "return written.rowcount == len(texts)",
         "return written.rowcount >= 0",
@@ -149,24 +151,24 @@ _OWNERS = (
     _guard(
         "a renewal names the epoch",
         LEASES,
-        """        .where(tuple_(Message.id, Message.epoch).in_(owned), is_held)
+        """        .where(tuple_(Message.id, Message.epoch).in_(owned), has_owner)
         .values(lease_until""",
-        """        .where(Message.id.in_([pair[0] for pair in owned]), is_held)
+        """        .where(Message.id.in_([pair[0] for pair in owned]), has_owner)
         .values(lease_until""",
     ),
     _guard(
         "a renewal is of a live reply",
         LEASES,
-        """        .where(tuple_(Message.id, Message.epoch).in_(owned), is_held)
+        """        .where(tuple_(Message.id, Message.epoch).in_(owned), has_owner)
         .values(lease_until""",
         """        .where(tuple_(Message.id, Message.epoch).in_(owned))
         .values(lease_until""",
     ),
     _guard(
-        "a renewal is not of a reply that was handed back",
+        "a renewal is not of a reply that was released",
         LEASES,
-        "is_held = and_(is_generating, Message.lease_until != HANDED_BACK)",
-        "is_held = and_(is_generating)",
+        "has_owner = and_(is_generating, Message.lease_until != RELEASED)",
+        "has_owner = and_(is_generating)",
         "tests/stateful/test_found.py",
     ),
     _guard(
@@ -216,13 +218,13 @@ _OWNERS = (
 """,
     ),
     _guard(
-        "a handed back lease is given back",
+        "a released lease is free",
         LEASES,
-        '_write_owned(s, texts, {"lease_until": HANDED_BACK})',
+        '_write_owned(s, texts, {"lease_until": RELEASED})',
         "_write_owned(s, texts, {})",
     ),
     _guard(
-        "nothing to hand back is no error",
+        "nothing to release is no error",
         LEASES,
         """    if not texts:
         return True
@@ -237,7 +239,7 @@ _TAKEOVERS = (
         "a takeover looks once more whether the lease is over",
         LEASES,
         "is_over = Message.lease_until < db_now()",
-        "is_over = Message.lease_until >= HANDED_BACK",
+        "is_over = Message.lease_until >= RELEASED",
     ),
     _guard(
         "a takeover begins a new epoch",
@@ -254,7 +256,7 @@ _TAKEOVERS = (
         "strikes=Message.strikes,",
     ),
     _guard(
-        "an owner that handed back is no strike",
+        "an owner that released is no strike",
         LEASES,
         "strikes=Message.strikes + (1 if died else 0),",
         "strikes=Message.strikes + 1,",
@@ -266,7 +268,7 @@ _TAKEOVERS = (
         "elif died and reply.strikes >= MAX_STRIKES:",
     ),
     _guard(
-        "handing back never ends a reply",
+        "releasing never ends a reply",
         LEASES,
         "elif died and reply.strikes + 1 >= MAX_STRIKES:",
         "elif reply.strikes + 1 >= MAX_STRIKES:",
@@ -310,7 +312,7 @@ _TAKEOVERS = (
 _QUEUE = (
     _guard(
         "one reply a conversation is started",
-        LEASES,
+        QUEUE,
         "    if is_busy(s, conversation_id):",
         "    if False and is_busy(s, conversation_id):",
     ),
@@ -323,7 +325,7 @@ _QUEUE = (
     ),
     _guard(
         "a send starts only in a free conversation",
-        MESSAGES,
+        SENDING,
         """    owned = not (wished or queue.is_busy) and _begin(s, reply, lease)
     s.add_all""",
         """    owned = not (wished or queue.live) and _begin(s, reply, lease)
@@ -331,7 +333,7 @@ _QUEUE = (
     ),
     _guard(
         "a regenerate starts only in a free conversation",
-        MESSAGES,
+        SENDING,
         """    owned = not (wished or queue.is_busy) and _begin(s, reply, lease)
     s.add(reply)""",
         """    owned = not (wished or queue.live) and _begin(s, reply, lease)
@@ -339,25 +341,25 @@ _QUEUE = (
     ),
     _guard(
         "first come first served",
-        LEASES,
+        QUEUE,
         ".order_by(Message.queue_rank, Message.position)",
         ".order_by(Message.queue_rank.desc(), Message.position)",
     ),
     _guard(
         "whoever interrupts goes first",
-        MESSAGES,
+        SENDING,
         "reply.queue_rank = -locked.version",
         "reply.queue_rank = locked.version",
     ),
     _guard(
         "an interrupt cancels the live reply",
-        MESSAGES,
+        SENDING,
         "    return cancel_in(s, locked, live).reply",
         "    return _get(s, live)",
     ),
     _guard(
         "a start begins a new epoch",
-        LEASES,
+        QUEUE,
         """            state=State.GENERATING,
             epoch=Message.epoch + 1,
 """,
@@ -367,31 +369,31 @@ _QUEUE = (
     ),
     _guard(
         "an account has a limit",
-        LEASES,
+        QUEUE,
         'return s.scalars(_LIVE, {"account": account_id}).one() < lease.per_account',
         'return s.scalars(_LIVE, {"account": account_id}).one() <= lease.per_account',
     ),
     _guard(
         "a start keeps the account's limit",
-        LEASES,
+        QUEUE,
         "if head is None or not account_has_room(",
         "if head is None or not (head or account_has_room)(",
     ),
     _guard(
         "a send keeps the account's limit",
-        MESSAGES,
+        SENDING,
         "if lease is None or not account_has_room(s, reply.account_id, lease):",
         "if lease is None:",
     ),
     _guard(
         "accounts are looked through within their limit",
-        LEASES,
-        """.where(turns.c.turn <= bindparam("per_account"))""",
-        """.where(turns.c.turn < 9 + bindparam("per_account"))""",
+        QUEUE,
+        """.where(ranked.c.rank_in_account <= bindparam("per_account"))""",
+        """.where(ranked.c.rank_in_account < 9 + bindparam("per_account"))""",
     ),
     _guard(
         "a queue has an end",
-        MESSAGES,
+        SENDING,
         """        if queue.waiting >= max_queued:
             raise QueueFull(f"conversation:{conversation_id}", max_queued)""",
         """        if queue.waiting > max_queued:
@@ -399,13 +401,13 @@ _QUEUE = (
     ),
     _guard(
         "a regenerate finds the end of the queue",
-        MESSAGES,
+        SENDING,
         "if not wished and queue.waiting >= max_queued:",
         "if not wished and queue.waiting > max_queued:",
     ),
     _guard(
         "a busy conversation can be refused",
-        MESSAGES,
+        SENDING,
         "if queue.is_busy and prompt.on_busy == OnBusy.REJECT:",
         "if queue.live and prompt.on_busy == OnBusy.REJECT:",
     ),
@@ -414,7 +416,7 @@ _QUEUE = (
 _REQUESTS = (
     _guard(
         "a request_id is looked up",
-        MESSAGES,
+        SENDING,
         """    if prompt.request_id:
         found = _attach(""",
         """    if not prompt.content:
@@ -422,7 +424,7 @@ _REQUESTS = (
     ),
     _guard(
         "a request_id is looked up by a regenerate",
-        MESSAGES,
+        SENDING,
         """    if request_id:
         found = _attach_regenerate(""",
         """    if not prompt.content:
@@ -430,7 +432,7 @@ _REQUESTS = (
     ),
     _guard(
         "a request_id is looked up before the queue's end",
-        MESSAGES,
+        SENDING,
         """    locked = lock(s, conversation_id)
     if prompt.request_id:""",
         """    locked = lock(s, conversation_id)
@@ -440,32 +442,32 @@ _REQUESTS = (
     ),
     _guard(
         "a request_id is of one content",
-        MESSAGES,
+        SENDING,
         "        or message.content != prompt.content\n",
         "",
     ),
     _guard(
         "a request_id of a regenerate is no send's",
-        MESSAGES,
+        SENDING,
         "        message.request_id != prompt.request_id  # it was a RegenerateReply's\n",
         "        message.request_id == 'x'\n",
     ),
     _guard(
         "a request_id of another regenerate is refused",
-        MESSAGES,
+        SENDING,
         "is_same = reply.request_id == request_id and reply.reply_to == prompt.id",
         "is_same = reply.request_id == request_id",
         "tests/stateful/test_found.py",
     ),
     _guard(
         "a request_id of a send is no regenerate's",
-        MESSAGES,
+        SENDING,
         "is_same = reply.request_id == request_id and reply.reply_to == prompt.id",
         "is_same = reply.reply_to == prompt.id",
     ),
     _guard(
         "a wish is granted to a send",
-        MESSAGES,
+        SENDING,
         """    if wished:
         reply.state = State.CANCELLED
     elif""",
@@ -475,7 +477,7 @@ _REQUESTS = (
     ),
     _guard(
         "a wish is granted to a regenerate",
-        MESSAGES,
+        SENDING,
         """    if wished:
         reply.state = State.CANCELLED
     owned""",
@@ -485,13 +487,13 @@ _REQUESTS = (
     ),
     _guard(
         "a wish takes no reply's place",
-        MESSAGES,
+        SENDING,
         "changed = [] if wished else _supersede(s, locked, prompt.id)",
         "changed = _supersede(s, locked, prompt.id)",
     ),
     _guard(
         "a wish starts nothing",
-        MESSAGES,
+        SENDING,
         """    owned = not (wished or queue.is_busy) and _begin(s, reply, lease)
     s.add_all""",
         """    owned = not queue.is_busy and _begin(s, reply, lease)
@@ -499,7 +501,7 @@ _REQUESTS = (
     ),
     _guard(
         "a wish is of one request",
-        CANCELLING,
+        CANCELLATION,
         """            CancelWish.conversation_id == locked.conversation.id,
             CancelWish.request_id == request_id,
 """,
@@ -508,7 +510,7 @@ _REQUESTS = (
     ),
     _guard(
         "a wish is of one conversation",
-        CANCELLING,
+        CANCELLATION,
         """            CancelWish.conversation_id == locked.conversation.id,
             CancelWish.request_id == request_id,
 """,
@@ -517,13 +519,13 @@ _REQUESTS = (
     ),
     _guard(
         "an old wish is not granted",
-        CANCELLING,
+        CANCELLATION,
         "return wish is not None and wish >= locked.now",
         "return wish is not None",
     ),
     _guard(
         "a cancel by request finds what was sent",
-        CANCELLING,
+        CANCELLATION,
         """    if reply_id is not None:
         return cancel_in(s, locked, reply_id)
     s.execute""",
@@ -533,7 +535,7 @@ _REQUESTS = (
     ),
     _guard(
         "a cancel by request means the first reply",
-        CANCELLING,
+        CANCELLATION,
         ".order_by(Message.position)\n",
         ".order_by(Message.position.desc())\n",
     ),
@@ -542,7 +544,7 @@ _REQUESTS = (
 _CANCELS = (
     _guard(
         "only what waits is cancelled at once",
-        CANCELLING,
+        CANCELLATION,
         """        .where(Message.id == message_id, is_queued)
 """,
         """        .where(Message.id == message_id)
@@ -550,7 +552,7 @@ _CANCELS = (
     ),
     _guard(
         "only what is live is asked to end",
-        CANCELLING,
+        CANCELLATION,
         """        .where(Message.id == message_id, is_generating)
         .values(cancel_requested=True)""",
         """        .where(Message.id == message_id)
@@ -558,63 +560,63 @@ _CANCELS = (
     ),
     _guard(
         "a forced cancel is of a live reply",
-        CANCELLING,
+        CANCELLATION,
         "(Message.id == message_id, is_generating, Message.cancel_requested.is_(True))",
         "(Message.id == message_id, Message.cancel_requested.is_(True))",
     ),
     _guard(
         "a forced cancel is of a reply that is to be cancelled",
-        CANCELLING,
+        CANCELLATION,
         ".where(Message.id == message_id, is_generating, Message.cancel_requested.is_(True))",
         ".where(Message.id == message_id, is_generating)",
         "tests/stateful/test_found.py",
     ),
     _guard(
         "a forced cancel loses no checkpoint",
-        CANCELLING,
+        CANCELLATION,
         "        .with_for_update(of=Message),  # a checkpoint",
         "        ,  # a checkpoint",
         "tests/stateful/test_between.py",
     ),
     _guard(
         "a forced cancel ends the owner's epoch",
-        CANCELLING,
+        CANCELLATION,
         "epoch=Message.epoch + 1,",
         "epoch=Message.epoch,",
     ),
     _guard(
         "a forced cancel keeps text of this attempt only",
-        CANCELLING,
+        CANCELLATION,
         "content = longer(known, reply.content) if reply.attempt == attempt else reply.content",
         "content = longer(known, reply.content)",
     ),
     _guard(
         "a forced cancel keeps what watchers saw",
-        CANCELLING,
+        CANCELLATION,
         "content = longer(known, reply.content) if reply.attempt == attempt else reply.content",
         "content = reply.content",
     ),
     _guard(
         "a regenerate cancels what waits",
-        MESSAGES,
+        SENDING,
         "        cancel_in(s, locked, message_id)\n",
         "        pass\n",
     ),
     _guard(
         "a regenerate supersedes",
-        MESSAGES,
+        SENDING,
         ".where(Message.reply_to == prompt_id, Message.superseded.is_(False))",
         ".where(Message.reply_to == prompt_id, Message.superseded.is_(True))",
     ),
     _guard(
         "a user's title stays",
-        CONVERSATIONS,
+        TITLES,
         "if conversation.title or conversation.title_by_user:",
         "if conversation.title_by_user is None:",
     ),
     _guard(
         "a title is told to watchers",
-        CONVERSATIONS,
+        TITLES,
         """            update_time=locked.now,
             info_version=locked.version,
         ),""",
@@ -626,13 +628,13 @@ _CANCELS = (
 _FEEDS = (
     _guard(
         "a change that skips one is read from the database",
-        LIVE,
+        FEEDS,
         "elif change.version == self.version + 1:",
         "elif change.version > self.version:",
     ),
     _guard(
         "an old change is not taken for news",
-        LIVE,
+        FEEDS,
         """        if version > self.version:
             self._recent.clear()""",
         """        if version != self.version:
@@ -640,32 +642,32 @@ _FEEDS = (
     ),
     _guard(
         "a feed forgets what its watchers may still need",
-        LIVE,
+        FEEDS,
         "                self.floor += 1\n",
         "                self.floor += 0\n",
     ),
     _guard(
         "a watcher knows that it is behind",
-        WATCHING,
+        WATCHER,
         "return self._version < self.feed.floor",
         "return False and self._version < self.feed.floor",
     ),
     _guard(
         "events are kept only until something changes",
-        LIVE,
+        FEEDS,
         "        self._serialised.clear()\n        self._serialised_bytes = 0\n",
         "",
         "tests/unit/test_live_text.py",
     ),
     _guard(
         "events are shared only at the same place",
-        WATCHING,
+        WATCHER,
         "return self.feed.serialise((*key, *place), make)",
         "return self.feed.serialise(key, make)",
     ),
     _guard(
         "a deleted conversation is told",
-        WATCHING,
+        WATCHER,
         "if feed.deleted and not self.done:",
         "if feed.deleted and self.done:",
     ),
@@ -698,21 +700,21 @@ _FEEDS = (
 _WATCHERS = (
     _guard(
         "a token says which change of a reply was seen",
-        WATCHING,
+        WATCHER,
         "return row.id != self._at.reply or row.version > self._at.reply_version",
         "return True",
         "tests/stateful/test_found.py",
     ),
     _guard(
         "a token stands before a change until its last event",
-        WATCHING,
+        WATCHER,
         "self._take_message(row, version if row is rows[-1] else None, events)",
         "self._take_message(row, version, events)",
         "tests/stateful/test_found.py",
     ),
     _guard(
         "a token of a send keeps the version of the send",
-        WATCHING,
+        WATCHER,
         """        self._version = version
         if not self._only:
             self._at.version = version
@@ -723,7 +725,7 @@ _WATCHERS = (
     ),
     _guard(
         "a token of a page stands behind it",
-        WATCHING,
+        WATCHER,
         """        self._version = page.version
         if not self._only:
             self._at.version = page.version
@@ -734,21 +736,21 @@ _WATCHERS = (
     ),
     _guard(
         "a watch's first tokens stand before what is still to come",
-        WATCHING,
+        WATCHER,
         "pending = [message.version - 1 for message in unfinished]",
         "pending = [message.version for message in unfinished]",
         "tests/stateful/test_found.py",
     ),
     _guard(
         "each of a watch's first tokens stands before the rest",
-        WATCHING,
+        WATCHER,
         "self._at.version = min([newest, *pending[number:]])",
         "self._at.version = newest",
         "tests/stateful/test_found.py",
     ),
     _guard(
         "a resync takes no text away",
-        WATCHING,
+        WATCHER,
         """            if len(text) >= at.offset:
                 events""",
         """            if text is not None:
@@ -757,13 +759,13 @@ _WATCHERS = (
     ),
     _guard(
         "a resync gives no text in advance",
-        WATCHING,
+        WATCHER,
         "events.append(self._message(row, text[: at.offset]))",
         "events.append(self._message(row, text))",
     ),
     _guard(
         "a new attempt begins empty",
-        WATCHING,
+        WATCHER,
         """            if not follows or row.attempt > at.attempt:
                 self._follow(row, 0)""",
         """            if not follows or row.attempt > at.attempt:
@@ -771,32 +773,32 @@ _WATCHERS = (
     ),
     _guard(
         "a new attempt is followed",
-        WATCHING,
+        WATCHER,
         "if not follows or row.attempt > at.attempt:",
         "if not follows:",
     ),
     _guard(
         "an end shows the rest of the text",
-        WATCHING,
+        WATCHER,
         """            self._finish_text(row, events)
             at.offset""",
         """            at.offset""",
     ),
     _guard(
         "an end shows an attempt that nobody saw",
-        WATCHING,
+        WATCHER,
         "if row.attempt > self._at.attempt and row.content:",
         "if row.attempt < 0 and row.content:",
     ),
     _guard(
         "a token in an attempt that nobody saw expects the end",
-        WATCHING,
+        WATCHER,
         "self._at.reply_version = 0  # its end is still to come",
         "self._at.reply_version = row.version",
     ),
     _guard(
         "nothing follows an end",
-        WATCHING,
+        WATCHER,
         """            self._finish_text(row, events)
             at.offset = _ENDED
 """,
@@ -820,7 +822,7 @@ _WATCHERS = (
     ),
     _guard(
         "what was told early is not told again",
-        WATCHING,
+        WATCHER,
         """        if (row.id, row.version) in self._early:
             return False
 """,
@@ -829,37 +831,37 @@ _WATCHERS = (
     ),
     _guard(
         "text is of the reply that is followed",
-        WATCHING,
+        WATCHER,
         "            or live.message_id != at.reply\n",
         "",
     ),
     _guard(
         "text is of the attempt that is followed",
-        WATCHING,
+        WATCHER,
         "            or live.attempt != at.attempt\n",
         "",
     ),
     _guard(
         "text that is not known here yet is waited for",
-        WATCHING,
+        WATCHER,
         "            or len(live.text) <= at.offset\n",
         "            or len(live.text) == at.offset\n",
     ),
     _guard(
         "the text of a message is of its attempt",
-        WATCHING,
+        WATCHER,
         "if live and live.message_id == row.id and live.attempt == row.attempt:",
         "if live and live.message_id == row.id:",
     ),
     _guard(
         "a reply that has ended has its own text",
-        WATCHING,
+        WATCHER,
         "return live.text if row.state == State.GENERATING else row.content",
         "return live.text",
     ),
     _guard(
         "a token goes on in the reply that it names",
-        WATCHING,
+        WATCHER,
         """            if row.id != self._at.reply:
                 text = self._text_of(row)""",
         """            if row.id:
@@ -867,7 +869,7 @@ _WATCHERS = (
     ),
     _guard(
         "a token that names no reply is caught up with",
-        WATCHING,
+        WATCHER,
         """            if row.id != self._at.reply:
                 text = self._text_of(row)""",
         """            if not row.id:
@@ -876,13 +878,13 @@ _WATCHERS = (
     ),
     _guard(
         "a repeated send goes on from the text so far",
-        WATCHING,
+        WATCHER,
         "self._follow(reply, _ENDED if reply.state > State.GENERATING else len(text))",
         "self._follow(reply, _ENDED if reply.state > State.GENERATING else 0)",
     ),
     _guard(
         "a send ends with its reply",
-        WATCHING,
+        WATCHER,
         """        if row.id == self._only and row.state > State.GENERATING:
             self.done = True""",
         """        if row.id == self._only and row.state > State.GENERATING:
@@ -891,7 +893,7 @@ _WATCHERS = (
     ),
     _guard(
         "a send shows its own reply only",
-        WATCHING,
+        WATCHER,
         "if self._only and row.id != self._only:",
         "if self._only and not row.id:",
         "tests/stateful/test_found.py",
@@ -933,7 +935,7 @@ _MIRRORS = (
         "tests/unit/test_live_text.py",
     ),
     _guard(
-        "what is written here is no mirror",
+        "what is generated here is no mirror",
         MIRRORS,
         "            or not live.is_mirror\n",
         "",
@@ -948,16 +950,16 @@ _PROCESSES = (
         "an owner whose lease is over shows nothing",
         PUBLISHING,
         """        if boottime() >= reply.deadline:
-            self._lose(reply)
+            self._ownership.fence(reply)
             return
 """,
         "",
         OWNER,
     ),
     _guard(
-        "an owner that lost its reply shows nothing",
+        "an owner that was fenced shows nothing",
         PUBLISHING,
-        """        if reply.is_lost:
+        """        if not self._ownership.owns(reply):
             return
         if boottime""",
         """        if boottime""",
@@ -965,14 +967,14 @@ _PROCESSES = (
     ),
     _guard(
         "an owner whose lease is over stores nothing",
-        REPLIES,
-        "if reply.is_lost or boottime() >= reply.deadline:",
-        "if reply.is_lost:",
+        OWNERSHIP,
+        "if reply.is_fenced or boottime() >= reply.deadline:",
+        "if reply.is_fenced:",
         OWNER,
     ),
     _guard(
         "an owner whose lease is over saves nothing",
-        REPLIES,
+        CHECKPOINTS,
         """        for reply in replies
         if boottime() < reply.deadline
 """,
@@ -982,9 +984,9 @@ _PROCESSES = (
     ),
     _guard(
         "an owner that could not renew gives up",
-        REPLIES,
+        OWNERSHIP,
         """            if boottime() >= reply.deadline:
-                self.lose(reply)
+                self.fence(reply)
 """,
         """            pass
 """,
@@ -992,20 +994,20 @@ _PROCESSES = (
     ),
     _guard(
         "an owner that may not renew gives up",
-        REPLIES,
-        """            if message_id not in held:
-                self.lose(reply)
+        OWNERSHIP,
+        """            if message_id not in renewed:
+                self.fence(reply)
                 continue
 """,
-        """            if message_id not in held:
+        """            if message_id not in renewed:
                 continue
 """,
         OWNER,
     ),
     _guard(
         "an owner hears of a cancel with its renewal",
-        REPLIES,
-        """            if held[message_id] and not reply.is_cancelled:
+        OWNERSHIP,
+        """            if renewed[message_id] and not reply.is_cancelled:
                 self.stop(reply)
 """,
         "",
@@ -1013,16 +1015,16 @@ _PROCESSES = (
     ),
     _guard(
         "an owner may go on after its renewal",
-        REPLIES,
+        OWNERSHIP,
         "            reply.deadline = deadline\n",
         "",
         OWNER,
     ),
     _guard(
         "an owner that may not save gives up",
-        UPKEEP,
-        """                if text.message_id in lost:
-                    self._replies.lose(reply)
+        CHECKPOINTS,
+        """                if text.message_id in fenced:
+                    self._ownership.fence(reply)
                 elif""",
         """                if""",
         OWNER,

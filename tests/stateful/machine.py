@@ -15,7 +15,6 @@ from typing import Any, ClassVar, TypeVar
 
 from colloquy_server.api import convert
 from colloquy_server.api.access import Principal, principal
-from colloquy_server.database.engine import EVERY_ACCOUNT
 from colloquy_server.database.models import (
     MICROS,
     Attachment,
@@ -28,17 +27,21 @@ from colloquy_server.database.models import (
 )
 from colloquy_server.database.repository import (
     access,
-    cancelling,
+    cancellation,
     conversations,
     feed,
     leases,
     messages,
+    queue,
+    sending,
+    titles,
 )
 from colloquy_server.database.repository.access import Author
-from colloquy_server.database.repository.changes import Change, Fenced, Lease
+from colloquy_server.database.repository.changes import Change, Fenced, Lease, Transition
 from colloquy_server.database.repository.conversations import NewConversation
-from colloquy_server.database.repository.leases import HANDED_BACK, Outcome, Step, Text
-from colloquy_server.database.repository.messages import OnBusy, Prompt, Sent
+from colloquy_server.database.repository.leases import RELEASED, Checkpoint, Outcome
+from colloquy_server.database.repository.sending import OnBusy, Prompt, Sent
+from colloquy_server.database.transactions import EVERY_ACCOUNT
 from colloquy_server.errors import ColloquyError
 from colloquy_server.replies.bus import Event
 from hypothesis import note
@@ -316,7 +319,7 @@ class ReplyMachine(RuleBasedStateMachine):
             pick(self.awake, p),
             lambda lease: self.db.run(
                 self.account_id,
-                messages.send,
+                sending.send,
                 self.account_id,
                 prompt,
                 own_model,
@@ -350,7 +353,7 @@ class ReplyMachine(RuleBasedStateMachine):
             pick(self.awake, p),
             lambda lease: self.db.run(
                 self.account_id,
-                messages.regenerate,
+                sending.regenerate,
                 self.account_id,
                 said.id,
                 "",
@@ -379,7 +382,7 @@ class ReplyMachine(RuleBasedStateMachine):
 
         def commit() -> Callable[[], None]:
             done = self.both(
-                lambda: self.db.run(self.account_id, cancelling.cancel, said.id),
+                lambda: self.db.run(self.account_id, cancellation.cancel, said.id),
                 lambda: self.model.cancel(said.id),
             )
             return self.cancelled(process, *done) if done else nothing
@@ -404,7 +407,7 @@ class ReplyMachine(RuleBasedStateMachine):
             done = self.both(
                 lambda: self.db.run(
                     self.account_id,
-                    cancelling.cancel_request,
+                    cancellation.cancel_request,
                     self.account_id,
                     conversation_id,
                     request,
@@ -430,7 +433,7 @@ class ReplyMachine(RuleBasedStateMachine):
         self.model.talks[conversation_id].wishes[request] = False
 
     def cancelled(
-        self, process: Process, asked: cancelling.Cancelling, is_live: bool | None
+        self, process: Process, asked: cancellation.Asked, is_live: bool | None
     ) -> Callable[[], None]:
         assert (asked.reply is None) == (is_live is None)
         assert asked.is_live == bool(is_live)
@@ -469,7 +472,7 @@ class ReplyMachine(RuleBasedStateMachine):
             done = self.both(
                 lambda: self.db.run(
                     self.account_id,
-                    cancelling.force_cancel,
+                    cancellation.force_cancel,
                     said.conversation,
                     said.id,
                     self.lease if has_place else None,
@@ -479,19 +482,19 @@ class ReplyMachine(RuleBasedStateMachine):
                 lambda: self.model.force_cancel(said.id, known, attempt, has_place=has_place),
             )
             assert done is not None
-            step, taken = done
-            assert (step is None) == (taken is None)
-            if step is None or taken is None:
+            transition, expected = done
+            assert (transition is None) == (expected is None)
+            if transition is None or expected is None:
                 return nothing
-            owned = taken.owned.id if taken.owned else None
+            owned = expected.owned.id if expected.owned else None
 
             def land() -> None:
-                self.adopt(process, step)
+                self.adopt(process, transition)
                 owner = process.owners.get(said.id)
                 if owner is not None:
-                    process.lose(owner)
+                    process.fence(owner)
 
-            self.expect_owned(step, owned)
+            self.expect_owned(transition, owned)
             return land
 
         self.run(process, Flight(commit), pace)
@@ -505,7 +508,7 @@ class ReplyMachine(RuleBasedStateMachine):
         pace=PACES,
     )
     def change(self, what: str, p: int, n: int, pace: str) -> None:
-        """What has nothing to do with the writing of replies."""
+        """What has nothing to do with the generation of replies."""
         if what == "rate":
             self.rate(p, n)
         elif what == "delete":
@@ -533,7 +536,7 @@ class ReplyMachine(RuleBasedStateMachine):
                 for message_id in live:
                     owner = process.owners.get(message_id)
                     if owner is not None:
-                        process.lose(owner)
+                        process.fence(owner)
                 process.apply(change)
 
             return land
@@ -565,7 +568,7 @@ class ReplyMachine(RuleBasedStateMachine):
                 return self.db.run(
                     self.account_id, conversations.change, conversation_id, {"title": title}
                 )
-            return self.db.run(self.account_id, conversations.set_title, conversation_id, title)
+            return self.db.run(self.account_id, titles.set_title, conversation_id, title)
 
         done = self.both(real, lambda: self.model.name(conversation_id, title, by_user=by_user))
         assert done is not None
@@ -574,15 +577,15 @@ class ReplyMachine(RuleBasedStateMachine):
         if change is not None:
             process.apply(change)
 
-    # --- writing ------------------------------------------------------------------------------
+    # --- generating -------------------------------------------------------------------------------
 
-    def adopt(self, process: Process, step: Step) -> None:
-        process.apply(step.change)
-        if step.owned is not None:
-            process.launch(step.owned)
+    def adopt(self, process: Process, transition: Transition) -> None:
+        process.apply(transition.change)
+        if transition.owned is not None:
+            process.launch(transition.owned)
 
-    def expect_owned(self, step: Step, message_id: str | None) -> None:
-        assert (step.owned.id if step.owned else None) == message_id
+    def expect_owned(self, transition: Transition, message_id: str | None) -> None:
+        assert (transition.owned.id if transition.owned else None) == message_id
         self.note_ends()
 
     def note_ends(self) -> None:
@@ -601,7 +604,7 @@ class ReplyMachine(RuleBasedStateMachine):
     )
     def start(self, p: int, t: int, pace: str) -> None:
         conversation_id = pick([talk for talk in self.talks if talk.queue], t).id
-        startable = self.db.run(EVERY_ACCOUNT, leases.startable, 1 << 10, self.lease.per_account)
+        startable = self.db.run(EVERY_ACCOUNT, queue.startable, 1 << 10, self.lease.per_account)
         mine = [talk_id for account_id, talk_id in startable if account_id == self.account_id]
         free = {talk.id for talk in self.talks if talk.queue and not talk.live}
         assert free.issuperset(mine)
@@ -610,16 +613,16 @@ class ReplyMachine(RuleBasedStateMachine):
 
         def commit() -> Callable[[], None]:
             done = self.both(
-                lambda: self.db.run(self.account_id, leases.start, conversation_id, self.lease),
+                lambda: self.db.run(self.account_id, queue.start, conversation_id, self.lease),
                 lambda: self.model.start(conversation_id),
             )
             assert done is not None
-            step, said = done
-            if step is None:
+            transition, said = done
+            if transition is None:
                 assert said is None
                 return nothing
-            self.expect_owned(step, said.id if said else None)
-            return lambda: self.adopt(process, step)
+            self.expect_owned(transition, said.id if said else None)
+            return lambda: self.adopt(process, transition)
 
         self.run(process, Flight(commit), pace)
 
@@ -644,7 +647,7 @@ class ReplyMachine(RuleBasedStateMachine):
 
     def show(self, process: Process, owner: Owner) -> None:
         if self.is_over(owner):
-            process.lose(owner)
+            process.fence(owner)
             return
         process.show(owner)
         self.truth.show(owner.reply.message_id, owner.reply.attempt, owner.reply.text)
@@ -656,7 +659,7 @@ class ReplyMachine(RuleBasedStateMachine):
         reply = owner.reply
         owner.is_busy = True
 
-        def once() -> tuple[Step, Said] | None:
+        def once() -> tuple[Transition, Said] | None:
             done = self.both(
                 lambda: self.db.run(
                     self.account_id,
@@ -677,14 +680,14 @@ class ReplyMachine(RuleBasedStateMachine):
             if done and is_twice:
                 done = once()
             if done is None:
-                return lambda: process.lose(owner)
-            step = done[0]
+                return lambda: process.fence(owner)
+            transition = done[0]
 
             def land() -> None:
-                assert step.owned is not None
+                assert transition.owned is not None
                 owner.is_busy, owner.has_begun = False, True
-                reply.begin(step.owned.attempt, text)
-                process.apply(step.change)
+                reply.begin(transition.owned.attempt, text)
+                process.apply(transition.change)
 
             return land
 
@@ -733,7 +736,7 @@ class ReplyMachine(RuleBasedStateMachine):
         content = reply.whole_text()
         owner.is_busy = True
 
-        def once() -> tuple[Step, Said | None] | None:
+        def once() -> tuple[Transition, Said | None] | None:
             return self.both(
                 lambda: self.db.run(
                     self.account_id,
@@ -752,15 +755,15 @@ class ReplyMachine(RuleBasedStateMachine):
         def commit() -> Callable[[], None]:
             done = once()
             if done is None:
-                return lambda: process.lose(owner)
-            step, following = done
-            self.expect_owned(step, following.id if following else None)
+                return lambda: process.fence(owner)
+            transition, following = done
+            self.expect_owned(transition, following.id if following else None)
             if is_twice:
                 assert once() is None
 
             def land() -> None:
-                process.lose(owner)
-                self.adopt(process, step)
+                process.fence(owner)
+                self.adopt(process, transition)
 
             return land
 
@@ -777,19 +780,19 @@ class ReplyMachine(RuleBasedStateMachine):
     def checkpoint(self, p: int, pace: str) -> None:
         processes = [process for process in self.awake if process.owners]
         process = pick(processes, p)
-        texts = self.texts_of(process)
+        texts = self.checkpoints_of(process)
         if process.is_saving or not texts:
             return
         process.is_saving = True
 
         def commit() -> Callable[[], None]:
             done = self.both(
-                lambda: self.db.run(EVERY_ACCOUNT, leases.checkpoint, texts),
+                lambda: self.db.run(EVERY_ACCOUNT, leases.save_checkpoints, texts),
                 lambda: self.model.checkpoint([as_tuple(text) for text in texts]),
             )
             assert done is not None
-            lost, expected = done
-            assert lost == expected
+            fenced, expected = done
+            assert fenced == expected
 
             def land() -> None:
                 process.is_saving = False
@@ -797,8 +800,8 @@ class ReplyMachine(RuleBasedStateMachine):
                     owner = process.owners.get(text.message_id)
                     if owner is None or owner.reply.epoch != text.epoch:
                         continue
-                    if text.message_id in lost:
-                        process.lose(owner)
+                    if text.message_id in fenced:
+                        process.fence(owner)
                     elif owner.reply.attempt == text.attempt:
                         owner.reply.saved = len(text.content)
 
@@ -806,9 +809,9 @@ class ReplyMachine(RuleBasedStateMachine):
 
         self.run(process, Flight(commit, is_upkeep=True), pace)
 
-    def texts_of(self, process: Process) -> list[Text]:
+    def checkpoints_of(self, process: Process) -> list[Checkpoint]:
         return [
-            Text(reply.message_id, reply.epoch, reply.attempt, reply.text)
+            Checkpoint(reply.message_id, reply.epoch, reply.attempt, reply.text)
             for owner in process.owners.values()
             if not self.is_over(owner)
             for reply in [owner.reply]
@@ -832,19 +835,19 @@ class ReplyMachine(RuleBasedStateMachine):
                 lambda: self.model.renew(owned),
             )
             assert done is not None
-            held, expected = done
-            assert held == expected
+            renewed, expected = done
+            assert renewed == expected
             if is_in_time:
-                self.over -= {pair for pair in owned if pair[0] in held}
+                self.over -= {pair for pair in owned if pair[0] in renewed}
 
             def land() -> None:
                 for message_id, epoch in owned:
                     owner = process.owners.get(message_id)
                     if owner is None or owner.reply.epoch != epoch:
                         continue
-                    if message_id not in held or self.is_over(owner):
-                        process.lose(owner)
-                    elif held[message_id]:
+                    if message_id not in renewed or self.is_over(owner):
+                        process.fence(owner)
+                    elif renewed[message_id]:
                         owner.is_told = True
 
             return land
@@ -869,19 +872,19 @@ class ReplyMachine(RuleBasedStateMachine):
 
     @action(
         10,
-        lambda self: self.live(Held.OVER, Held.HANDED_BACK),
+        lambda self: self.live(Held.OVER, Held.RELEASED),
         p=NUMBERS,
         n=NUMBERS,
         pace=PACES,
     )
     def take_over(self, p: int, n: int, pace: str) -> None:
-        said = pick(self.live(Held.OVER, Held.HANDED_BACK), n)
+        said = pick(self.live(Held.OVER, Held.RELEASED), n)
         expired = self.db.run(EVERY_ACCOUNT, leases.expired, 1 << 10)
         mine = {row.id for row in expired if row.account_id == self.account_id}
-        assert mine == {said.id for said in self.live(Held.OVER, Held.HANDED_BACK)}
-        self.take(pick(self.awake, p), said, pace)
+        assert mine == {said.id for said in self.live(Held.OVER, Held.RELEASED)}
+        self.claim(pick(self.awake, p), said, pace)
 
-    def take(self, process: Process, said: Said, pace: str) -> None:
+    def claim(self, process: Process, said: Said, pace: str) -> None:
         known, attempt = process.known(said.conversation, said.id)
 
         def commit() -> Callable[[], None]:
@@ -898,12 +901,12 @@ class ReplyMachine(RuleBasedStateMachine):
                 lambda: self.model.take_over(said.id, known, attempt),
             )
             assert done is not None
-            step, taken = done
-            assert (step is None) == (taken is None)
-            if step is None or taken is None:
+            transition, expected = done
+            assert (transition is None) == (expected is None)
+            if transition is None or expected is None:
                 return nothing
-            self.expect_owned(step, taken.owned.id if taken.owned else None)
-            return lambda: self.adopt(process, step)
+            self.expect_owned(transition, expected.owned.id if expected.owned else None)
+            return lambda: self.adopt(process, transition)
 
         self.run(process, Flight(commit), pace)
 
@@ -962,10 +965,10 @@ class ReplyMachine(RuleBasedStateMachine):
         for owner in list(process.owners.values()):
             if owner.is_told:
                 self.end(process, owner, State.CANCELLED, has_place=False, pace="at once")
-        texts = self.texts_of(process)
+        texts = self.checkpoints_of(process)
         done = self.both(
-            lambda: self.db.run(EVERY_ACCOUNT, leases.hand_back, texts),
-            lambda: self.model.checkpoint([as_tuple(text) for text in texts], hand_back=True),
+            lambda: self.db.run(EVERY_ACCOUNT, leases.release, texts),
+            lambda: self.model.checkpoint([as_tuple(text) for text in texts], releases=True),
         )
         assert done is not None
         for flight in upkeep:
@@ -1181,7 +1184,7 @@ class ReplyMachine(RuleBasedStateMachine):
         live = talk.live
         if live is None:
             done = self.both(
-                lambda: self.db.run(self.account_id, leases.start, talk.id, self.lease),
+                lambda: self.db.run(self.account_id, queue.start, talk.id, self.lease),
                 lambda: self.model.start(talk.id),
             )
             assert done is not None
@@ -1192,7 +1195,7 @@ class ReplyMachine(RuleBasedStateMachine):
         if owner is None or owner.reply.epoch != live.epoch:
             if live.held == Held.HELD:
                 self.expire(live)
-            self.take(process, live, "at once")
+            self.claim(process, live, "at once")
             return
         if not owner.has_begun:
             text = self.new_text(process, "the end")
@@ -1232,7 +1235,7 @@ def _stored() -> Select[Any]:
     lease = table.c.lease_until
     held = case(
         (table.c.state != State.GENERATING, Held.NONE.value),
-        (lease == HANDED_BACK, Held.HANDED_BACK.value),
+        (lease == RELEASED, Held.RELEASED.value),
         (lease < db_now(), Held.OVER.value),
         else_=Held.HELD.value,
     )
@@ -1247,5 +1250,5 @@ def nothing() -> None:
     """Lands a transaction that was refused, or found nothing to do."""
 
 
-def as_tuple(text: Text) -> tuple[str, int, int, str]:
+def as_tuple(text: Checkpoint) -> tuple[str, int, int, str]:
     return text.message_id, text.epoch, text.attempt, text.content

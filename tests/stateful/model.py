@@ -12,7 +12,7 @@ from enum import Enum, auto
 
 from colloquy_server.database.models import Role, State
 from colloquy_server.database.repository.leases import MAX_STRIKES
-from colloquy_server.database.repository.messages import OnBusy
+from colloquy_server.database.repository.sending import OnBusy
 
 FENCED = "FENCED"
 
@@ -34,7 +34,7 @@ class Held(Enum):
     NONE = auto()
     HELD = auto()
     OVER = auto()
-    HANDED_BACK = auto()
+    RELEASED = auto()
 
 
 @dataclass
@@ -344,26 +344,26 @@ class Model:
             said = self.get(message_id)
         except Refused:
             raise Refused(FENCED) from None
-        if not said.is_live or said.epoch != epoch or said.held == Held.HANDED_BACK:
+        if not said.is_live or said.epoch != epoch or said.held == Held.RELEASED:
             raise Refused(FENCED)
         return said
 
     def checkpoint(
-        self, texts: list[tuple[str, int, int, str]], *, hand_back: bool = False
+        self, texts: list[tuple[str, int, int, str]], *, releases: bool = False
     ) -> set[str]:
-        """`texts` are (id, epoch, attempt, content); returns the ids that were lost."""
-        lost = set()
+        """`texts` are (id, epoch, attempt, content); returns the ids that were fenced."""
+        fenced = set()
         for message_id, epoch, attempt, content in texts:
             try:
                 said = self._owned(message_id, epoch)
             except Refused:
-                lost.add(message_id)
+                fenced.add(message_id)
                 continue
             if said.attempt == attempt:
                 said.content = content
-                if hand_back:
-                    said.held = Held.HANDED_BACK
-        return lost
+                if releases:
+                    said.held = Held.RELEASED
+        return fenced
 
     def renew(self, owned: list[tuple[str, int]]) -> dict[str, bool]:
         """Returns, for each reply that is still the caller's, whether it is to be cancelled."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from colloquy_server.database import migrate
 from colloquy_server.database.engine import sync_engine
-from colloquy_server.replies import feeds as live
+from colloquy_server.replies import feeds
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 from sqlalchemy import Engine, event
@@ -42,8 +42,8 @@ def _hurry(connection: Any, _record: object) -> None:
 def few_changes_matter() -> Iterator[None]:
     """What is kept ends soon, and what is read has pages."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(live, "_RECENT", 3)
-        patch.setattr(live, "_PAGE", 2)
+        patch.setattr(feeds, "_RECENT", 3)
+        patch.setattr(feeds, "_PAGE", 2)
         yield
 
 

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from colloquy_server.database.engine import EVERY_ACCOUNT, ScopedSession
 from colloquy_server.database.models import Message
-from colloquy_server.database.repository import cancelling, leases
-from colloquy_server.database.repository.leases import Text
+from colloquy_server.database.repository import cancellation, leases
+from colloquy_server.database.repository.leases import Checkpoint
+from colloquy_server.database.transactions import EVERY_ACCOUNT, ScopedSession
 from sqlalchemy import event, select
 
 from tests.stateful.machine import ReplyMachine
@@ -36,13 +36,13 @@ def state(machine: type[ReplyMachine]) -> Any:
 
 
 def checkpoint_between(
-    state: ReplyMachine, text: Text, run: Callable[[ScopedSession], object]
+    state: ReplyMachine, text: Checkpoint, run: Callable[[ScopedSession], object]
 ) -> None:
     """Has the owner save its text while another transaction has read the reply and is about to
     change it; the text that was saved must stay."""
-    lost: list[set[str]] = []
+    fenced: list[set[str]] = []
     other = threading.Thread(
-        target=lambda: lost.append(state.db.run(EVERY_ACCOUNT, leases.checkpoint, [text]))
+        target=lambda: fenced.append(state.db.run(EVERY_ACCOUNT, leases.save_checkpoints, [text]))
     )
 
     def between(_connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
@@ -59,13 +59,13 @@ def checkpoint_between(
         content = session.scalars(
             select(Message.content).where(Message.id == text.message_id)
         ).one()
-    assert lost == [{text.message_id}] or content == text.content
+    assert fenced == [{text.message_id}] or content == text.content
 
 
 def test_a_takeover_that_ends_a_reply_loses_no_checkpoint(state: ReplyMachine) -> None:
     """Of an owner whose lease is over, and that nobody has fenced yet."""
     (reply,) = state.model.replies
-    (text,) = state.texts_of(state.processes[0])
+    (text,) = state.checkpoints_of(state.processes[0])
     state.cancel(1, 0, "at once")
     state.lease_ends(0)
     checkpoint_between(
@@ -77,10 +77,10 @@ def test_a_takeover_that_ends_a_reply_loses_no_checkpoint(state: ReplyMachine) -
 
 def test_a_forced_cancel_loses_no_checkpoint(state: ReplyMachine) -> None:
     (reply,) = state.model.replies
-    (text,) = state.texts_of(state.processes[0])
+    (text,) = state.checkpoints_of(state.processes[0])
     state.cancel(1, 0, "at once")
     checkpoint_between(
         state,
         text,
-        lambda s: cancelling.force_cancel(s, reply.conversation, reply.id, None, "", 0),
+        lambda s: cancellation.force_cancel(s, reply.conversation, reply.id, None, "", 0),
     )

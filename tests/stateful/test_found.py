@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from colloquy_server.database.models import Message, State
-from colloquy_server.database.repository import cancelling
+from colloquy_server.database.repository import cancellation
 from sqlalchemy import Engine, update
 from sqlalchemy.exc import IntegrityError
 
@@ -73,8 +73,8 @@ def test_no_text_comes_after_an_end_that_was_not_the_latest(state: ReplyMachine)
     state.settle()
 
 
-def test_shutting_down_with_nothing_left_to_hand_back(state: ReplyMachine) -> None:
-    """The leases of all replies of a process were over before it could give them back."""
+def test_shutting_down_with_nothing_left_to_release(state: ReplyMachine) -> None:
+    """The leases of all replies of a process were over before it could release them."""
     send(state)
     state.lease_ends(0)
     state.drain(state.processes[0])
@@ -203,7 +203,7 @@ def test_a_forced_cancel_is_of_what_was_to_be_cancelled(state: ReplyMachine) -> 
     send(state)
     (reply,) = state.model.replies
     step = state.db.run(
-        state.account_id, cancelling.force_cancel, reply.conversation, reply.id, None, "", 0
+        state.account_id, cancellation.force_cancel, reply.conversation, reply.id, None, "", 0
     )
     assert step is None
     state.settle()
@@ -267,7 +267,7 @@ def test_a_takeover_keeps_no_text_of_an_attempt_that_is_over(state: ReplyMachine
     state.settle()
 
 
-def test_a_reply_that_was_handed_back_is_not_renewed(state: ReplyMachine) -> None:
+def test_a_reply_that_was_released_is_not_renewed(state: ReplyMachine) -> None:
     """A renewal was under way when its process shut down."""
     send(state)
     state.renew(0, is_in_time=True, pace="commits late")
@@ -275,7 +275,7 @@ def test_a_reply_that_was_handed_back_is_not_renewed(state: ReplyMachine) -> Non
     state.settle()
 
 
-def test_a_late_checkpoint_takes_nothing_from_what_was_handed_back(state: ReplyMachine) -> None:
+def test_a_late_checkpoint_takes_nothing_from_what_was_released(state: ReplyMachine) -> None:
     send(state)
     say(state)
     state.checkpoint(0, "commits late")

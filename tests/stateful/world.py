@@ -15,15 +15,15 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from colloquy.api import conversation_service_pb2 as api
 from colloquy_server.api.conversations import ConversationService
-from colloquy_server.database.engine import Database, ScopedSession, Session
 from colloquy_server.database.models import Message
 from colloquy_server.database.repository.changes import Change
-from colloquy_server.database.repository.messages import Sent
+from colloquy_server.database.repository.sending import Sent
+from colloquy_server.database.transactions import Database, ScopedSession, Session
 from colloquy_server.errors import ColloquyError, Unavailable
+from colloquy_server.replies.admission import Started
 from colloquy_server.replies.bus import Bus, Event, Handler
-from colloquy_server.replies.engine import Started
 from colloquy_server.replies.feeds import Feeds
-from colloquy_server.replies.generation import LiveReply
+from colloquy_server.replies.live_reply import LiveReply
 from sqlalchemy import Engine
 
 P = ParamSpec("P")
@@ -222,16 +222,16 @@ class Process:
     # --- owning -------------------------------------------------------------------------------
 
     def launch(self, row: Message) -> None:
-        """Begins to write a reply that this process now owns."""
+        """Begins to generate a reply that this process now owns."""
         before = self.owners.get(row.id)
         if before is not None:
-            self.lose(before)
+            self.fence(before)
         is_new = row.epoch == 1
         reply = LiveReply.of(row, 0.0, is_new=is_new)
         self.owners[row.id] = Owner(reply, has_begun=is_new)
         self.feeds.live[row.conversation_id] = reply
 
-    def lose(self, owner: Owner) -> None:
+    def fence(self, owner: Owner) -> None:
         """Lets go of a reply."""
         reply = owner.reply
         if self.owners.get(reply.message_id) is owner:
@@ -243,10 +243,10 @@ class Process:
         """Lets watchers see what came, here and elsewhere."""
         reply = owner.reply
         reply.publish()
-        self._tell(reply, reply.told)
+        self._send(reply, reply.mirrored)
         self.feeds.wake(reply.conversation_id)
 
-    def _tell(self, reply: LiveReply, offset: int) -> None:
+    def _send(self, reply: LiveReply, offset: int) -> None:
         text = reply.text[offset:]
         if text:
             self.bus.publish(
@@ -259,7 +259,7 @@ class Process:
                     "text": text,
                 }
             )
-        reply.told = len(reply.text)
+        reply.mirrored = len(reply.text)
 
     def _on_event(self, event: Event) -> None:
         owner = self.owners.get(event.get("message", ""))
@@ -270,7 +270,7 @@ class Process:
         elif event["kind"] == "want":
             is_same = event["attempt"] == owner.reply.attempt
             offset = min(event["offset"], len(owner.reply.text)) if is_same else 0
-            self._tell(owner.reply, offset)
+            self._send(owner.reply, offset)
 
     def known(self, conversation_id: str, message_id: str) -> tuple[str, int]:
         """The text of a live reply that watchers here may have seen, and its attempt."""

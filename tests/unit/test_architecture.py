@@ -1,4 +1,4 @@
-"""The rooms of the house and the doors between them, as CONTRIBUTING.md describes them.
+"""The distributions, their rooms and the doors between them, as CONTRIBUTING.md describes them.
 
 Imports are read from the syntax tree, those inside functions and under TYPE_CHECKING too: a type
 that is borrowed from a room above ties two rooms together as well as a call does.
@@ -7,51 +7,109 @@ that is borrowed from a room above ties two rooms together as well as a call doe
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = ("server", "clients", "slack_bot", "migrations")
 
-# A module of server/ may import those of its own row and of the rows below it.
-ROWS = (
-    {"__main__"},
-    {"app"},
-    {"service", "admin", "attachments", "interceptors"},
-    {"replies", "writing", "upkeep", "titles", "live", "watching", "context"},
-    {"repository"},
-    {"models"},
+MAX_LINES = 450
+"""Of a file: what is longer does not fit in the head."""
+
+OURS = ("colloquy", "colloquy_server", "colloquy_slack", "tests", "bench", "migrations")
+"""The packages of this repository."""
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """A folder of modules and its rules. A room is a folder or a module right below the package;
+    `rooms` says which other rooms each may import, and where there are any, all are named."""
+
+    folder: str
+    package: str
+    knows: frozenset[str] = frozenset()
+    """What it may import of the packages of OURS beside itself, with all that is in it."""
+    rooms: Mapping[str, Collection[str]] = field(default_factory=dict)
+    libraries: Mapping[str, Collection[str]] = field(default_factory=dict)
+    """Libraries that only some rooms, or only some modules of a room, may import."""
+    generated: str = ""
+    """The room whose files are generated, of any length."""
+
+
+def _server_rooms() -> dict[str, set[str]]:
+    base = {"clock", "concurrency", "errors", "logs", "settings", "telemetry"}
+    rooms: dict[str, set[str]] = {"__init__": set(), **dict.fromkeys(base, base)}
+    rooms["database"] = base
+    rooms["files"] = rooms["providers"] = base | {"database"}
+    rooms["context"] = base | {"database", "files", "providers"}
+    rooms["replies"] = rooms["context"] | {"context"}
+    rooms["api"] = rooms["replies"] | {"replies"}
+    top = {"__main__", "app", "commands", "development", "process"}
+    everything = {*rooms, *top}
+    return rooms | dict.fromkeys(top, everything)
+
+
+DISTRIBUTIONS = (
+    Distribution("clients/python", "colloquy", generated="api"),
+    Distribution(
+        "server",
+        "colloquy_server",
+        knows=frozenset({"colloquy.api"}),
+        rooms=_server_rooms(),
+        libraries={
+            "grpc": {"api", "app"},
+            "google": {"api"},
+            "colloquy": {"api", "app"},
+            "openai": {"providers.client"},
+            "sqlalchemy": {"database"},
+            "alembic": {"database.migrate"},
+            "obstore": {"files.storage"},
+        },
+    ),
+    Distribution("slack_bot", "colloquy_slack", knows=frozenset({"colloquy"})),
+    Distribution("migrations/server", "", knows=frozenset({"colloquy_server"})),
+    Distribution("migrations/slack", "", knows=frozenset({"colloquy_slack"})),
 )
-# Who may import what, of the modules of server/.
-ONLY = {
-    "grpc": {"app", "service", "admin", "attachments", "handlers", "interceptors"},
-    "openai": {"providers"},
-    "sqlalchemy": {"database", "migrate", "repository", "models"},
-    "alembic": {"migrate"},
-}
+
 # The distributions of gRPC: the one rule is for all of them.
 GRPC = ("grpc", "grpc_health", "grpc_reflection", "grpc_status")
 
 
-def modules(room: str) -> list[str]:
-    """The dotted names of a room's modules; none when the room is not built yet."""
-    names = []
-    for path in sorted((ROOT / room).rglob("*.py")):
-        parts = path.relative_to(ROOT).with_suffix("").parts
-        names.append(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
-    return names
+# --- reading imports ------------------------------------------------------------------------------
+
+
+def files(folder: str) -> list[Path]:
+    """The Python files of a folder, without those that a link leads to."""
+    top = ROOT / folder
+    return [
+        path
+        for path in sorted(top.rglob("*.py"))
+        if not any(parent.is_symlink() for parent in (path, *path.parents) if parent != top)
+    ]
+
+
+def modules(distribution: Distribution) -> dict[str, Path]:
+    """The dotted names of a distribution's modules, and their files."""
+    found = {}
+    for path in files(distribution.folder):
+        parts = path.relative_to(ROOT / distribution.folder).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imports(module: str, path: Path) -> frozenset[str]:
+    """The dotted names that a module imports: `from a import b` may mean a module, so a and a.b."""
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    return frozenset(names_imported(parsed(path), package))
 
 
 @cache
-def imports(module: str) -> frozenset[str]:
-    """The dotted names that a module imports: `from a import b` may mean a module, so a and a.b."""
-    path = ROOT / Path(*module.split("."))
-    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    return frozenset(names_imported(ast.parse(path.read_text("utf-8")), package))
+def parsed(path: Path) -> ast.AST:
+    return ast.parse(path.read_text("utf-8"))
 
 
 def names_imported(tree: ast.AST, package: str) -> Iterator[str]:
@@ -67,84 +125,150 @@ def names_imported(tree: ast.AST, package: str) -> Iterator[str]:
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
-def rooms_imported(module: str) -> set[str]:
-    return {name.split(".")[0] for name in imports(module)}
+def is_within(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
 
 
-def part(module: str) -> str:
+def room(module: str) -> str:
     """The room that a dotted name is in."""
     return module.split(".")[1] if "." in module else "__init__"
 
 
-def row(module: str) -> int | None:
-    return next((n for n, names in enumerate(ROWS) if part(module) in names), None)
+# --- the rules ------------------------------------------------------------------------------------
+
+ALL = [
+    pytest.param(distribution, module, path, id=f"{distribution.folder}:{module}")
+    for distribution in DISTRIBUTIONS
+    for module, path in modules(distribution).items()
+]
+IN_ROOMS = [
+    parameters
+    for parameters in ALL
+    if isinstance(parameters.values[0], Distribution) and parameters.values[0].rooms
+]
+WITH_ROOMS = [distribution for distribution in DISTRIBUTIONS if distribution.rooms]
 
 
-def reached(module: str, known: frozenset[str]) -> dict[str, str]:
-    """Every module of server/ that a module imports, by itself or through others, and through whom.
-
-    Those in a row of their own are not looked into: the rule is checked for each of them.
-    """
-    found: dict[str, str] = {}
-    queue = [module]
-    while queue:
-        through = queue.pop()
-        for name in imports(through) & known - {module, *found}:
-            found[name] = through
-            if row(name) is None:
-                queue.append(name)
-    return found
-
-
-SERVER = modules("server")
-EVERYTHING = [module for room in ROOMS for module in modules(room)]
-
-
-@pytest.mark.parametrize("module", SERVER)
-def test_imports_in_the_server_point_down(module: str) -> None:
-    own = row(module)
-    if own is None:
-        # A module without a row is a tool for all: it is looked into through those that have one.
-        return
-    upward = {
-        name: through
-        for name, through in reached(module, frozenset(SERVER)).items()
-        if (other := row(name)) is not None and other < own
+@pytest.mark.parametrize(("distribution", "module", "path"), ALL)
+def test_a_distribution_knows_only_what_it_may(
+    distribution: Distribution, module: str, path: Path
+) -> None:
+    foreign = {
+        name
+        for name in imports(module, path)
+        if name.split(".")[0] in set(OURS) - {distribution.package}
+        and not any(is_within(name, known) for known in distribution.knows)
     }
-    assert not upward, f"{module} reaches modules above it (reached: through): {upward}"
+    assert not foreign, f"{distribution.folder} may import {set(distribution.knows)} of ours"
 
 
-@pytest.mark.parametrize("module", SERVER)
-def test_a_library_is_known_where_it_belongs(module: str) -> None:
-    libraries = {"grpc" if name in GRPC else name for name in rooms_imported(module)}
+@pytest.mark.parametrize(("distribution", "module", "path"), IN_ROOMS)
+def test_imports_between_rooms_point_one_way(
+    distribution: Distribution, module: str, path: Path
+) -> None:
+    own = room(module)
+    assert own in distribution.rooms, f"{own} is a new room: say what it may import"
+    known = modules(distribution)
+    above = {
+        name
+        for name in imports(module, path) & known.keys() - {distribution.package}
+        if room(name) not in {own, *distribution.rooms[own]}
+    }
+    assert not above, f"{own} may import {sorted(distribution.rooms[own])}"
+
+
+@pytest.mark.parametrize("distribution", WITH_ROOMS, ids=lambda each: each.package)
+def test_no_module_imports_itself_through_others(distribution: Distribution) -> None:
+    known = modules(distribution)
+    graph = {module: imports(module, path) & known.keys() for module, path in known.items()}
+    assert circle(graph) == []
+
+
+@pytest.mark.parametrize("distribution", WITH_ROOMS, ids=lambda each: each.package)
+def test_the_rooms_are_in_an_order(distribution: Distribution) -> None:
+    """No table of rooms may allow two of them to import each other, except the base and the top,
+    whose modules the test above keeps in an order."""
+    packages = {
+        name for name in distribution.rooms
+        if (ROOT / distribution.folder / distribution.package / name).is_dir()
+    }  # fmt: skip
+    graph = {name: packages.intersection(distribution.rooms[name]) for name in packages}
+    assert circle(graph) == []
+
+
+@pytest.mark.parametrize(("distribution", "module", "path"), IN_ROOMS)
+def test_a_library_is_known_where_it_belongs(
+    distribution: Distribution, module: str, path: Path
+) -> None:
+    tops = {name.split(".")[0] for name in imports(module, path)}
+    libraries = {"grpc" if name in GRPC else name for name in tops}
     misplaced = {
         library
-        for library, allowed in ONLY.items()
-        if library in libraries and part(module) not in allowed
+        for library, places in distribution.libraries.items()
+        if library in libraries
+        and not any(is_within(module, f"{distribution.package}.{place}") for place in places)
     }
-    assert not misplaced, f"{module} imports {misplaced}; those who may: {ONLY}"
+    assert not misplaced, f"those who may: {distribution.libraries}"
 
 
-@pytest.mark.parametrize("module", EVERYTHING)
-def test_rooms_know_only_the_rooms_they_may(module: str) -> None:
-    forbidden = {
-        "server": {"clients", "slack_bot", "tests"},
-        "clients": {"server", "slack_bot", "migrations", "tests"},
-        "slack_bot": {"server", "migrations", "tests"},
-        "migrations": {"clients", "slack_bot", "tests"},
-    }[module.split(".")[0]]
-    assert not rooms_imported(module) & forbidden
+@pytest.mark.parametrize(("distribution", "module", "path"), ALL)
+def test_a_file_fits_in_the_head(distribution: Distribution, module: str, path: Path) -> None:
+    if distribution.generated and room(module) == distribution.generated:
+        return
+    assert len(path.read_text("utf-8").splitlines()) <= MAX_LINES
 
 
-def test_the_server_exists() -> None:
+# --- whether the rules would notice ---------------------------------------------------------------
+
+
+def circle(graph: Mapping[str, Collection[str]]) -> list[str]:
+    """Modules that import each other in a circle; none when there is no circle."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS, ids=lambda each: each.folder)
+def test_a_distribution_has_modules(distribution: Distribution) -> None:
     """The tests above would all pass on an empty list."""
-    assert SERVER
+    assert len(modules(distribution)) > 1
+    if distribution.package:
+        assert distribution.package in modules(distribution)
+        assert all(is_within(name, distribution.package) for name in modules(distribution))
+
+
+@pytest.mark.parametrize("distribution", WITH_ROOMS, ids=lambda each: each.package)
+def test_every_room_and_every_place_of_a_library_is_there(distribution: Distribution) -> None:
+    known = modules(distribution)
+    places = {place for places in distribution.libraries.values() for place in places}
+    missing = {
+        name
+        for name in {*distribution.rooms, *places} - {"__init__"}
+        if f"{distribution.package}.{name}" not in known
+    }
+    assert not missing
+
+
+def test_links_are_not_followed() -> None:
+    assert not any("migrations" in module for module in modules(DISTRIBUTIONS[1]))
+
+
+def test_a_circle_is_seen() -> None:
+    assert circle({"a": {"b"}, "b": {"c"}, "c": set()}) == []
+    assert set(circle({"a": {"b"}, "b": {"c"}, "c": {"a"}})) == {"a", "b", "c"}
 
 
 def test_relative_imports_and_those_in_functions_are_seen() -> None:
     tree = ast.parse("def f():\n    from . import live\n    from ..clients import api\nimport grpc")
     assert set(names_imported(tree, "colloquy_server.database.repository")) == {
         *("colloquy_server.database.repository", "colloquy_server.database.repository.live"),
-        *("server.clients", "server.clients.api"),
+        *("colloquy_server.database.clients", "colloquy_server.database.clients.api"),
         "grpc",
     }
+
+
+def test_imports_for_types_are_seen() -> None:
+    tree = ast.parse("if TYPE_CHECKING:\n    from colloquy_server.api import watcher")
+    assert "colloquy_server.api.watcher" in set(names_imported(tree, "colloquy_server.replies"))

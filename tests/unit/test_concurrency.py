@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 
-from colloquy_server.concurrency import Turns
+from colloquy_server.concurrency import FairSemaphore
 
 
-async def test_accounts_take_turns_and_have_one_place_at_a_time_each() -> None:
-    turns = Turns(2)
+async def test_accounts_take_turns_and_have_one_slot_at_a_time_each() -> None:
+    semaphore = FairSemaphore(2)
     begun: list[str] = []
     ends: dict[str, asyncio.Event] = {}
 
     async def work(name: str) -> None:
-        async with turns.place(name[0]):
+        async with semaphore.slot(name[0]):
             begun.append(name)
             await ends.setdefault(name, asyncio.Event()).wait()
 
@@ -40,13 +40,13 @@ async def test_accounts_take_turns_and_have_one_place_at_a_time_each() -> None:
     await asyncio.wait(tasks.values())
 
 
-async def test_one_account_s_crowd_delays_another_by_those_that_have_places() -> None:
-    turns = Turns(places=2, each=2)
+async def test_one_account_s_crowd_delays_another_by_those_that_have_slots() -> None:
+    semaphore = FairSemaphore(slots=2, each=2)
     done: list[str] = []
     goes_on = asyncio.Event()
 
     async def work(account: str) -> None:
-        async with turns.place(account):
+        async with semaphore.slot(account):
             await goes_on.wait()
             done.append(account)
 
@@ -59,13 +59,13 @@ async def test_one_account_s_crowd_delays_another_by_those_that_have_places() ->
     assert done.index("one") <= 4
 
 
-async def test_an_account_has_no_more_than_its_places() -> None:
-    turns = Turns(places=4, each=2)
+async def test_an_account_has_no_more_than_its_slots() -> None:
+    semaphore = FairSemaphore(slots=4, each=2)
     running = most = 0
 
     async def work() -> None:
         nonlocal running, most
-        async with turns.place("account"):
+        async with semaphore.slot("account"):
             running += 1
             most = max(most, running)
             await asyncio.sleep(0)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 from colloquy_server.context import authors
-from colloquy_server.context.token_estimates import Estimates, estimate_tokens
+from colloquy_server.context.token_estimates import TokenEstimates, estimate_tokens
 from colloquy_server.database.models import Message, User
 
 
@@ -52,7 +52,7 @@ def test_an_envelope_holds_whatever_it_is_given() -> None:
 
 
 def test_estimates_learn_slowly_within_reason_and_from_ones_own_texts_alone() -> None:
-    estimates = Estimates()
+    estimates = TokenEstimates()
     assert estimates.factor("a", "m") == 1
     estimates.learn("a", "m", 1_000, 2_000)
     assert estimates.factor("a", "m") == pytest.approx(1.3)

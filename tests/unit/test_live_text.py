@@ -1,4 +1,4 @@
-"""What a process knows of text that another one writes, and what it keeps for its watchers."""
+"""What a process knows of text that another one generates, and what it keeps for its watchers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Any, cast
 
 from colloquy_server.database.models import Message, State
 from colloquy_server.replies.feeds import Feed
-from colloquy_server.replies.mirrors import LiveText, Mirror, Mirrors
+from colloquy_server.replies.live_reply import LiveText
+from colloquy_server.replies.mirrors import Mirror, Mirrors
 
 from tests.stateful.world import SteppedBus
 
@@ -27,15 +28,15 @@ def row(attempt: int, content: str) -> Message:
 
 def test_a_mirror_takes_no_text_of_another_attempt() -> None:
     mirror = Mirror("m", 2, "abc")
-    mirrors(mirror).take(told(1, 3, "def"))
+    mirrors(mirror).receive(told(1, 3, "def"))
     assert mirror.text == "abc"
-    mirrors(mirror).take(told(2, 3, "def"))
+    mirrors(mirror).receive(told(2, 3, "def"))
     assert mirror.text == "abcdef"
 
 
 def test_a_mirror_never_shrinks() -> None:
     mirror = Mirror("m", 1, "abc")
-    mirrors(mirror).take(told(1, 1, "b"))
+    mirrors(mirror).receive(told(1, 1, "b"))
     mirrors(mirror).expect(row(1, "a"))
     assert mirror.text == "abc"
 
@@ -44,13 +45,13 @@ def test_a_mirror_does_not_go_back_to_an_earlier_attempt() -> None:
     mirror = Mirror("m", 2, "a")
     own = mirrors(mirror)
     own.expect(row(1, "abc"))
-    own.take(told(2, 1, "b"))
+    own.receive(told(2, 1, "b"))
     assert mirror.text == "ab"
 
 
-def test_what_is_written_here_is_told_by_nobody_else() -> None:
+def test_what_is_generated_here_is_told_by_nobody_else() -> None:
     live = LiveText("m", 1, "abc")
-    mirrors(live).take(told(1, 3, "def"))
+    mirrors(live).receive(told(1, 3, "def"))
     assert live.text == "abc"
 
 

@@ -15,11 +15,12 @@ from typing import Any
 
 import structlog
 
-from colloquy_server.concurrency import Lines
-from colloquy_server.database.engine import EVERY_ACCOUNT, Database, DatabaseUnavailable
+from colloquy_server.api.rate_limiter import RateLimiter
+from colloquy_server.concurrency import KeyedLocks
 from colloquy_server.database.models import ApiKey, KeyRole
 from colloquy_server.database.repository import access as rows
 from colloquy_server.database.repository.access import Author
+from colloquy_server.database.transactions import EVERY_ACCOUNT, Database, DatabaseUnavailable
 from colloquy_server.errors import PermissionDenied, RateLimited, Unauthenticated
 
 log = structlog.get_logger()
@@ -73,33 +74,12 @@ def hash_secret(secret: str) -> str:
 
 
 @dataclass(slots=True)
-class _Bucket:
-    """A token bucket: `level` requests may be made at once, and one more each 1/rate seconds.
-
-    The `limits` library would start a thread to forget old entries; this is all that is needed.
-    """
-
-    level: float
-    time: float
-
-    def take(self, rate: int) -> float:
-        """Takes one token; returns the seconds to wait for it when there is none."""
-        now = time.monotonic()
-        self.level = min(float(rate), self.level + (now - self.time) * rate)
-        self.time = now
-        if self.level < 1:
-            return (1 - self.level) / rate
-        self.level -= 1
-        return 0.0
-
-
-@dataclass(slots=True)
-class _Known:
+class _CachedKey:
     """A key that was looked up: good until `until` (monotonic seconds), then looked up again."""
 
     principal: Principal
     until: float
-    bucket: _Bucket
+    rate_limiter: RateLimiter
     streams: set[asyncio.Task[Any]] = field(default_factory=set)
     has_ended: bool = False
 
@@ -116,8 +96,8 @@ class AccessControl:
         self._admin_hash = hash_secret(admin_api_key) if admin_api_key else ""
         self._rate = rate
         self._interval = check_interval
-        self._known: dict[str, _Known] = {}
-        self._lines = Lines()
+        self._cache: dict[str, _CachedKey] = {}
+        self._lookups = KeyedLocks()
         self._checks: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -143,23 +123,23 @@ class AccessControl:
             return Principal(is_platform=True)
         known = self._fresh(digest)
         if known is None:
-            async with self._lines.of(digest):  # many calls at once look a key up once
+            async with self._lookups.of(digest):  # many calls at once look a key up once
                 known = self._fresh(digest) or await self._look_up(digest)
-        wait = known.bucket.take(self._rate)
+        wait = known.rate_limiter.acquire()
         if wait:
             raise RateLimited(f"api_key:{known.principal.key_id}", self._rate, wait)
         return known.principal
 
     def forget(self, key_id: str) -> None:
         """A key was revoked here: ends its streams and looks it up again at its next call."""
-        for digest, known in list(self._known.items()):
+        for digest, known in list(self._cache.items()):
             if known.principal.key_id == key_id:
-                del self._known[digest]
+                del self._cache[digest]
                 _end(known)
 
     def forget_account(self, account_id: str) -> None:
         """The same for all keys of an account that was deleted."""
-        for known in list(self._known.values()):
+        for known in list(self._cache.values()):
             if known.principal.account_id == account_id:
                 self.forget(known.principal.key_id)
 
@@ -168,7 +148,7 @@ class AccessControl:
         """Holds a stream of the running task open: when its key ends, the task is cancelled."""
         end = _StreamEnd()
         task = asyncio.current_task()
-        known = next((k for k in self._known.values() if k.principal is caller), None)
+        known = next((k for k in self._cache.values() if k.principal is caller), None)
         if task is None or known is None:
             yield end
             return
@@ -179,11 +159,11 @@ class AccessControl:
         finally:
             known.streams.discard(task)
 
-    def _fresh(self, digest: str) -> _Known | None:
-        known = self._known.get(digest)
+    def _fresh(self, digest: str) -> _CachedKey | None:
+        known = self._cache.get(digest)
         return known if known is not None and known.until >= time.monotonic() else None
 
-    async def _look_up(self, digest: str) -> _Known:
+    async def _look_up(self, digest: str) -> _CachedKey:
         found = await self._db.read(EVERY_ACCOUNT, rows.key_by_hash, digest)
         if found is None or not _is_valid(*found):
             raise Unauthenticated("This API key is unknown, revoked or expired.")
@@ -192,30 +172,29 @@ class AccessControl:
         if key.expire_time is not None:
             lasts = min(lasts, (key.expire_time - now) / 1e6)
         until = time.monotonic() + lasts
-        current = self._known.get(digest)
+        current = self._cache.get(digest)
         if current is not None and not current.has_ended:
             current.until = until
             return current
-        if len(self._known) >= _CACHED:
+        if len(self._cache) >= _CACHED:
             self._forget_idle()
         user = key.user
         caller = Principal(
             key.account_id, key.id, KeyRole(key.role), user.id, user.external_id or ""
         )
-        bucket = _Bucket(float(self._rate), time.monotonic())
-        known = self._known[digest] = _Known(caller, until, bucket)
+        known = self._cache[digest] = _CachedKey(caller, until, RateLimiter(self._rate))
         return known
 
     def _forget_idle(self) -> None:
         now = time.monotonic()
-        for digest, known in list(self._known.items()):
+        for digest, known in list(self._cache.items()):
             if not known.streams and known.until < now:
-                del self._known[digest]
+                del self._cache[digest]
 
     async def _check_forever(self) -> None:
         while True:
             await asyncio.sleep(self._interval)
-            streaming = {k.principal.key_id for k in self._known.values() if k.streams}
+            streaming = {k.principal.key_id for k in self._cache.values() if k.streams}
             if not streaming:
                 continue
             try:
@@ -233,14 +212,14 @@ class AccessControl:
 class _StreamEnd:
     """Why a stream's task was cancelled: `is_due` when its key has ended."""
 
-    known: _Known | None = None
+    known: _CachedKey | None = None
 
     @property
     def is_due(self) -> bool:
         return self.known is not None and self.known.has_ended
 
 
-def _end(known: _Known) -> None:
+def _end(known: _CachedKey) -> None:
     known.has_ended = True
     for task in known.streams:
         task.cancel()

@@ -11,10 +11,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from colloquy_server.api import convert
 from colloquy_server.api.access import AccessControl, hash_secret, new_secret
 from colloquy_server.api.tokens import decode_page, encode_page, page_size
-from colloquy_server.database.engine import EVERY_ACCOUNT, Database
 from colloquy_server.database.models import MICROS, KeyRole
 from colloquy_server.database.repository import access as rows
 from colloquy_server.database.repository.access import Author
+from colloquy_server.database.transactions import EVERY_ACCOUNT, Database
 from colloquy_server.errors import InvalidField
 from colloquy_server.files.files import Files
 from colloquy_server.replies.engine import Replies

@@ -11,7 +11,7 @@ from colloquy.api import attachment_service_pb2 as api
 
 from colloquy_server.api import convert
 from colloquy_server.api.access import principal
-from colloquy_server.api.interceptors import NEWS_OF_CANCEL, validate
+from colloquy_server.api.interceptors import CANCEL_NOTICE, validate
 from colloquy_server.errors import InvalidField
 from colloquy_server.files.files import Files
 
@@ -35,7 +35,7 @@ class AttachmentService:
                 await spool.write(request.chunk)
             if not header.sha256:
                 # The chunks of a call that was cancelled end like those of one that is complete.
-                await asyncio.sleep(NEWS_OF_CANCEL)
+                await asyncio.sleep(CANCEL_NOTICE)
             if header.sha256 and header.sha256.lower() != spool.sha256:
                 raise InvalidField(
                     {"header.sha256": f"the bytes that came have the SHA-256 {spool.sha256}"}

@@ -24,15 +24,16 @@ from colloquy_server.api.tokens import (
     page_size,
 )
 from colloquy_server.api.watcher import Watcher
-from colloquy_server.database import tokenizer as words
-from colloquy_server.database.engine import Database
+from colloquy_server.database import tokenizer
 from colloquy_server.database.models import Conversation, Message, State
 from colloquy_server.database.repository import conversations, feed, history, messages, search
-from colloquy_server.database.repository.messages import OnBusy, Prompt
+from colloquy_server.database.repository.sending import OnBusy, Prompt
+from colloquy_server.database.transactions import Database
 from colloquy_server.errors import InvalidField
 from colloquy_server.files.files import Files
 from colloquy_server.providers.catalog import Catalog, ModelError
-from colloquy_server.replies.engine import Replies, Started
+from colloquy_server.replies.admission import Started
+from colloquy_server.replies.engine import Replies
 from colloquy_server.replies.feeds import Feeds
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -209,7 +210,7 @@ class ConversationService:
         self, request: api.SearchMessagesRequest, _context: Context
     ) -> api.SearchMessagesResponse:
         key = decode_page(request.page_token, int)
-        wanted = words.phrases(request.query)
+        wanted = tokenizer.phrases(request.query)
         hits, has_more = await self._db.read(
             principal.get().account_id,
             search.find,
@@ -218,11 +219,11 @@ class ConversationService:
             request.conversation_id.lower(),
             limit=page_size(request.page_size),
             max_bytes=MAX_PAGE_BYTES,
-            size=lambda row: convert.message(row).ByteSize() + words.MAX_SNIPPET_BYTES,
+            size=lambda row: convert.message(row).ByteSize() + tokenizer.MAX_SNIPPET_BYTES,
             before=int(key[0]) if key else None,
         )
         snippets = await asyncio.to_thread(
-            lambda: [words.snippet(hit.message.content, wanted) for hit in hits]
+            lambda: [tokenizer.snippet(hit.message.content, wanted) for hit in hits]
         )
         return api.SearchMessagesResponse(
             hits=[
@@ -380,7 +381,7 @@ class ConversationService:
     # --- live text ----------------------------------------------------------------------------
 
     def _text_of(self, row: Message) -> str:
-        """A message's text; of a reply that is being written here, what watchers see."""
+        """A message's text; of a reply that is live here, what watchers see."""
         live = self._feeds.live.get(row.conversation_id)
         if (
             live is not None

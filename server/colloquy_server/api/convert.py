@@ -95,7 +95,7 @@ def message(row: models.Message, content: str | None = None) -> api.Message:
     return result
 
 
-def receipt(row: history.Account) -> api.ContextReceipt:
+def receipt(row: history.ContextReceipt) -> api.ContextReceipt:
     """What a reply's model was given."""
     return api.ContextReceipt(
         message_ids=row.message_ids,

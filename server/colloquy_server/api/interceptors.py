@@ -50,7 +50,7 @@ _MAX_STATUS_TEXT = 1_200
 """Bytes of UTF-8 of a status's text. It travels three times in the trailers, once with three bytes
 for each, and a caller whose trailers are over 8 KiB hears nothing of it."""
 
-NEWS_OF_CANCEL = 0.05
+CANCEL_NOTICE = 0.05
 """Seconds: when a caller goes away, what the call was doing ends first, and gRPC cancels its task a
 little later."""
 
@@ -164,7 +164,7 @@ class Edge(grpc.aio.ServerInterceptor):
         """What the caller is told of an error; None when the caller has gone away."""
         if not isinstance(error, ColloquyError | asyncio.CancelledError):
             # A write to a caller who goes away fails too; the task is then cancelled here.
-            await asyncio.sleep(NEWS_OF_CANCEL)
+            await asyncio.sleep(CANCEL_NOTICE)
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             return None

@@ -16,7 +16,7 @@ from colloquy_server.api.tokens import Position, encode_position
 from colloquy_server.database.models import Conversation, Message, State
 from colloquy_server.errors import NotFound
 from colloquy_server.replies.feeds import Feed
-from colloquy_server.replies.mirrors import LiveText
+from colloquy_server.replies.live_reply import LiveText
 
 _ENDED = 0xFFFF_FFFF
 """The offset behind the text of a reply that has ended: nothing follows, also not from an owner

@@ -59,5 +59,5 @@ def envelope(author: str, text: str) -> str:
 
 def file_envelope(name: str, content_type: str, note: str, text: str) -> str:
     """The text of a file, as safe; `note` says what is missing of it."""
-    told = {"file": name, "type": content_type, **({"note": note} if note else {}), "text": text}
-    return json.dumps(told, ensure_ascii=False)
+    file = {"file": name, "type": content_type, **({"note": note} if note else {}), "text": text}
+    return json.dumps(file, ensure_ascii=False)

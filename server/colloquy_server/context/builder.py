@@ -16,17 +16,17 @@ from colloquy_server.context.content_parts import (
     NO_ROOM,
     TOO_MANY_BYTES,
     UNREACHABLE,
-    Content,
-    Contents,
+    ContentParts,
+    FileContent,
     Room,
     label,
     picture_tokens,
 )
-from colloquy_server.context.token_estimates import Estimates, estimate_tokens
-from colloquy_server.database.engine import Database
+from colloquy_server.context.token_estimates import TokenEstimates, estimate_tokens
 from colloquy_server.database.models import Attachment
 from colloquy_server.database.repository import history
 from colloquy_server.database.repository.history import Given, Turn
+from colloquy_server.database.transactions import Database
 from colloquy_server.errors import MessageTooLong
 from colloquy_server.files.filetypes import Kind
 from colloquy_server.providers.catalog import Model
@@ -64,15 +64,15 @@ class _Shown:
     """A turn as the model will see it: its files with their contents."""
 
     turn: Turn
-    files: list[tuple[Attachment, Content]] = field(default_factory=list)
+    files: list[tuple[Attachment, FileContent]] = field(default_factory=list)
 
 
 class ContextBuilder:
     """Makes the requests of replies."""
 
-    def __init__(self, db: Database, contents: Contents, estimates: Estimates) -> None:
+    def __init__(self, db: Database, parts: ContentParts, estimates: TokenEstimates) -> None:
         self._db = db
-        self._contents = contents
+        self._parts = parts
         self._estimates = estimates
 
     def check_fits(
@@ -119,10 +119,10 @@ class ContextBuilder:
         # A correction learned of texts takes no room from pictures.
         spare = 0 if limit is not None else budget(model) - room
         raw = Room(0).raw
-        given: dict[str, Content] = {}
-        for file in sorted(_files(newest.turn), key=lambda file: self._contents.rank(file, model)):
+        given: dict[str, FileContent] = {}
+        for file in sorted(_files(newest.turn), key=lambda file: self._parts.rank(file, model)):
             tokens = left + spare if file.kind == Kind.IMAGE else left
-            content = await self._contents.of(
+            content = await self._parts.of(
                 file, model, Room(max(tokens, 0), raw), is_new=True, as_text=as_text
             )
             given[file.id] = content
@@ -147,19 +147,17 @@ class ContextBuilder:
         is_full = False
         for shown in newest_first:
             for file in _files(shown.turn):
-                content = Content(reason=_OLDER)
+                content = FileContent(reason=_OLDER)
                 if not is_full:
-                    content = await self._contents.of(
-                        file, model, room, is_new=False, as_text=as_text
-                    )
+                    content = await self._parts.of(file, model, room, is_new=False, as_text=as_text)
                     is_full = content.reason in _NO_MORE
                 if is_full and content.reason != UNREACHABLE:
-                    content = Content(reason=_OLDER)
+                    content = FileContent(reason=_OLDER)
                 shown.files.append((file, content))
                 room.tokens -= content.tokens
                 room.raw -= content.raw
 
-    async def instead(
+    async def fall_back(
         self, account_id: str, reply_id: str, model: Model, refused: Request, *, is_too_long: bool
     ) -> Request | None:
         """Another request after a provider refused one: a shorter one when it was too long, one
@@ -213,7 +211,7 @@ def _request(
         messages.append(_user_message(shown, name, is_enveloped=is_enveloped))
         messages += [{"role": "assistant", "content": said.content} for said in shown.turn.replies]
         given.positions += [m.position for m in (shown.turn.prompt, *shown.turn.replies)]
-        given.unsaid += shown.turn.unsaid
+        given.withheld += shown.turn.withheld
         given.files += [
             (shown.turn.prompt.position, file.id, content.reason or content.note)
             for file, content in shown.files

@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from colloquy_server.context.extraction_cache import Readings
+from colloquy_server.context.extraction_cache import ExtractionCache
 from colloquy_server.context.token_estimates import estimate_tokens
 from colloquy_server.database.models import Attachment
 from colloquy_server.files import filetypes
@@ -61,7 +61,7 @@ _PAUSES = (0.5, 1.0, 2.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class FileContent:
     """What a model is given of a file: `part` of a message, or `text`; with neither, `reason` says
     why. `note` says what is missing of a text. `raw` is in bytes."""
 
@@ -81,15 +81,15 @@ class Room:
     raw: int = field(default=MAX_RAW)
 
 
-class Contents:
-    """Makes contents of files."""
+class ContentParts:
+    """Makes content parts of files."""
 
-    def __init__(self, readings: Readings) -> None:
-        self._readings = readings
+    def __init__(self, extractions: ExtractionCache) -> None:
+        self._extractions = extractions
 
     async def of(
         self, file: Attachment, model: Model, room: Room, *, is_new: bool, as_text: bool
-    ) -> Content:
+    ) -> FileContent:
         """What a model is given of a file. Of a new message's file, text that has no room is cut,
         and bytes that cannot be reached are waited for; `as_text` gives no file as it is."""
         for pause in (*_PAUSES, None) if is_new else (None,):
@@ -98,15 +98,15 @@ class Contents:
                 return content or await self._as_text(file, room, may_cut=is_new)
             except Unreadable as problem:
                 is_refused = as_text and self.rank(file, model) < TEXT
-                return Content(reason=REFUSED if is_refused else str(problem))
+                return FileContent(reason=REFUSED if is_refused else str(problem))
             except ObjectMissing:
                 log.error("file is missing in the store", attachment_id=file.id)
-                return Content(reason="its bytes are lost")
+                return FileContent(reason="its bytes are lost")
             except StorageUnavailable:
                 log.warning("file cannot be reached", attachment_id=file.id)
                 if pause is not None:
                     await asyncio.sleep(pause)
-        return Content(reason=UNREACHABLE)
+        return FileContent(reason=UNREACHABLE)
 
     def rank(self, file: Attachment, model: Model) -> int:
         """What is to be given before what: a picture is given whole or not at all, what else goes
@@ -119,7 +119,7 @@ class Contents:
 
     # --- as it is -----------------------------------------------------------------------------
 
-    async def _as_it_is(self, file: Attachment, model: Model, room: Room) -> Content | None:
+    async def _as_it_is(self, file: Attachment, model: Model, room: Room) -> FileContent | None:
         """None when the model does not take such files, or this one is too large."""
         if self.rank(file, model) == TEXT:
             return None
@@ -130,10 +130,10 @@ class Contents:
         if file.kind == Kind.AUDIO:
             tokens = file.byte_size // _AUDIO_BYTES_PER_TOKEN + 10
         else:
-            tokens = await self._readings.pages(file) * _PAGE_TOKENS
+            tokens = await self._extractions.pages(file) * _PAGE_TOKENS
         if tokens > room.tokens:
             return None
-        data = await asyncio.to_thread(_encode, await self._readings.data(file))
+        data = await asyncio.to_thread(_encode, await self._extractions.data(file))
         part: dict[str, Any]
         if file.kind == Kind.AUDIO:
             sound = {"data": data, "format": _AS_AUDIO[file.content_type]}
@@ -141,42 +141,42 @@ class Contents:
         else:
             uri = f"data:{filetypes.PDF};base64,{data}"
             part = {"type": "file", "file": {"filename": file.filename, "file_data": uri}}
-        return Content(part, tokens=tokens, raw=file.byte_size)
+        return FileContent(part, tokens=tokens, raw=file.byte_size)
 
-    async def _picture(self, file: Attachment, room: Room) -> Content:
+    async def _picture(self, file: Attachment, room: Room) -> FileContent:
         tokens = picture_tokens(file)
         if tokens > room.tokens:
-            return Content(reason=NO_ROOM)
+            return FileContent(reason=NO_ROOM)
         if file.content_type not in filetypes.SCALABLE:
             raise Unreadable("pictures of this type cannot be read here")
         is_small = max(file.width, file.height) <= LONG_SIDE and file.byte_size <= MAX_PICTURE
         fits = is_small and file.content_type in _AS_PICTURE
-        if fits and await self._readings.pages(file) == 1:
-            data, content_type = await self._readings.data(file), file.content_type
+        if fits and await self._extractions.pages(file) == 1:
+            data, content_type = await self._extractions.data(file), file.content_type
         else:
-            data = await self._readings.picture(file)
+            data = await self._extractions.picture(file)
             content_type = "image/png" if data.startswith(b"\x89PNG") else "image/jpeg"
         if len(data) > room.raw:
-            return Content(reason=TOO_MANY_BYTES)
+            return FileContent(reason=TOO_MANY_BYTES)
         url = f"data:{content_type};base64,{await asyncio.to_thread(_encode, data)}"
         part = {"type": "image_url", "image_url": {"url": url}}
-        return Content(part, tokens=tokens, raw=len(data))
+        return FileContent(part, tokens=tokens, raw=len(data))
 
     # --- as text ------------------------------------------------------------------------------
 
-    async def _as_text(self, file: Attachment, room: Room, *, may_cut: bool) -> Content:
-        text = await self._readings.text(file)
+    async def _as_text(self, file: Attachment, room: Room, *, may_cut: bool) -> FileContent:
+        text = await self._extractions.text(file)
         tokens = estimate_tokens(text)
         note = ""
         if tokens > room.tokens:
             if not may_cut or room.tokens <= 0:
-                return Content(reason=NO_ROOM)
+                return FileContent(reason=NO_ROOM)
             whole = len(text)
             text = text.encode()[: len(text.encode()) * room.tokens // tokens]\
                 .decode(errors="ignore")  # fmt: skip
             tokens = room.tokens
             note = f"only its first {len(text):,} of {whole:,} characters fit in the window"
-        return Content(text=text, tokens=tokens, note=note)
+        return FileContent(text=text, tokens=tokens, note=note)
 
 
 def picture_tokens(file: Attachment) -> int:

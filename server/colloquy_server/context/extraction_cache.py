@@ -1,4 +1,4 @@
-"""What is read out of files, once for all: their text, whether they are whole, and pictures made
+"""What is extracted from files, once for all: their text, whether they are whole, and pictures made
 small enough for models. It is kept, and so is why there is none."""
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import IO, TypeVar
 
 import structlog
 
-from colloquy_server.concurrency import Lines
-from colloquy_server.database.engine import Database
+from colloquy_server.concurrency import KeyedLocks
 from colloquy_server.database.models import Attachment
 from colloquy_server.database.repository import attachments
+from colloquy_server.database.transactions import Database
 from colloquy_server.files import filetypes
 from colloquy_server.files.extraction import MAX_PICTURE, MAX_TEXT, Extractor, TooSlow, Unreadable
 from colloquy_server.files.files import picture_key
@@ -39,8 +39,8 @@ _SLOW_FILES = 1_000
 """Files that are remembered for having taken too long once."""
 
 
-class Readings:
-    """Reads files."""
+class ExtractionCache:
+    """Extracts from files, once each, or gives what was extracted before."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Readings:
         self._extractor = extractor
         self._catalog = catalog
         self._providers = providers
-        self._lines = Lines()
+        self._locks = KeyedLocks()
         self._slow: dict[tuple[str, str, str], None] = {}
 
     async def text(self, file: Attachment) -> str:
@@ -70,7 +70,7 @@ class Readings:
 
     async def picture(self, file: Attachment) -> bytes:
         """A picture as models take it, at most MAX_PICTURE bytes. Raises as `text`."""
-        async with self._line(file):
+        async with self._lock(file):
             key = await self._key(file)
             try:
                 return await self._whole(picture_key(key), MAX_PICTURE)
@@ -85,14 +85,14 @@ class Readings:
 
     # --- once ---------------------------------------------------------------------------------
 
-    def _line(self, file: Attachment) -> asyncio.Semaphore:
+    def _lock(self, file: Attachment) -> asyncio.Semaphore:
         """What two want of one file at the same time is read once, by the first of them."""
-        return self._lines.of((file.account_id, file.sha256))
+        return self._locks.of((file.account_id, file.sha256))
 
     async def _once(
         self, file: Attachment, form: str, read: Callable[[Attachment], Awaitable[str]]
     ) -> str:
-        async with self._line(file):
+        async with self._lock(file):
             content = await self._known(file, form)
             if content is None:
                 content = await self._found(file, form, read)
@@ -101,7 +101,7 @@ class Readings:
 
     async def _known(self, file: Attachment, form: str) -> str | None:
         """What was read before. Raises Unreadable when that went wrong."""
-        known = await self._db.read(file.account_id, attachments.reading, file, form)
+        known = await self._db.read(file.account_id, attachments.extraction, file, form)
         if known is not None and known.problem:
             raise Unreadable(known.problem)
         return known.content if known is not None else None
@@ -129,10 +129,10 @@ class Readings:
 
     async def _keep(self, file: Attachment, form: str, content: str, problem: str) -> None:
         await self._db.write(
-            file.account_id, attachments.keep_reading, file, form, content, problem
+            file.account_id, attachments.save_extraction, file, form, content, problem
         )
 
-    # --- reading ------------------------------------------------------------------------------
+    # --- extracting -------------------------------------------------------------------------------
 
     async def _read_out(self, file: Attachment) -> str:
         if file.content_type in _READABLE:

@@ -25,7 +25,7 @@ _WEIGHT = 0.3
 _KEPT = 10_000
 """Corrections that are kept, those used last."""
 
-_TELLING = 300
+_MIN_LEARNED_TOKENS = 300
 """Tokens of a request below which its count says little about the next one."""
 
 
@@ -34,7 +34,7 @@ def estimate_tokens(text: str) -> int:
     return len(text.encode()) // _BYTES_PER_TOKEN + _PER_MESSAGE
 
 
-class Estimates:
+class TokenEstimates:
     """What was learned about each account's texts with each model: its tokens for one of ours."""
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class Estimates:
 
     def learn(self, account_id: str, model_id: str, estimated: int, counted: int) -> None:
         """Takes in what a provider counted for a request that was estimated, uncorrected."""
-        if min(estimated, counted) < _TELLING:
+        if min(estimated, counted) < _MIN_LEARNED_TOKENS:
             return
         before = self.factor(account_id, model_id)
         self._set(account_id, model_id, before + _WEIGHT * (counted / estimated - before))

@@ -211,7 +211,7 @@ class Message(Owned, Base):
 
     `version` is the conversation's version that last changed what readers see of it. `epoch`
     grows with every owner, and every write of an owner names it. `lease_until` is when the owner
-    is taken for dead; 0 means that it was handed back. `strikes` counts owners that died,
+    is taken for dead; 0 means that it was released. `strikes` counts owners that died,
     `attempt` the requests to the provider that came to text.
     """
 
@@ -239,7 +239,7 @@ class Message(Owned, Base):
             sqlite_where=text("rated_by IS NOT NULL"),
             postgresql_where=text("rated_by IS NOT NULL"),
         ),
-        # At most one reply of a conversation is being written.
+        # At most one reply of a conversation is live.
         Index(
             "uq_messages_generating",
             "conversation_id",
@@ -366,10 +366,10 @@ class MessageAttachment(Owned, Base):
     attachment_id: Mapped[str] = mapped_column(ForeignKey("attachments.id"))
 
 
-class Reading(Owned, Base):
-    """What was read out of a file's bytes, once for all: the text of a document or a recording, or
-    in `problem` why there is none. With more than a type in `content_type`, it is not the text, but
-    what the server noted for itself."""
+class Extraction(Owned, Base):
+    """What was extracted from a file's bytes, once for all: the text of a document or a recording,
+    or in `problem` why there is none. With more than a type in `content_type`, it is not the text,
+    but what the server noted for itself."""
 
     __tablename__ = "readings"
     __table_args__ = (
@@ -397,7 +397,7 @@ class Receipt(Owned, Base):
 
 
 class SearchEntry(Owned, Base):
-    """A finished message that can be found. Its words are in the table `search_words`, under the
+    """A finished message that can be found. Its terms are in the table `search_words`, under the
     same number: a full-text table on SQLite, a tsvector on Postgres."""
 
     __tablename__ = "search_entries"

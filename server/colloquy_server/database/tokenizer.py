@@ -1,5 +1,5 @@
-"""Words of a text as search sees them, the same on every database: without case and accents, each
-character of scripts that are written without spaces a word of its own, each emoji too.
+"""Terms of a text for search, the same on every database: words without case and accents, each
+character of scripts that are written without spaces a term of its own, each emoji too.
 """
 
 from __future__ import annotations
@@ -15,71 +15,71 @@ _SINGLE = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00
 
 _EMOJI = "\u2600-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff"
 
-_WORD = re.compile(rf"[{_SINGLE}]|[{_EMOJI}]|(?:(?![{_SINGLE}{_EMOJI}])[^\W_][\u0300-\u036f]*)+")
+_TERM = re.compile(rf"[{_SINGLE}]|[{_EMOJI}]|(?:(?![{_SINGLE}{_EMOJI}])[^\W_][\u0300-\u036f]*)+")
 
-_MAX_WORD = 64
-"""Characters of a word that count: a lexeme of Postgres ends at 2 KiB."""
+_MAX_TERM = 64
+"""Characters of a term that count: a lexeme of Postgres ends at 2 KiB."""
 
-MAX_WORDS = 20_000
-"""Words of a message that can be found: a tsvector of Postgres knows no place beyond the 16,383rd,
-and one word more costs little."""
+MAX_TERMS = 20_000
+"""Terms of a message that can be found: a tsvector of Postgres knows no place beyond the 16,383rd,
+and one term more costs little."""
 
 _MAX_BYTES = 900_000
 _BYTES_OF_A_PLACE = 6
-"""Of the words that can be found, with what each place takes: a tsvector ends at 1 MiB."""
+"""Of the terms that can be found, with what each place takes: a tsvector ends at 1 MiB."""
 
 _MAX_PHRASES = 32
 _MAX_PHRASE = 32
-"""Phrases of a query that count, and words of a phrase."""
+"""Phrases of a query that count, and terms of a phrase."""
 
 _AROUND = 12
 _AROUND_CHARACTERS = 200
-"""Words of a snippet on each side of the first hit, and characters of it, if words are long."""
+"""Terms of a snippet on each side of the first hit, and characters of it, if words are long."""
 
 MAX_SNIPPET_BYTES = 2_048
 """Of UTF-8: the characters with their marks."""
 
 _TOUCHING = re.compile(r"»(\s?)«")
-"""Between two words that were found: they are marked together."""
+"""Between two terms that were found: they are marked together."""
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
-    """A word, and where it stands in the text."""
+class Term:
+    """A term, and where it stands in the text."""
 
     text: str
     start: int
     end: int
 
 
-def words(text: str) -> Iterator[Word]:
-    """The words of a text, as they are compared: letters and digits only."""
-    for match in _WORD.finditer(text):
+def terms(text: str) -> Iterator[Term]:
+    """The terms of a text, as they are compared: letters and digits only."""
+    for match in _TERM.finditer(text):
         found = match[0]
         if found.isascii():
             normal = found.lower()
         elif not found[0].isalnum():
             normal = f"u{ord(found[0]):x}"
         else:
-            decomposed = unicodedata.normalize("NFKD", found[:_MAX_WORD]).casefold()
+            decomposed = unicodedata.normalize("NFKD", found[:_MAX_TERM]).casefold()
             normal = "".join(character for character in decomposed if character.isalnum())
         if normal:
-            yield Word(normal[:_MAX_WORD], match.start(), match.end())
+            yield Term(normal[:_MAX_TERM], match.start(), match.end())
 
 
-def findable(text: str) -> Iterator[Word]:
-    """The words by which a text can be found: the first ones, of a very long text."""
+def searchable(text: str) -> Iterator[Term]:
+    """The terms by which a text can be found: the first ones, of a very long text."""
     room = _MAX_BYTES
-    for word in islice(words(text), MAX_WORDS):
-        room -= len(word.text.encode()) + _BYTES_OF_A_PLACE
+    for term in islice(terms(text), MAX_TERMS):
+        room -= len(term.text.encode()) + _BYTES_OF_A_PLACE
         if room < 0:
             return
-        yield word
+        yield term
 
 
 def phrases(query: str) -> list[list[str]]:
-    """What a query asks for: every one of these phrases, whose words stand next to each other."""
-    found = ([word.text for word in islice(words(part), _MAX_PHRASE)] for part in query.split())
+    """What a query asks for: every one of these phrases, whose terms stand next to each other."""
+    found = ([term.text for term in islice(terms(part), _MAX_PHRASE)] for part in query.split())
     return [phrase for phrase in found if phrase][:_MAX_PHRASES]
 
 
@@ -88,8 +88,8 @@ def snippet(text: str, wanted: list[list[str]]) -> str:
     by_first: dict[str, list[list[str]]] = {}
     for phrase in wanted:
         by_first.setdefault(phrase[0], []).append(phrase)
-    known: list[Word] = []
-    more = findable(text)
+    known: list[Term] = []
+    more = searchable(text)
     first = _first_hit(known, more, by_first) or 0
     known += islice(more, _AROUND + _MAX_PHRASE)
     shown = range(max(0, first - _AROUND), min(len(known), first + _AROUND + 1))
@@ -104,19 +104,19 @@ def snippet(text: str, wanted: list[list[str]]) -> str:
     pieces = ["…" if start > known[0].start else ""]
     at = start
     for index in sorted(hits.intersection(shown)):
-        word = known[index]
-        if start <= word.start < end:
-            pieces += [text[at : word.start], "«", text[word.start : min(word.end, end)], "»"]
-            at = min(word.end, end)
+        term = known[index]
+        if start <= term.start < end:
+            pieces += [text[at : term.start], "«", text[term.start : min(term.end, end)], "»"]
+            at = min(term.end, end)
     is_last = end == known[-1].end
     pieces += [text[at:end], text[end : end + _AROUND] if is_last else "…"]
     return _TOUCHING.sub(r"\1", "".join(pieces))
 
 
 def _first_hit(
-    known: list[Word], more: Iterator[Word], by_first: dict[str, list[list[str]]]
+    known: list[Term], more: Iterator[Term], by_first: dict[str, list[list[str]]]
 ) -> int | None:
-    """Reads words until the first hit is known whole; returns where it begins."""
+    """Reads terms until the first hit is known whole; returns where it begins."""
     for index in count():
         known += islice(more, max(0, index + _MAX_PHRASE - len(known)))
         if index >= len(known):
@@ -126,12 +126,12 @@ def _first_hit(
     return None
 
 
-def _hits_at(known: list[Word], index: int, by_first: dict[str, list[list[str]]]) -> range:
-    """The words of the longest phrase that begins here."""
+def _hits_at(known: list[Term], index: int, by_first: dict[str, list[list[str]]]) -> range:
+    """The terms of the longest phrase that begins here."""
     longest = 0
     for phrase in by_first.get(known[index].text, ()):
         if len(phrase) > longest and phrase == [
-            word.text for word in known[index : index + len(phrase)]
+            term.text for term in known[index : index + len(phrase)]
         ]:
             longest = len(phrase)
     return range(index, index + longest)

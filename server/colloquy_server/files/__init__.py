@@ -1,1 +1,1 @@
-"""Files: their types, where their bytes are, and reading what is in them."""
+"""Files: their types, where their bytes are, and extracting what is in them."""

@@ -12,20 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from colloquy_server.concurrency import Turns
+from colloquy_server.concurrency import FairSemaphore
 from colloquy_server.files.extraction_worker import LONG_SIDE, MAX_PICTURE, MAX_PIXELS, MAX_TEXT
 
 __all__ = ["LONG_SIDE", "MAX_PICTURE", "MAX_PIXELS", "MAX_TEXT", "Extractor", "Unreadable"]
 
 _WORKER = Path(__file__).with_name("extraction_worker.py")
 
-_PATIENCE = 30.0
+_TIMEOUT = 30.0
 """Seconds for one file, by the clock; the worker itself ends after some seconds of work."""
 
-_LOOK_PATIENCE = 10.0
+_INSPECT_TIMEOUT = 10.0
 """Seconds for a look at a file, which takes the time that Python needs to start."""
 
-_TOLD = 3
+_REFUSED = 3
 """The worker's exit code when it says what is wrong."""
 
 _TOO_LONG = "reading it takes too long"
@@ -50,7 +50,7 @@ class TooSlow(Unreadable):
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class FileFacts:
     """What a look at a file's structure tells; what it does not is empty."""
 
     content_type: str = ""
@@ -62,37 +62,37 @@ class Extractor:
     """Runs the workers, a few at a time: accounts take turns, and looks at files, for which those
     who upload them wait, are not behind what may take long."""
 
-    def __init__(self, processes: int | None = None, patience: float = _PATIENCE) -> None:
+    def __init__(self, processes: int | None = None, timeout: float = _TIMEOUT) -> None:
         """`processes` run at a time, half of the machine's if it is not given, and as many for
-        looks; `patience` is in seconds for one file."""
-        self._patience = patience
-        places = processes or max(1, (os.cpu_count() or 2) // 2)
-        self._readings = Turns(places)
-        self._looks = Turns(places)
+        looks; `timeout` is in seconds for one file."""
+        self._timeout = timeout
+        slots = processes or max(1, (os.cpu_count() or 2) // 2)
+        self._extractions = FairSemaphore(slots)
+        self._inspections = FairSemaphore(slots)
 
-    async def inspect(self, account_id: str, file: IO[bytes], content_type: str) -> Facts:
+    async def inspect(self, account_id: str, file: IO[bytes], content_type: str) -> FileFacts:
         """What a picture or an archive is. Raises Unreadable, also when it is harmful."""
-        async with self._looks.place(account_id):
-            told = await self._run("inspect", file, content_type, _LOOK_PATIENCE)
-        return Facts(**json.loads(told))
+        async with self._inspections.slot(account_id):
+            answer = await self._run("inspect", file, content_type, _INSPECT_TIMEOUT)
+        return FileFacts(**json.loads(answer))
 
     async def text(self, account_id: str, file: IO[bytes], content_type: str) -> str:
         """The text of a document, at most MAX_TEXT characters. Raises Unreadable."""
-        async with self._readings.place(account_id):
-            return (await self._run("text", file, content_type, self._patience)).decode()
+        async with self._extractions.slot(account_id):
+            return (await self._run("text", file, content_type, self._timeout)).decode()
 
     async def pages(self, account_id: str, file: IO[bytes], content_type: str) -> int:
         """How many pages a PDF has, or how many pictures are in a picture; all that can be wrong
         with it was looked at. Raises Unreadable."""
-        async with self._readings.place(account_id):
-            return int(await self._run("pages", file, content_type, self._patience))
+        async with self._extractions.slot(account_id):
+            return int(await self._run("pages", file, content_type, self._timeout))
 
     async def picture(self, account_id: str, file: IO[bytes], content_type: str) -> bytes:
         """A picture as models take it: JPEG or PNG. Raises Unreadable."""
-        async with self._readings.place(account_id):
-            return await self._run("picture", file, content_type, self._patience)
+        async with self._extractions.slot(account_id):
+            return await self._run("picture", file, content_type, self._timeout)
 
-    async def _run(self, task: str, file: IO[bytes], content_type: str, patience: float) -> bytes:
+    async def _run(self, task: str, file: IO[bytes], content_type: str, seconds: float) -> bytes:
         file.seek(0)
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -107,10 +107,10 @@ class Extractor:
             start_new_session=True,
         )
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(seconds):
                 assert process.stdout
                 assert process.stderr
-                result, told = await asyncio.gather(
+                result, answer = await asyncio.gather(
                     _read(process.stdout, _MAX_RESULT), _read(process.stderr, 64 << 10)
                 )
                 code = await process.wait()
@@ -122,8 +122,8 @@ class Extractor:
                 await asyncio.shield(process.wait())
         if code == 0:
             return result
-        if code == _TOLD:
-            raise Unreadable(told.decode(errors="replace").rpartition("\n")[2])
+        if code == _REFUSED:
+            raise Unreadable(answer.decode(errors="replace").rpartition("\n")[2])
         if code == -signal.SIGXCPU:
             raise Unreadable(_TOO_LONG)
         if code == -signal.SIGKILL:  # the system kills what is large when its memory ends

@@ -11,11 +11,11 @@ from typing import IO, Self
 
 import structlog
 
-from colloquy_server.concurrency import unbroken
-from colloquy_server.database.engine import EVERY_ACCOUNT, Database, DatabaseUnavailable
+from colloquy_server.concurrency import shielded
 from colloquy_server.database.models import Attachment
 from colloquy_server.database.repository import attachments
 from colloquy_server.database.repository.attachments import NewFile
+from colloquy_server.database.transactions import EVERY_ACCOUNT, Database, DatabaseUnavailable
 from colloquy_server.errors import InvalidField
 from colloquy_server.files import filetypes
 from colloquy_server.files.extraction import Extractor, Unreadable
@@ -103,14 +103,18 @@ class Files:
         """A place for a file on its way in, to be entered."""
         return Spool(self._max_bytes)
 
-    async def store(self, account_id: str, spool: Spool, filename: str, told: str) -> Attachment:
-        """Keeps a file that has come whole; `told` is the media type that its sender gave.
+    async def store(
+        self, account_id: str, spool: Spool, filename: str, declared_type: str
+    ) -> Attachment:
+        """Keeps a file that has come whole; `declared_type` is the media type that its sender gave.
 
         Raises InvalidField when it is empty, and Unsupported.
         """
         if spool.size == 0:
             raise InvalidField({"chunk": "the file is empty"})
-        file = await self._describe(account_id, spool, filetypes.clean_name(filename), told)
+        file = await self._describe(
+            account_id, spool, filetypes.clean_name(filename), declared_type
+        )
         while True:
             row = await self._keep(account_id, spool, file)
             if row is not None:
@@ -129,7 +133,7 @@ class Files:
                 await self._storage.put(key, spool.file)
             return await self._db.write(account_id, attachments.finish, account_id, file, key)
         except BaseException:
-            await unbroken(self._abandon(account_id, file, key))
+            await shielded(self._abandon(account_id, file, key))
             raise
 
     async def _abandon(self, account_id: str, file: NewFile, key: str) -> None:
@@ -139,8 +143,10 @@ class Files:
             return  # then it is swept
         self.remove_soon()
 
-    async def _describe(self, account_id: str, spool: Spool, filename: str, told: str) -> NewFile:
-        content_type = filetypes.decide(spool.head, filename, told)
+    async def _describe(
+        self, account_id: str, spool: Spool, filename: str, declared_type: str
+    ) -> NewFile:
+        content_type = filetypes.decide(spool.head, filename, declared_type)
         filetypes.check_name(filename, content_type)
         width = height = 0
         if content_type in filetypes.SCALABLE or content_type in _ARCHIVES:

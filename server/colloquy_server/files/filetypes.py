@@ -106,9 +106,9 @@ def clean_name(name: str) -> str:
     return (stem or name).encode()[:room].decode(errors="ignore") + suffix
 
 
-def decide(head: bytes, name: str, told: str) -> str:
-    """The media type of a file that begins with these bytes; its name and `told`, what its sender
-    takes it for, count only between recordings and films."""
+def decide(head: bytes, name: str, declared_type: str) -> str:
+    """The media type of a file that begins with these bytes; its name and `declared_type`, what its
+    sender takes it for, count only between recordings and films."""
     if head.startswith(b"%PDF-"):
         return PDF
     if is_text(head):
@@ -118,7 +118,7 @@ def decide(head: bytes, name: str, told: str) -> str:
         return OCTETS
     found = _SAME.get(guessed, guessed)
     if found.startswith("video/") and (
-        told.startswith("audio/") or _suffix(name) in _PROMISES["audio"]
+        declared_type.startswith("audio/") or _suffix(name) in _PROMISES["audio"]
     ):
         return "audio/" + found.removeprefix("video/")  # a recording in a film's container
     return found
@@ -165,8 +165,8 @@ def check_name(name: str, content_type: str) -> None:
     """Raises Unsupported when a name promises a picture or a recording, and the bytes are something
     else for certain; what cannot be told is taken as it is."""
     promised = next((kind for kind, names in _PROMISES.items() if _suffix(name) in names), "")
-    is_told = content_type != OCTETS
-    if promised and is_told and not content_type.startswith((f"{promised}/", "video/")):
+    is_known = content_type != OCTETS
+    if promised and is_known and not content_type.startswith((f"{promised}/", "video/")):
         raise Unsupported(
             {
                 "header.filename": f'"{name}" is the name of a file of type {promised}, and its'

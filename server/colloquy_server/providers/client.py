@@ -85,7 +85,9 @@ class Providers:
         """Ask the model; the stream gives its answer. Raises ProviderError, here and in the
         stream. Leaving the context, in whatever way, closes the provider's connection."""
         async with contextlib.AsyncExitStack() as stack:
-            generation = stack.enter_context(self._telemetry.generation(model))
+            generation = stack.enter_context(
+                self._telemetry.generation(model.provider.id, model.id)
+            )
             stack.push(generation.note_error)
             base_url = await self._base_url(model.provider, stack)
             client = await self._client(model.provider, base_url)
@@ -254,7 +256,7 @@ class ReplyStream:
                     break
                 text = reader.feed(data)
                 if text:
-                    self._generation.has_text()
+                    self._generation.note_text()
                     yield text
                 if reader.finish_reason is not None:
                     watchdog.shorten(_FINISHED_SECONDS)
@@ -265,7 +267,8 @@ class ReplyStream:
         except _TROUBLE as error:
             failure = _translate(error)
         text = reader.close()
-        self._generation.usage = reader.usage
+        if reader.usage is not None:
+            self._generation.note_usage(reader.usage.input_tokens, reader.usage.output_tokens)
         if text:
             yield text
         if reader.finish_reason is None and failure is not None:

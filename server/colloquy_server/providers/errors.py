@@ -64,7 +64,7 @@ _STATUSES: dict[int, Reason] = {
 
 # `code` and `type` of error objects, as OpenAI, Azure, Anthropic, OpenRouter, vLLM and llama.cpp
 # send them. The first group says more than the HTTP status does, the second one only as much.
-_TELLING_CODES: dict[str, Reason] = {
+_DECISIVE_CODES: dict[str, Reason] = {
     "insufficient_quota": "PROVIDER_QUOTA",
     "billing_hard_limit_reached": "PROVIDER_QUOTA",
     "billing_not_active": "PROVIDER_QUOTA",
@@ -136,7 +136,7 @@ class ProviderError(Exception):
 def from_status(status: int, body: object, headers: Mapping[str, str]) -> ProviderError:
     """The error of an HTTP response; `body` is its error object, if it has one."""
     codes = _codes(body)
-    reason = _telling(codes) or _of_status(status)
+    reason = _decisive(codes) or _of_status(status)
     return _error(
         reason,
         codes,
@@ -152,7 +152,7 @@ def from_error_object(error: object) -> ProviderError:
     status = next((int(code) for code in codes if re.fullmatch("[45][0-9][0-9]", code)), None)
     by_status: Reason | None = _of_status(status) if status is not None else None
     by_code = next((_CODES[code] for code in codes if code in _CODES), None)
-    reason = _telling(codes) or by_status or by_code or "PROVIDER_UNAVAILABLE"
+    reason = _decisive(codes) or by_status or by_code or "PROVIDER_UNAVAILABLE"
     return _error(reason, codes, retry_after=None, status=status, is_too_long=_says_too_long(error))
 
 
@@ -212,8 +212,8 @@ def _says_too_long(error: object) -> bool:
     return isinstance(message, str) and _TOO_LONG_TEXT.search(message) is not None
 
 
-def _telling(codes: list[str]) -> Reason | None:
-    return next((_TELLING_CODES[code] for code in codes if code in _TELLING_CODES), None)
+def _decisive(codes: list[str]) -> Reason | None:
+    return next((_DECISIVE_CODES[code] for code in codes if code in _DECISIVE_CODES), None)
 
 
 def _of_status(status: int) -> Reason:
@@ -237,12 +237,12 @@ def _error(
             message = _TOO_LONG
         elif status == 404 or "model_not_found" in codes:
             message = _NO_SUCH_MODEL
-    words = [f"HTTP {status}", *codes] if status else codes
+    details = [f"HTTP {status}", *codes] if status else codes
     return ProviderError(
         reason,
         message,
         retry_after=retry_after,
-        detail=" ".join(words),
+        detail=" ".join(details),
         is_too_long=is_too_long and reason == "PROVIDER_REJECTED",
         is_about_content=reason == "PROVIDER_REJECTED" and message != _NO_SUCH_MODEL,
     )

@@ -17,7 +17,7 @@ import orjson
 import psycopg
 import structlog
 
-from colloquy_server.database.engine import KEEPALIVE
+from colloquy_server.database.postgres import KEEPALIVE
 
 log = structlog.get_logger()
 

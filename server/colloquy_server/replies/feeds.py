@@ -1,4 +1,4 @@
-"""What watchers read: the changes of a conversation, and the live text of the reply being written.
+"""What watchers read: the changes of a conversation, and the live text of its reply.
 
 A `Feed` holds the latest changes of one conversation that somebody watches, and of every event that
 is made of them one copy, serialised for all watchers that stand at the same position.
@@ -10,13 +10,14 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from colloquy_server.database.engine import EVERY_ACCOUNT, Database
 from colloquy_server.database.models import Message
 from colloquy_server.database.repository import feed as feed_reads
 from colloquy_server.database.repository.changes import Change
+from colloquy_server.database.transactions import EVERY_ACCOUNT, Database
 from colloquy_server.errors import ColloquyError
 from colloquy_server.replies.bus import Bus, Event
-from colloquy_server.replies.mirrors import LiveText, Mirrors
+from colloquy_server.replies.live_reply import LiveText
+from colloquy_server.replies.mirrors import Mirrors
 
 _RECENT = 64
 """Changes that a feed keeps; a watcher further behind reads the database."""
@@ -52,7 +53,7 @@ class Feed:
 
     @property
     def live(self) -> LiveText | None:
-        """The reply being written, if this process knows its text."""
+        """The reply being generated, if this process knows its text."""
         return self._feeds.live.get(self.conversation_id)
 
     def apply(self, change: Change) -> None:
@@ -70,7 +71,7 @@ class Feed:
         self.wake()
 
     def expect(self, row: Message) -> None:
-        """Sees to it that the text of a live reply is known here, whoever writes it."""
+        """Sees to it that the text of a live reply is known here, whoever owns it."""
         self._feeds.mirrors.expect(row)
 
     def settle(self, row: Message) -> None:
@@ -109,11 +110,11 @@ class Feed:
             if not future.done():
                 future.set_result(True)
 
-    async def changed(self, patience: float) -> bool:
-        """Waits until there may be something new; False when `patience` seconds went by first."""
+    async def changed(self, seconds: float) -> bool:
+        """Waits until there may be something new; False when so many seconds went by first."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[bool] = loop.create_future()
-        until = loop.time() + patience
+        until = loop.time() + seconds
         self._waiting.append((future, until))
         # One timer that is seldom set anew: one a wait would be one a message.
         if self._timer is None or until < self._timer_at:
@@ -159,14 +160,14 @@ class Feed:
 
 
 class Feeds:
-    """The feeds of the conversations that are watched here, and the texts that are written here."""
+    """The feeds of the conversations that are watched here, and the live texts that are known."""
 
     def __init__(self, db: Database, bus: Bus) -> None:
         self.db = db
         self.live: dict[str, LiveText] = {}
         self._bus = bus
         self._feeds: dict[str, Feed] = {}
-        self._closing: ColloquyError | None = None
+        self._stream_end: ColloquyError | None = None
         self.mirrors = Mirrors(self.live, self._feeds, bus, self.wake)
         bus.subscribe(self._on_event)
 
@@ -192,7 +193,7 @@ class Feeds:
         elif event["kind"] == "deleted":
             feed.gone()
         elif event["kind"] == "text":
-            self.mirrors.take(event)
+            self.mirrors.receive(event)
 
     async def poll(self) -> None:
         """Looks in the database for what the bus may have lost, of all that is watched here."""
@@ -233,6 +234,13 @@ class Feeds:
         if feed is not None:
             feed.wake()
 
+    def known_text(self, row: Message) -> tuple[str, int]:
+        """The text of a live reply that watchers of this process may have seen, and its attempt."""
+        live = self.live.get(row.conversation_id)
+        if live is None or live.message_id != row.id:
+            return "", 0
+        return live.text, live.attempt
+
     async def open(self, account_id: str, conversation_id: str) -> Feed:
         """The feed of a conversation, to be given back with `close`. Raises NotFound.
 
@@ -260,7 +268,7 @@ class Feeds:
         feed = self._feeds.get(conversation_id)
         if feed is None:
             feed = self._feeds[conversation_id] = Feed(self, account_id, conversation_id)
-            feed.broken = self._closing
+            feed.broken = self._stream_end
         feed.watchers += 1
         return feed
 
@@ -275,7 +283,7 @@ class Feeds:
 
     def end_streams(self, error: ColloquyError) -> None:
         """Ends every stream, now and from now on, with this error."""
-        self._closing = error
+        self._stream_end = error
         for feed in self._feeds.values():
             feed.broken = error
             feed.wake()

@@ -1,18 +1,18 @@
-"""One reply being written: the requests to its provider, and the text that comes of them."""
+"""Generates one reply: the requests to its provider, with retries, and the text that comes."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from colloquy_server.database.models import Message, State
+from colloquy_server.database.models import State
 from colloquy_server.database.repository.leases import Outcome
 from colloquy_server.providers.catalog import Model
-from colloquy_server.providers.client import ProviderError, Providers, TokenUsage
-from colloquy_server.replies.mirrors import LiveText
+from colloquy_server.providers.client import ProviderError, Providers
+from colloquy_server.replies.live_reply import LiveReply
 
 MAX_REPLY_BYTES = 1 << 20
 """Where a reply ends, in bytes of UTF-8."""
@@ -21,95 +21,27 @@ MAX_RETRY_AFTER = 60.0
 """Seconds of a provider's Retry-After that are waited for."""
 
 
-@dataclass(slots=True, eq=False)
-class LiveReply(LiveText):
-    """A reply that this process owns. `text` is what watchers may see, `pending` what came since.
-
-    `deadline` is the time, by this process's own clock, at which its lease is over unless it was
-    renewed: from then on it must not write or send anything.
-    """
-
-    conversation_id: str
-    account_id: str
-    model: str
-    epoch: int
-    deadline: float
-    is_first_request: bool
-    """Whether no provider was asked yet: the first text then needs no new attempt."""
-    pending: list[str] = field(default_factory=list)
-    size: int = 0
-    """Bytes of UTF-8 that came in this attempt."""
-    saved: int = 0
-    """Code points of this attempt that are stored."""
-    finish_reason: str = ""
-    usage: TokenUsage | None = None
-    """What the provider counted for the last request, as it knows it in the end."""
-    receipt: str = ""
-    """What the model was given, as it is stored in the end."""
-    told: int = 0
-    """Code points that other processes were told of over the bus."""
-    wanted_until: float = 0.0
-    """Until when, in loop time, other processes want to be told."""
-    is_cancelled: bool = False
-    is_lost: bool = False
-    generation: asyncio.Task[Outcome] | None = None
-    task: asyncio.Task[None] | None = None
-
-    @staticmethod
-    def of(row: Message, deadline: float, *, is_new: bool) -> LiveReply:
-        """The reply of a row that this process has just come to own."""
-        return LiveReply(
-            message_id=row.id,
-            attempt=row.attempt,
-            text=row.content,
-            conversation_id=row.conversation_id,
-            account_id=row.account_id,
-            model=row.model,
-            epoch=row.epoch,
-            deadline=deadline,
-            is_first_request=is_new,
-            saved=len(row.content),
-        )
-
-    def whole_text(self) -> str:
-        """All text that came."""
-        return self.text + "".join(self.pending)
-
-    def publish(self) -> None:
-        """Lets watchers see all text that came."""
-        self.text = self.whole_text()
-        self.pending.clear()
-
-    def begin(self, attempt: int, text: str) -> None:
-        """Replaces the last attempt's text by the first text of a new one."""
-        self.attempt = attempt
-        self.text = text
-        self.pending.clear()
-        self.size = len(text.encode())
-        self.saved = self.told = len(text)
-
-
 @dataclass(frozen=True, slots=True)
-class Retries:
+class RetryPolicy:
     """How often a provider is asked, and how long to wait in between: `base` seconds times the
     square of the number of failures, give or take a half."""
 
     attempts: int
     base: float
 
-    def delay(self, failures: int, retry_after: float | None) -> float:
+    def backoff(self, failures: int, retry_after: float | None) -> float:
         """Seconds to wait after this many failures."""
         own = self.base * failures**2 * random.uniform(0.5, 1.5)  # noqa: S311 - only jitter
         return max(own, min(retry_after or 0.0, MAX_RETRY_AFTER))
 
 
-class Writer:
+class Generator:
     """Asks the provider of one reply until it is finished or given up."""
 
     def __init__(
         self,
         providers: Providers,
-        retries: Retries,
+        retries: RetryPolicy,
         *,
         on_attempt: Callable[[LiveReply, str], Awaitable[None]],
         on_text: Callable[[LiveReply, str], None],
@@ -123,17 +55,17 @@ class Writer:
         self._on_text = on_text
         self._on_retry = on_retry
 
-    async def write(
+    async def generate(
         self,
         reply: LiveReply,
         model: Model,
         messages: list[dict[str, Any]],
-        instead: Callable[[ProviderError], Awaitable[list[dict[str, Any]] | None]],
+        fall_back: Callable[[ProviderError], Awaitable[list[dict[str, Any]] | None]],
     ) -> Outcome:
-        """Writes the reply. Provider trouble becomes an Outcome too.
+        """Generates the reply. Provider trouble becomes an Outcome too.
 
-        When the provider does not take the messages, `instead` is asked once for others; it returns
-        None when there are none to be tried.
+        When the provider does not take the messages, `fall_back` is asked once for others; it
+        returns None when there are none to be tried.
         """
         failures = 0
         may_change = True
@@ -143,14 +75,14 @@ class Writer:
             except ProviderError as error:
                 if error.is_about_content and may_change:
                     may_change = False
-                    others = await instead(error)
+                    others = await fall_back(error)
                     if others is not None:
                         messages = others
                         continue
                 failures += 1
                 if not error.retryable or failures >= self._retries.attempts:
-                    return _ended(reply, model, error)
-                delay = self._retries.delay(failures, error.retry_after)
+                    return _outcome(reply, model, error)
+                delay = self._retries.backoff(failures, error.retry_after)
                 self._on_retry(reply, error, delay)
             await asyncio.sleep(delay)
 
@@ -176,7 +108,7 @@ class Writer:
                 reply.usage = stream.usage
         if not continues:  # an empty answer: the text of the attempt before does not stand
             await self._on_attempt(reply, "")
-        return _ended(reply, model)
+        return _outcome(reply, model)
 
 
 def fit(text: str, room: int) -> str:
@@ -185,7 +117,7 @@ def fit(text: str, room: int) -> str:
     return text if len(data) <= room else data[: max(room, 0)].decode(errors="ignore")
 
 
-def _ended(reply: LiveReply, model: Model, error: ProviderError | None = None) -> Outcome:
+def _outcome(reply: LiveReply, model: Model, error: ProviderError | None = None) -> Outcome:
     usage = reply.usage
     return Outcome(
         State.FAILED if error else State.COMPLETED,

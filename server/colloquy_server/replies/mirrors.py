@@ -1,34 +1,23 @@
-"""The live texts that watchers of this process read: those that it writes itself, and mirrors of
-those that other processes write.
+"""The live texts that watchers of this process read: those that it generates itself, and mirrors of
+those that other processes generate.
 
 A mirror begins with what the database has, asks the owner over the bus for what came since, and
-takes what the owner then tells. Text that overlaps is dropped by its offset; a gap is noticed by it
+takes what the owner then sends. Text that overlaps is dropped by its offset; a gap is noticed by it
 and asked for. With the bus down a mirror follows the checkpoints.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Container
-from dataclasses import dataclass
 from typing import ClassVar
 
 from colloquy_server.database.models import Message, State
 from colloquy_server.replies.bus import Bus, Event
-
-
-@dataclass(slots=True, eq=False)
-class LiveText:
-    """The text so far of a reply that is being written, as watchers may see it."""
-
-    message_id: str
-    attempt: int
-    text: str
-
-    is_mirror: ClassVar[bool] = False
+from colloquy_server.replies.live_reply import LiveText
 
 
 class Mirror(LiveText):
-    """The text of a reply that another process writes."""
+    """The text of a reply that another process generates."""
 
     __slots__ = ()
     is_mirror: ClassVar[bool] = True
@@ -52,7 +41,7 @@ class Mirrors:
         self._wake = wake
 
     def expect(self, row: Message) -> None:
-        """A live reply is watched here, and the database had this of it: unless it is written
+        """A live reply is watched here, and the database had this of it: unless it is generated
         here, mirrors it from there on."""
         live = self._live.get(row.conversation_id)
         if live is not None and live.message_id == row.id:
@@ -87,8 +76,8 @@ class Mirrors:
         if live is not None and live.is_mirror:
             del self._live[conversation_id]
 
-    def take(self, event: Event) -> None:
-        """What the owner of a reply tells of its text."""
+    def receive(self, event: Event) -> None:
+        """Text that the owner of a reply sent."""
         conversation_id = event["conversation"]
         if conversation_id not in self._watched:
             return

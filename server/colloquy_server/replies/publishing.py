@@ -7,19 +7,19 @@ a token cheap.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 from colloquy_server.clock import boottime
 from colloquy_server.replies.bus import Bus, Event, pieces
 from colloquy_server.replies.feeds import Feeds
-from colloquy_server.replies.generation import LiveReply
-from colloquy_server.replies.suspend_detection import Wakefulness
+from colloquy_server.replies.live_reply import LiveReply
+from colloquy_server.replies.ownership import Ownership
+from colloquy_server.replies.suspend_detection import SuspendDetector
 
 _WINDOW = 0.025
 _WINDOW_PER_REPLY = 0.00025
 _WINDOW_MAX = 0.1
-"""Seconds in which text is collected before watchers see it: smooth when few replies are being
-written; with many, fewer and larger messages, which are half of what a token costs."""
+"""Seconds in which text is collected before watchers see it: smooth when few replies are
+live; with many, fewer and larger messages, which are half of what a token costs."""
 
 _WANTED = 5.0
 """Seconds for which a reply's text goes out on the bus after another process asked for it."""
@@ -31,26 +31,21 @@ _UNSAVED_MAX = 500
 class Publisher:
     """The way of text from the replies of this process to those who watch."""
 
-    def __init__(
-        self,
-        live: dict[str, LiveReply],
-        feeds: Feeds,
-        bus: Bus,
-        wakefulness: Wakefulness,
-        lose: Callable[[LiveReply], None],
-    ) -> None:
-        """`live` are this process's replies; `lose` is called for one whose lease is over."""
+    def __init__(self, ownership: Ownership, feeds: Feeds, bus: Bus) -> None:
         self.needs_checkpoint = asyncio.Event()
         """Set when a reply has much that is not saved."""
-        self._live = live
+        self.suspend_detector = SuspendDetector(
+            is_needed=lambda: ownership.live,
+            verify=ownership.verify,
+            on_verified=self.publish_all,
+        )
+        self._ownership = ownership
         self._feeds = feeds
         self._bus = bus
-        self._wakefulness = wakefulness
-        self._lose = lose
         self._dirty: set[LiveReply] = set()
         self._window: asyncio.TimerHandle | None = None
 
-    def take(self, reply: LiveReply, text: str) -> None:
+    def receive(self, reply: LiveReply, text: str) -> None:
         """Takes in what a provider sent."""
         reply.pending.append(text)
         reply.size += len(text.encode())
@@ -59,7 +54,7 @@ class Publisher:
         elif reply not in self._dirty:
             self._dirty.add(reply)
             if self._window is None:
-                window = min(_WINDOW + _WINDOW_PER_REPLY * len(self._live), _WINDOW_MAX)
+                window = min(_WINDOW + _WINDOW_PER_REPLY * len(self._ownership.live), _WINDOW_MAX)
                 loop = asyncio.get_running_loop()
                 self._window = loop.call_later(window, self.publish_all)
 
@@ -73,33 +68,29 @@ class Publisher:
     def publish(self, reply: LiveReply) -> None:
         """Lets watchers see what came. An owner whose lease is over shows nothing more, and one
         that was suspended looks first whether it still owns the reply."""
-        if reply.is_lost:
+        if not self._ownership.owns(reply):
             return
         if boottime() >= reply.deadline:
-            self._lose(reply)
+            self._ownership.fence(reply)
             return
-        if self._wakefulness.is_in_doubt():
+        if self.suspend_detector.is_in_doubt():
             self._dirty.add(reply)
             return
         reply.publish()
         if reply.wanted_until > asyncio.get_running_loop().time():
-            self._tell(reply, reply.told)
+            self._send(reply, reply.mirrored)
         if len(reply.text) - reply.saved >= _UNSAVED_MAX:
             self.needs_checkpoint.set()
         self._feeds.wake(reply.conversation_id)
 
-    def forget(self, reply: LiveReply) -> None:
-        """A reply is not this process's any more, or has ended."""
-        self._dirty.discard(reply)
-
     def want(self, reply: LiveReply, event: Event) -> None:
-        """Another process wants the text of a reply, from an offset on."""
+        """A mirror of another process wants the text of a reply, from an offset on."""
         reply.wanted_until = asyncio.get_running_loop().time() + _WANTED
         is_same = event["attempt"] == reply.attempt
-        self._tell(reply, min(event["offset"], len(reply.text)) if is_same else 0)
+        self._send(reply, min(event["offset"], len(reply.text)) if is_same else 0)
 
-    def _tell(self, reply: LiveReply, offset: int) -> None:
-        """Tells other processes the text from `offset` on."""
+    def _send(self, reply: LiveReply, offset: int) -> None:
+        """Sends the text from `offset` on to the mirrors of other processes."""
         for text in pieces(reply.text[offset:]):
             self._bus.publish(
                 {
@@ -112,4 +103,4 @@ class Publisher:
                 }
             )
             offset += len(text)
-        reply.told = len(reply.text)
+        reply.mirrored = len(reply.text)

@@ -76,8 +76,8 @@ def accounts(s: Session, *, limit: int, after: str) -> list[Account]:
 
 
 def delete_account(s: Session, account_id: str) -> tuple[list[str], list[str]]:
-    """Deletes an account with all that is in it; returns its conversations and the replies that
-    were being written. Raises NotFound."""
+    """Deletes an account with all that is in it; returns its conversations and the live
+    replies. Raises NotFound."""
     # Waits for what is being made in it, and keeps off more.
     found = select(Account.id).where(Account.id == account_id).with_for_update()
     if s.scalars(found).one_or_none() is None:

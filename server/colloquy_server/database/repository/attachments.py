@@ -1,4 +1,4 @@
-"""Files: their bytes, their names, which messages have them, and what was read out of them.
+"""Files: their bytes, their names, which messages have them, and what was extracted from them.
 
 The rules, which hold however many processes work at once:
 
@@ -24,9 +24,9 @@ from colloquy_server.database.models import (
     MICROS,
     Attachment,
     Blob,
+    Extraction,
     Message,
     MessageAttachment,
-    Reading,
     Removal,
     db_now,
     new_id,
@@ -245,28 +245,30 @@ def keys(s: Session, attachment_ids: Collection[str]) -> dict[str, str]:
     return {row[0]: row[1] for row in rows}
 
 
-# --- what was read out of files -------------------------------------------------------------------
+# --- what was extracted from files ----------------------------------------------------------------
 
 
-def reading(s: Session, attachment: Attachment, form: str) -> Reading | None:
-    """What was read out of a file taken as `form`, if that was done."""
+def extraction(s: Session, attachment: Attachment, form: str) -> Extraction | None:
+    """What was extracted from a file taken as `form`, if that was done."""
     return s.scalars(
-        select(Reading).where(
-            Reading.account_id == attachment.account_id,
-            Reading.sha256 == attachment.sha256,
-            Reading.content_type == form,
+        select(Extraction).where(
+            Extraction.account_id == attachment.account_id,
+            Extraction.sha256 == attachment.sha256,
+            Extraction.content_type == form,
         )
     ).one_or_none()
 
 
-def keep_reading(s: Session, attachment: Attachment, form: str, content: str, problem: str) -> None:
-    """Stores what was read out of a file taken as `form`; what is there already stays. A file that
-    is gone by now is left alone."""
+def save_extraction(
+    s: Session, attachment: Attachment, form: str, content: str, problem: str
+) -> None:
+    """Stores what was extracted from a file taken as `form`; what is there already stays. A file
+    that is gone by now is left alone."""
     if _blob(s, attachment.account_id, attachment.sha256) is None:
         return
     insert_new(
         s,
-        Reading,
+        Extraction,
         account_id=attachment.account_id,
         sha256=attachment.sha256,
         content_type=form,
@@ -295,7 +297,7 @@ def remove_unused(
 ) -> None:
     """Takes those of the files out of the tables that no message has, and that nobody touched
     since the given time; bytes that no file refers to any more go to `removals`."""
-    held = s.execute(
+    locked = s.execute(
         select(Attachment.id, Attachment.account_id, Attachment.sha256)
         .where(Attachment.id.in_(attachment_ids))
         .order_by(Attachment.id)
@@ -305,11 +307,11 @@ def remove_unused(
     used = select(MessageAttachment.attachment_id).where(
         MessageAttachment.attachment_id == Attachment.id
     )
-    unused = delete(Attachment).where(Attachment.id.in_([row[0] for row in held]), ~used.exists())
+    unused = delete(Attachment).where(Attachment.id.in_([row[0] for row in locked]), ~used.exists())
     if untouched_since is not None:
         unused = unused.where(Attachment.touch_time < untouched_since)
     s.execute(unused, execution_options=NO_SYNC)
-    _remove_blobs(s, {(row[1], row[2]) for row in held}, None)
+    _remove_blobs(s, {(row[1], row[2]) for row in locked}, None)
 
 
 def _remove_blobs(
@@ -318,7 +320,7 @@ def _remove_blobs(
     if not hashes:
         return
     key = tuple_(Blob.account_id, Blob.sha256)
-    held = [
+    locked = [
         (row[0], row[1])
         for row in s.execute(
             select(Blob.account_id, Blob.sha256)
@@ -327,10 +329,10 @@ def _remove_blobs(
             .with_for_update()
         )
     ]
-    if not held:
+    if not locked:
         return
     referred = select(Attachment.id).where(_same_bytes())
-    unreferred = delete(Blob).where(key.in_(held), ~referred.exists())
+    unreferred = delete(Blob).where(key.in_(locked), ~referred.exists())
     if untouched_since is not None:
         unreferred = unreferred.where(Blob.touch_time < untouched_since)
     else:  # an upload that is under way will refer to it
@@ -343,7 +345,7 @@ def _remove_blobs(
 def remove_account(s: Session, account_id: str) -> None:
     """Takes all files of an account out of the tables; its messages are gone already."""
     keys = s.scalars(select(Blob.key).where(Blob.account_id == account_id)).all()
-    for table in (Attachment, Reading, Blob):
+    for table in (Attachment, Extraction, Blob):
         s.execute(delete(table).where(table.account_id == account_id), execution_options=NO_SYNC)
     s.add_all(Removal(key=key) for key in keys)
     s.flush()

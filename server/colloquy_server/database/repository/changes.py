@@ -29,11 +29,11 @@ class Fenced(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """What a process asks for when it takes a reply over: `ttl` in microseconds."""
+    """What a process asks for when it claims a reply: `ttl` in microseconds."""
 
     ttl: int
     per_account: int
-    """How many replies of one account may be written at once, in all processes together."""
+    """How many replies of one account may be generated at once, in all processes together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,15 @@ class Change:
     conversation: Conversation | None = None
     """The conversation, if its title, model or prompt changed, with its memberships."""
     deleted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """What a transaction did to a conversation's replies: the change for its readers, and the
+    reply that the caller now owns, if any."""
+
+    change: Change
+    owned: Message | None = None
 
 
 @dataclass(frozen=True, slots=True)

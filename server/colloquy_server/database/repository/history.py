@@ -32,7 +32,7 @@ class Turn:
 
     prompt: Message
     replies: list[Message] = field(default_factory=list)
-    unsaid: list[tuple[int, str]] = field(default_factory=list)
+    withheld: list[tuple[int, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def read(s: Session, reply_id: str, room: int, cost: Callable[[Turn], int]) -> H
     """The turns up to the prompt that a reply answers, newest first, until what they cost by
     `cost` exceeds the room.
 
-    Replies that are superseded, failed or empty are unsaid; cancelled ones with text are said.
+    Replies that are superseded, failed or empty are withheld; cancelled ones with text are not.
     """
     conversation_id, system_prompt, last = s.execute(_ASKED, {"reply_id": reply_id}).one()
     history = History(system_prompt, [])
@@ -108,9 +108,9 @@ def _page(s: Session, conversation_id: str, before: int, size: int, newest: int)
         return list(turns.values())
     said = []
     for reply in s.execute(_REPLIES, {"prompts": answered}):
-        reason = _unsaid(reply.state, reply.superseded, reply.has_text)
+        reason = _why_withheld(reply.state, reply.superseded, reply.has_text)
         if reason:
-            turns[reply.reply_to].unsaid.append((reply.position, reason))
+            turns[reply.reply_to].withheld.append((reply.position, reason))
         else:
             said.append(reply.id)
     for message in s.scalars(_SAID, {"said": said}) if said else ():
@@ -119,7 +119,7 @@ def _page(s: Session, conversation_id: str, before: int, size: int, newest: int)
     return list(turns.values())
 
 
-def _unsaid(state: int, superseded: bool, has_text: bool) -> str:
+def _why_withheld(state: int, superseded: bool, has_text: bool) -> str:
     """Why a reply is not shown to a model; empty when it is."""
     if superseded:
         return "superseded by a later reply"
@@ -142,7 +142,7 @@ class Given:
 
     floor: int
     positions: list[int] = field(default_factory=list)
-    unsaid: list[tuple[int, str]] = field(default_factory=list)
+    withheld: list[tuple[int, str]] = field(default_factory=list)
     files: list[tuple[int, str, str]] = field(default_factory=list)
     """Files that were left out: the place of their message, their id, and why."""
     estimated_tokens: int = 0
@@ -153,7 +153,7 @@ class Given:
             {
                 "floor": self.floor,
                 "given": _ranges(self.positions),
-                "unsaid": self.unsaid,
+                "unsaid": self.withheld,
                 "files": self.files,
                 "tokens": self.estimated_tokens,
             },
@@ -171,7 +171,7 @@ class LeftOut:
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class ContextReceipt:
     """A receipt with the messages' ids, in the order in which the model was given them."""
 
     message_ids: list[str]
@@ -179,13 +179,13 @@ class Account:
     estimated_tokens: int
 
 
-def message(s: Session, message_id: str) -> tuple[Message, Account | None]:
+def message(s: Session, message_id: str) -> tuple[Message, ContextReceipt | None]:
     """A message with its receipt. Raises NotFound."""
     found = messages.get(s, message_id)
     return found, receipt(s, found) if found.role == Role.ASSISTANT else None
 
 
-def receipt(s: Session, message: Message) -> Account | None:
+def receipt(s: Session, message: Message) -> ContextReceipt | None:
     """What a reply's model was given; None when that is not known."""
     body = s.scalars(select(Receipt.body).where(Receipt.message_id == message.id)).one_or_none()
     if body is None:
@@ -213,7 +213,9 @@ def receipt(s: Session, message: Message) -> Account | None:
     left_out = [LeftOut(message_id, "", OVER_WINDOW) for message_id in older]
     left_out += [LeftOut(ids[p], "", why) for p, why in stored["unsaid"] if p in ids]
     left_out += [LeftOut(ids[p], file, why) for p, file, why in stored["files"] if p in ids]
-    return Account([row.id for row in rows if row.position in given], left_out, stored["tokens"])
+    return ContextReceipt(
+        [row.id for row in rows if row.position in given], left_out, stored["tokens"]
+    )
 
 
 def _ranges(positions: Iterable[int]) -> list[tuple[int, int]]:

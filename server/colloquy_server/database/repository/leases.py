@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Integer, Select, Table, and_, bindparam, func, insert, select, tuple_, update
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import Table, and_, bindparam, insert, select, tuple_, update
+from sqlalchemy.orm import Session
 
 from colloquy_server.database.models import Conversation, Message, Receipt, State, db_now
 from colloquy_server.database.repository import search
@@ -20,20 +20,21 @@ from colloquy_server.database.repository.changes import (
     Fenced,
     Lease,
     Locked,
+    Transition,
     is_generating,
-    is_queued,
     lock,
     undo,
 )
-from colloquy_server.database.repository.conversations import TITLE_TRIES
+from colloquy_server.database.repository.queue import start_next
+from colloquy_server.database.repository.titles import TITLE_TRIES
 from colloquy_server.errors import NotFound
 
-HANDED_BACK = 0
-"""The `lease_until` of a reply that its owner gave up in good order."""
+RELEASED = 0
+"""The `lease_until` of a reply whose owner released it."""
 
-is_held = and_(is_generating, Message.lease_until != HANDED_BACK)
-"""Whether a reply has an owner, alive or dead. What an owner began before it gave a reply up, and
-what comes later, is not to take it back."""
+has_owner = and_(is_generating, Message.lease_until != RELEASED)
+"""Whether a reply has an owner, alive or dead. What an owner began before it released a reply, and
+what comes later, is not to claim it again."""
 
 MAX_STRIKES = 3
 """Owners of one reply that died before it is given up: it may be what kills them."""
@@ -56,7 +57,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class Checkpoint:
     """The text so far of a reply's attempt, and the owner's epoch."""
 
     message_id: str
@@ -65,145 +66,25 @@ class Text:
     content: str
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """What a transaction did to a conversation's replies: the change for its readers, and the
-    reply that the caller now owns, if any."""
-
-    change: Change
-    owned: Message | None = None
-
-
-_NEXT = (
-    select(Message.id)
-    .where(Message.conversation_id == bindparam("conversation"), is_queued)
-    .order_by(Message.queue_rank, Message.position)
-    .limit(1)
-)
-
-
-def start_next(s: Session, locked: Locked, lease: Lease) -> Message | None:
-    """Starts the first queued reply of a locked conversation in which none is being written, if
-    its account has room."""
-    head = s.scalars(_NEXT, {"conversation": locked.conversation.id}).one_or_none()
-    if head is None or not account_has_room(s, locked.conversation.account_id, lease):
-        return None
-    return s.scalars(
-        update(Message)
-        .where(Message.id == head, is_queued)
-        .values(
-            state=State.GENERATING,
-            epoch=Message.epoch + 1,
-            lease_until=db_now() + lease.ttl,
-            version=locked.version,
-            update_time=locked.now,
-        )
-        .returning(Message),
-        execution_options=FRESH,
-    ).one_or_none()
-
-
-_LIVE = (
-    select(func.count())
-    .select_from(Message)
-    .where(Message.account_id == bindparam("account"), is_generating)
-)
-
-
-def account_has_room(s: Session, account_id: str, lease: Lease) -> bool:
-    """Whether one more reply of this account may be written."""
-    return s.scalars(_LIVE, {"account": account_id}).one() < lease.per_account
-
-
-def is_busy(s: Session, conversation_id: str) -> bool:
-    """Whether a reply of the conversation is being written."""
-    query = select(Message.id).where(Message.conversation_id == conversation_id, is_generating)
-    return s.scalars(query).first() is not None
-
-
-def _startable() -> Select[str, str]:
-    live = (
-        select(Message.account_id, func.count().label("n"))
-        .where(is_generating)
-        .group_by(Message.account_id)
-        .subquery()
-    )
-    other = aliased(Message)
-    busy = select(other.conversation_id).where(other.state == 2, other.state < 3)
-    waiting = (
-        select(
-            Message.account_id,
-            Message.conversation_id,
-            func.min(Message.create_time).label("since"),
-        )
-        .where(is_queued, Message.conversation_id.not_in(busy))
-        .group_by(Message.account_id, Message.conversation_id)
-        .subquery()
-    )
-    place = func.row_number().over(partition_by=waiting.c.account_id, order_by=waiting.c.since)
-    turns = (
-        select(
-            waiting.c.account_id,
-            waiting.c.conversation_id,
-            waiting.c.since,
-            (place + func.coalesce(live.c.n, 0)).label("turn"),
-        )
-        .outerjoin(live, live.c.account_id == waiting.c.account_id)
-        .subquery()
-    )
-    return (
-        select(turns.c.account_id, turns.c.conversation_id)
-        .where(turns.c.turn <= bindparam("per_account"))
-        .order_by(turns.c.turn, turns.c.since)
-        .limit(bindparam("room", type_=Integer))
-    )
-
-
-_STARTABLE = _startable()
-"""Built once: building it takes longer than running it."""
-
-
-def startable(s: Session, limit: int, per_account: int) -> list[tuple[str, str]]:
-    """(account_id, conversation_id) of up to `limit` conversations whose first queued reply may
-    start, the accounts in turn: whoever has fewest replies being written goes first."""
-    rows = s.execute(_STARTABLE, {"room": limit, "per_account": per_account})
-    return [(row[0], row[1]) for row in rows]
-
-
-def start(s: Session, conversation_id: str, lease: Lease) -> Step | None:
-    """Starts the first queued reply of a conversation, if none is being written by now."""
-    try:
-        locked = lock(s, conversation_id)
-    except NotFound:
-        return None
-    if is_busy(s, conversation_id):
-        undo(s)
-        return None
-    reply = start_next(s, locked, lease)
-    if reply is None:
-        undo(s)
-        return None
-    return Step(Change(conversation_id, locked.version, (reply,)), reply)
-
-
-def checkpoint(s: Session, texts: Sequence[Text]) -> set[str]:
-    """Saves the text so far of many replies; returns the ids of those that the caller lost."""
+def save_checkpoints(s: Session, texts: Sequence[Checkpoint]) -> set[str]:
+    """Saves the text so far of many replies; returns the ids of those that another
+    process owns."""
     if _write_owned(s, texts, {}):
         return set()
     owned = [(text.message_id, text.epoch) for text in texts]
     kept = s.scalars(
-        select(Message.id).where(tuple_(Message.id, Message.epoch).in_(owned), is_held)
+        select(Message.id).where(tuple_(Message.id, Message.epoch).in_(owned), has_owner)
     )
     return {text.message_id for text in texts} - set(kept)
 
 
-def hand_back(s: Session, texts: Sequence[Text]) -> None:
-    """Saves the text so far of many replies and gives them up, so that another process goes on
-    with them at once."""
-    _write_owned(s, texts, {"lease_until": HANDED_BACK})
+def release(s: Session, texts: Sequence[Checkpoint]) -> None:
+    """Saves the text so far of many replies and releases their leases, so that another process
+    goes on with them at once."""
+    _write_owned(s, texts, {"lease_until": RELEASED})
 
 
-def _write_owned(s: Session, texts: Sequence[Text], values: Mapping[str, int]) -> bool:
+def _write_owned(s: Session, texts: Sequence[Checkpoint], values: Mapping[str, int]) -> bool:
     """One statement for all, in the order of ids, so that two such writers cannot deadlock.
 
     Says whether all of them were written.
@@ -219,7 +100,7 @@ def _write_owned(s: Session, texts: Sequence[Text], values: Mapping[str, int]) -
             table.c.epoch == bindparam("owner"),
             table.c.attempt == bindparam("of_attempt"),
             table.c.state == State.GENERATING,
-            table.c.lease_until != HANDED_BACK,
+            table.c.lease_until != RELEASED,
         )
         .values(content=bindparam("text"), **values),
         [
@@ -236,7 +117,7 @@ def _write_owned(s: Session, texts: Sequence[Text], values: Mapping[str, int]) -
 
 
 def renew(s: Session, owned: Sequence[tuple[str, int]], ttl: int) -> dict[str, bool]:
-    """Holds the replies (id, epoch) for `ttl` more microseconds.
+    """Renews the leases of the replies (id, epoch), for `ttl` microseconds from now.
 
     Returns, for each that is still the caller's, whether it is to be cancelled.
     """
@@ -245,7 +126,7 @@ def renew(s: Session, owned: Sequence[tuple[str, int]], ttl: int) -> dict[str, b
     s.execute(select(Message.id).where(Message.id.in_(ids)).order_by(Message.id).with_for_update())
     rows = s.execute(
         update(Message)
-        .where(tuple_(Message.id, Message.epoch).in_(owned), is_held)
+        .where(tuple_(Message.id, Message.epoch).in_(owned), has_owner)
         .values(lease_until=db_now() + ttl)
         .returning(Message.id, Message.cancel_requested),
         execution_options=NO_SYNC,
@@ -253,7 +134,9 @@ def renew(s: Session, owned: Sequence[tuple[str, int]], ttl: int) -> dict[str, b
     return {row[0]: row[1] for row in rows}
 
 
-def begin_attempt(s: Session, conversation_id: str, message_id: str, epoch: int, text: str) -> Step:
+def begin_attempt(
+    s: Session, conversation_id: str, message_id: str, epoch: int, text: str
+) -> Transition:
     """A new attempt came to its first text, which replaces the last attempt's. Raises Fenced."""
     locked = _lock_owned(s, conversation_id)
     reply = s.scalars(
@@ -270,7 +153,7 @@ def begin_attempt(s: Session, conversation_id: str, message_id: str, epoch: int,
     ).one_or_none()
     if reply is None:
         raise Fenced
-    return Step(Change(conversation_id, locked.version, (reply,)), reply)
+    return Transition(Change(conversation_id, locked.version, (reply,)), reply)
 
 
 def finish(
@@ -280,7 +163,7 @@ def finish(
     epoch: int,
     outcome: Outcome,
     lease: Lease | None,
-) -> Step:
+) -> Transition:
     """Ends a reply; with a lease, the next one starts, and the caller owns it. Raises Fenced."""
     locked = _lock_owned(s, conversation_id)
     reply = _end(s, locked, message_id, outcome, Message.epoch == epoch)
@@ -336,10 +219,10 @@ def _end(
     return reply
 
 
-def _ended(s: Session, locked: Locked, reply: Message, lease: Lease | None) -> Step:
+def _ended(s: Session, locked: Locked, reply: Message, lease: Lease | None) -> Transition:
     following = start_next(s, locked, lease) if lease else None
     changed = (reply, following) if following else (reply,)
-    return Step(Change(locked.conversation.id, locked.version, changed), following)
+    return Transition(Change(locked.conversation.id, locked.version, changed), following)
 
 
 def expired(s: Session, limit: int) -> list[Message]:
@@ -361,10 +244,10 @@ def take_over(
     lease: Lease,
     known: str = "",
     attempt: int = 0,
-) -> Step | None:
-    """Takes a reply over from an owner whose lease is over.
+) -> Transition | None:
+    """Claims a reply whose owner's lease is over.
 
-    One that was to be cancelled is cancelled, one that lost its third owner fails; the caller then
+    One that was to be cancelled is cancelled, one whose third owner died fails; the caller then
     may own the next one. `known` is text of `attempt` that readers may have seen; it is kept if
     it is of the attempt that is saved and longer. None when there is nothing to take over any more.
     """
@@ -382,22 +265,22 @@ def take_over(
     if reply is None:
         undo(s)
         return None
-    died = reply.lease_until != HANDED_BACK
+    died = reply.lease_until != RELEASED
     content = longer(known, reply.content) if reply.attempt == attempt else reply.content
-    ending = None
+    outcome = None
     if reply.cancel_requested:
-        ending = Outcome(State.CANCELLED, content)
+        outcome = Outcome(State.CANCELLED, content)
     elif died and reply.strikes + 1 >= MAX_STRIKES:
-        ending = Outcome(
+        outcome = Outcome(
             State.FAILED,
             content,
             error_reason="REPLY_ABANDONED",
             error_message="The server stopped three times while writing this reply. Send it again.",
         )
-    if ending is not None:
-        ended = _end(s, locked, message_id, ending, is_over)
+    if outcome is not None:
+        ended = _end(s, locked, message_id, outcome, is_over)
         return _ended(s, locked, ended, lease) if ended else None
-    taken = s.scalars(
+    claimed = s.scalars(
         update(Message)
         .where(Message.id == message_id, is_generating, is_over)
         .values(
@@ -409,7 +292,7 @@ def take_over(
         .returning(Message),
         execution_options=FRESH,
     ).one_or_none()
-    return Step(Change(conversation_id, locked.version), taken) if taken else None
+    return Transition(Change(conversation_id, locked.version), claimed) if claimed else None
 
 
 def longer(known: str, saved: str) -> str:

@@ -16,15 +16,15 @@ from sqlalchemy.orm import Session
 from colloquy_server.database.models import Conversation, Message, SearchEntry
 from colloquy_server.database.repository import attachments
 from colloquy_server.database.repository.changes import NO_SYNC
-from colloquy_server.database.tokenizer import findable
+from colloquy_server.database.tokenizer import searchable
 from colloquy_server.errors import NotFound
 
-_words = table("search_words", column("rowid"), column("number"), column("words"))
+_terms = table("search_words", column("rowid"), column("number"), column("words"))
 
 # Every message needs these: they are built once, and without what the ORM adds.
 _ENTRY = insert(SearchEntry.__table__).returning(SearchEntry.number)  # type: ignore[arg-type]
-_SQLITE_WORDS = text("INSERT INTO search_words (rowid, words, owner) VALUES (:n, :w, :o)")
-_POSTGRES_WORDS = text("INSERT INTO search_words (number, words) VALUES (:n, CAST(:w AS tsvector))")
+_SQLITE_TERMS = text("INSERT INTO search_words (rowid, words, owner) VALUES (:n, :w, :o)")
+_POSTGRES_TERMS = text("INSERT INTO search_words (number, words) VALUES (:n, CAST(:w AS tsvector))")
 
 V = TypeVar("V")
 
@@ -48,18 +48,18 @@ def _is_sqlite(s: Session) -> bool:
 
 
 def _number(s: Session) -> ColumnElement[int]:
-    """The words' column with their entry's number."""
-    return _words.c.rowid if _is_sqlite(s) else _words.c.number
+    """The terms' column with their entry's number."""
+    return _terms.c.rowid if _is_sqlite(s) else _terms.c.number
 
 
 def _owner(identifier: str) -> str:
-    """An id as one word that no text holds: words end at 64 characters, and this is longer."""
+    """An id as one term that no text holds: terms end at 64 characters, and this is longer."""
     return identifier.replace("-", "") + "0" * 64
 
 
 def enter(s: Session, account_id: str, conversation_id: str, message_id: str, content: str) -> None:
-    """Makes a finished message findable; one without words is not."""
-    found = [word.text for word in findable(content)]
+    """Makes a finished message findable; one without terms is not."""
+    found = [term.text for term in searchable(content)]
     if not found:
         return
     values = {
@@ -72,9 +72,9 @@ def enter(s: Session, account_id: str, conversation_id: str, message_id: str, co
     owners = [_owner(account_id), _owner(conversation_id)]
     if _is_sqlite(s):
         given = {"n": number, "w": " ".join(found), "o": " ".join(owners)}
-        connection.execute(_SQLITE_WORDS, given)
+        connection.execute(_SQLITE_TERMS, given)
     else:
-        connection.execute(_POSTGRES_WORDS, {"n": number, "w": _vector(found, owners)})
+        connection.execute(_POSTGRES_TERMS, {"n": number, "w": _vector(found, owners)})
 
 
 def enter_all(s: Session, messages: Iterable[Message]) -> None:
@@ -84,11 +84,11 @@ def enter_all(s: Session, messages: Iterable[Message]) -> None:
 
 
 def _vector(found: list[str], owners: list[str]) -> str:
-    """The text form of a tsvector. Words are letters and digits, so nothing needs escaping."""
+    """The text form of a tsvector. Terms are letters and digits, so nothing needs escaping."""
     places: dict[str, list[str]] = {}
-    for place, word in enumerate(found, 1):
-        places.setdefault(word, []).append(str(place))
-    lexemes = [f"'{word}':{','.join(where[:255])}" for word, where in places.items()]
+    for place, term in enumerate(found, 1):
+        places.setdefault(term, []).append(str(place))
+    lexemes = [f"'{term}':{','.join(where[:255])}" for term, where in places.items()]
     return " ".join([*lexemes, *(f"'{owner}'" for owner in owners)])
 
 
@@ -98,7 +98,7 @@ def forget(s: Session, conversation_ids: Collection[str]) -> None:
     for of_these in _batched(conversation_ids):
         entries = select(SearchEntry.number).where(SearchEntry.conversation_id.in_(of_these))
         for part in _batched(list(s.scalars(entries))):
-            s.connection().execute(delete(_words).where(key.in_(part)))
+            s.connection().execute(delete(_terms).where(key.in_(part)))
             s.execute(
                 delete(SearchEntry).where(SearchEntry.number.in_(part)), execution_options=NO_SYNC
             )
@@ -155,15 +155,15 @@ def _statement(s: Session, wanted: list[list[str]], owner: str) -> Select[int, M
         asked = " ".join(f'"{" ".join(phrase)}"' for phrase in wanted)
         condition, query = "search_words MATCH :query", f'owner : "{owner}" AND words : ({asked})'
     else:
-        parts = (" <-> ".join(f"'{word}'" for word in phrase) for phrase in wanted)
+        parts = (" <-> ".join(f"'{term}'" for term in phrase) for phrase in wanted)
         condition = "search_words.words @@ CAST(:query AS tsquery)"
         query = " & ".join([f"'{owner}'", *(f"({part})" for part in parts)])
     number = _number(s)
     return (
         select(SearchEntry.number, Message)
-        .join(_words, number == SearchEntry.number)
+        .join(_terms, number == SearchEntry.number)
         .join(Message, Message.id == SearchEntry.message_id)
         .where(text(condition).bindparams(query=query))
-        .order_by(number.desc())  # the words' own order: by the entries' all hits would be sorted
+        .order_by(number.desc())  # the terms' own order: by the entries' all hits would be sorted
         .limit(_READ_AT_ONCE)
     )

@@ -16,12 +16,14 @@ from colloquy_server.database.repository.changes import (
     Change,
     Lease,
     Locked,
+    Transition,
     is_generating,
     is_queued,
     lock,
     undo,
 )
-from colloquy_server.database.repository.leases import Step, longer, start_next
+from colloquy_server.database.repository.leases import longer
+from colloquy_server.database.repository.queue import start_next
 from colloquy_server.errors import InvalidField, NotFound
 
 WISH_KEPT = 3_600 * MICROS
@@ -29,16 +31,16 @@ WISH_KEPT = 3_600 * MICROS
 
 
 @dataclass(frozen=True, slots=True)
-class Cancelling:
-    """Where a cancel stands: the reply, or None while its request has not come; `is_live` when its
-    owner has to be told."""
+class Asked:
+    """What came of asking for a cancel: the reply, or None while its request has not come;
+    `is_live` when its owner has to be told."""
 
     change: Change | None
     reply: Message | None
     is_live: bool = False
 
 
-def cancel(s: Session, message_id: str) -> Cancelling:
+def cancel(s: Session, message_id: str) -> Asked:
     """Cancels a queued reply, asks for the cancel of a live one, leaves a finished one.
 
     Raises NotFound, and InvalidField when the message is not a reply.
@@ -58,9 +60,7 @@ def cancel(s: Session, message_id: str) -> Cancelling:
     return cancel_in(s, locked, message_id)
 
 
-def cancel_request(
-    s: Session, account_id: str, conversation_id: str, request_id: str
-) -> Cancelling:
+def cancel_request(s: Session, account_id: str, conversation_id: str, request_id: str) -> Asked:
     """Cancels the reply of the SendMessage or RegenerateReply that this request_id names, or keeps
     the wish for when it comes. Raises NotFound."""
     locked = lock(s, conversation_id)
@@ -83,7 +83,7 @@ def cancel_request(
         )
     )
     s.flush()
-    return Cancelling(Change(conversation_id, locked.version), None)
+    return Asked(Change(conversation_id, locked.version), None)
 
 
 def reply_of_request(s: Session, conversation_id: str, request_id: str) -> str | None:
@@ -101,7 +101,7 @@ def reply_of_request(s: Session, conversation_id: str, request_id: str) -> str |
     return s.scalars(first.limit(1)).one()
 
 
-def take_wish(s: Session, locked: Locked, request_id: str) -> bool:
+def use_up_wish(s: Session, locked: Locked, request_id: str) -> bool:
     """Whether this request was cancelled before it came; the wish is used up."""
     wish = s.scalars(
         delete(CancelWish)
@@ -115,7 +115,7 @@ def take_wish(s: Session, locked: Locked, request_id: str) -> bool:
     return wish is not None and wish >= locked.now
 
 
-def cancel_in(s: Session, locked: Locked, message_id: str) -> Cancelling:
+def cancel_in(s: Session, locked: Locked, message_id: str) -> Asked:
     """The same within a transaction that holds the conversation."""
     conversation_id = locked.conversation.id
     cancelled = s.scalars(
@@ -126,7 +126,7 @@ def cancel_in(s: Session, locked: Locked, message_id: str) -> Cancelling:
         execution_options=FRESH,
     ).one_or_none()
     if cancelled is not None:
-        return Cancelling(Change(conversation_id, locked.version, (cancelled,)), cancelled)
+        return Asked(Change(conversation_id, locked.version, (cancelled,)), cancelled)
     asked = s.scalars(
         update(Message)
         .where(Message.id == message_id, is_generating)
@@ -136,18 +136,18 @@ def cancel_in(s: Session, locked: Locked, message_id: str) -> Cancelling:
     ).one_or_none()
     unseen = Change(conversation_id, locked.version)
     if asked is not None:
-        return Cancelling(unseen, asked, is_live=True)
+        return Asked(unseen, asked, is_live=True)
     finished = s.scalars(
         select(Message).where(Message.id == message_id), execution_options=FRESH
     ).one_or_none()
     if finished is None:
         raise NotFound("MESSAGE")
-    return Cancelling(unseen, finished)
+    return Asked(unseen, finished)
 
 
 def force_cancel(
     s: Session, conversation_id: str, message_id: str, lease: Lease | None, known: str, attempt: int
-) -> Step | None:
+) -> Transition | None:
     """Cancels a live reply over the head of an owner that does not answer; its epoch is over.
 
     `known` is text of `attempt` that readers may have seen; it is kept if it is of the attempt
@@ -184,4 +184,4 @@ def force_cancel(
     search.enter_all(s, [cancelled])
     following = start_next(s, locked, lease) if lease else None
     changed = (cancelled, following) if following else (cancelled,)
-    return Step(Change(conversation_id, locked.version, changed), following)
+    return Transition(Change(conversation_id, locked.version, changed), following)

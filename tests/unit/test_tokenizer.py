@@ -1,9 +1,9 @@
-"""Words as search sees them."""
+"""Terms as search sees them."""
 
 from __future__ import annotations
 
 import pytest
-from colloquy_server.database.tokenizer import MAX_SNIPPET_BYTES, MAX_WORDS, phrases, snippet, words
+from colloquy_server.database.tokenizer import MAX_SNIPPET_BYTES, MAX_TERMS, phrases, snippet, terms
 
 
 @pytest.mark.parametrize(
@@ -20,8 +20,8 @@ from colloquy_server.database.tokenizer import MAX_SNIPPET_BYTES, MAX_WORDS, phr
         ("x" * 100, ["x" * 64]),
     ],
 )
-def test_words(text: str, found: list[str]) -> None:
-    assert [word.text for word in words(text)] == found
+def test_terms(text: str, found: list[str]) -> None:
+    assert [term.text for term in terms(text)] == found
 
 
 def test_a_query_is_phrases() -> None:
@@ -37,7 +37,7 @@ def test_a_snippet_marks_whole_phrases_and_every_hit() -> None:
 def test_a_snippet_of_a_long_text_is_short_and_made_fast() -> None:
     text = "word " * 200_000
     assert len(snippet(f"{text}needle", [["needle"]])) < 100  # beyond what is searched
-    found = snippet(f"{'word ' * (MAX_WORDS - 10)}needle {text}", [["needle"]])
+    found = snippet(f"{'word ' * (MAX_TERMS - 10)}needle {text}", [["needle"]])
     assert "«needle»" in found
     assert len(found) < 200
 

@@ -1,0 +1,29 @@
+"""How many requests a key may make."""
+
+from __future__ import annotations
+
+import time
+
+
+class RateLimiter:
+    """A token bucket: `rate` requests may be made at once, and one more each 1/rate seconds.
+
+    The `limits` library would start a thread to forget old entries; this is all that is needed.
+    """
+
+    __slots__ = ("_level", "_rate", "_time")
+
+    def __init__(self, rate: int) -> None:
+        self._rate = rate
+        self._level = float(rate)
+        self._time = time.monotonic()
+
+    def acquire(self) -> float:
+        """Takes one token; returns the seconds to wait for it when there is none."""
+        now = time.monotonic()
+        self._level = min(float(self._rate), self._level + (now - self._time) * self._rate)
+        self._time = now
+        if self._level < 1:
+            return (1 - self._level) / self._rate
+        self._level -= 1
+        return 0.0

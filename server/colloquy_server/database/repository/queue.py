@@ -1,0 +1,131 @@
+"""Replies that wait: which may start, and starting them."""
+
+from __future__ import annotations
+
+from sqlalchemy import Integer, Select, bindparam, func, select, update
+from sqlalchemy.orm import Session, aliased
+
+from colloquy_server.database.models import Message, State, db_now
+from colloquy_server.database.repository.changes import (
+    FRESH,
+    Change,
+    Lease,
+    Locked,
+    Transition,
+    is_generating,
+    is_queued,
+    lock,
+    undo,
+)
+from colloquy_server.errors import NotFound
+
+_NEXT = (
+    select(Message.id)
+    .where(Message.conversation_id == bindparam("conversation"), is_queued)
+    .order_by(Message.queue_rank, Message.position)
+    .limit(1)
+)
+
+
+def start_next(s: Session, locked: Locked, lease: Lease) -> Message | None:
+    """Starts the first queued reply of a locked conversation in which none is live, if its
+    account has room."""
+    head = s.scalars(_NEXT, {"conversation": locked.conversation.id}).one_or_none()
+    if head is None or not account_has_room(s, locked.conversation.account_id, lease):
+        return None
+    return s.scalars(
+        update(Message)
+        .where(Message.id == head, is_queued)
+        .values(
+            state=State.GENERATING,
+            epoch=Message.epoch + 1,
+            lease_until=db_now() + lease.ttl,
+            version=locked.version,
+            update_time=locked.now,
+        )
+        .returning(Message),
+        execution_options=FRESH,
+    ).one_or_none()
+
+
+_LIVE = (
+    select(func.count())
+    .select_from(Message)
+    .where(Message.account_id == bindparam("account"), is_generating)
+)
+
+
+def account_has_room(s: Session, account_id: str, lease: Lease) -> bool:
+    """Whether one more reply of this account may be generated."""
+    return s.scalars(_LIVE, {"account": account_id}).one() < lease.per_account
+
+
+def is_busy(s: Session, conversation_id: str) -> bool:
+    """Whether a reply of the conversation is live."""
+    query = select(Message.id).where(Message.conversation_id == conversation_id, is_generating)
+    return s.scalars(query).first() is not None
+
+
+def _startable() -> Select[str, str]:
+    live = (
+        select(Message.account_id, func.count().label("n"))
+        .where(is_generating)
+        .group_by(Message.account_id)
+        .subquery()
+    )
+    other = aliased(Message)
+    busy = select(other.conversation_id).where(other.state == 2, other.state < 3)
+    waiting = (
+        select(
+            Message.account_id,
+            Message.conversation_id,
+            func.min(Message.create_time).label("since"),
+        )
+        .where(is_queued, Message.conversation_id.not_in(busy))
+        .group_by(Message.account_id, Message.conversation_id)
+        .subquery()
+    )
+    place = func.row_number().over(partition_by=waiting.c.account_id, order_by=waiting.c.since)
+    ranked = (
+        select(
+            waiting.c.account_id,
+            waiting.c.conversation_id,
+            waiting.c.since,
+            (place + func.coalesce(live.c.n, 0)).label("rank_in_account"),
+        )
+        .outerjoin(live, live.c.account_id == waiting.c.account_id)
+        .subquery()
+    )
+    return (
+        select(ranked.c.account_id, ranked.c.conversation_id)
+        .where(ranked.c.rank_in_account <= bindparam("per_account"))
+        .order_by(ranked.c.rank_in_account, ranked.c.since)
+        .limit(bindparam("room", type_=Integer))
+    )
+
+
+_STARTABLE = _startable()
+"""Built once: building it takes longer than running it."""
+
+
+def startable(s: Session, limit: int, per_account: int) -> list[tuple[str, str]]:
+    """(account_id, conversation_id) of up to `limit` conversations whose first queued reply may
+    start, the accounts in turn: whoever has fewest live replies goes first."""
+    rows = s.execute(_STARTABLE, {"room": limit, "per_account": per_account})
+    return [(row[0], row[1]) for row in rows]
+
+
+def start(s: Session, conversation_id: str, lease: Lease) -> Transition | None:
+    """Starts the first queued reply of a conversation, if none is live by now."""
+    try:
+        locked = lock(s, conversation_id)
+    except NotFound:
+        return None
+    if is_busy(s, conversation_id):
+        undo(s)
+        return None
+    reply = start_next(s, locked, lease)
+    if reply is None:
+        undo(s)
+        return None
+    return Transition(Change(conversation_id, locked.version, (reply,)), reply)

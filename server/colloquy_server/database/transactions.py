@@ -1,0 +1,148 @@
+"""The one way to the database: `await db.read(fn)` and `await db.write(fn)` run a plain function of
+a Session as one whole transaction.
+
+On SQLite the function runs in the one writer thread, or in a reader thread; on Postgres on the
+event loop through the async driver. The functions are the same.
+
+Here, and nowhere else, queries are bound to an account: every statement on a table that is Owned
+gets `account_id = …` added, and a transaction says whose it is, or that it is the server's own.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from weakref import WeakKeyDictionary
+
+import structlog
+from sqlalchemy import bindparam, event
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
+
+from colloquy_server.database.models import Owned
+from colloquy_server.errors import Unavailable
+
+__all__ = [
+    "EVERY_ACCOUNT",
+    "Database",
+    "DatabaseUnavailable",
+    "ScopedSession",
+    "Session",
+    "translated",
+]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
+EVERY_ACCOUNT: Final = "*"
+"""The scope of the server's own work: authentication, administration, leases."""
+
+
+class DatabaseUnavailable(Unavailable):
+    """The database cannot be reached at the moment. Try again."""
+
+
+class ScopedSession(Session):
+    """A Session whose statements see one account only."""
+
+    def __init__(self, bind: Any, account_id: str) -> None:
+        super().__init__(bind, expire_on_commit=False, autoflush=False)
+        self.account_id = account_id
+
+
+@event.listens_for(ScopedSession, "do_orm_execute")
+def _bind_to_account(state: ORMExecuteState) -> None:
+    session = state.session
+    assert isinstance(session, ScopedSession)
+    if session.account_id == EVERY_ACCOUNT or state.is_relationship_load:
+        return
+    _account.set(session.account_id)
+    statement = state.statement
+    bound = _bound.get(statement)
+    if bound is None:
+        bound = _bound[statement] = statement.options(*_belongs_to_account)
+    state.statement = bound
+
+
+_account: ContextVar[str] = ContextVar("account")
+_belongs_to_account = tuple(
+    with_loader_criteria(
+        table,
+        table.account_id == bindparam("account", callable_=_account.get, unique=True),
+        include_aliases=True,
+    )
+    for table in Owned.__subclasses__()
+)
+# A statement that is built once is also bound once; its cache key then is made only once.
+_bound: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+
+
+class Database(ABC):
+    """Runs transactions."""
+
+    @abstractmethod
+    async def read(
+        self,
+        account_id: str,
+        fn: Callable[Concatenate[Session, P], T],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Runs `fn(session, …)` on one snapshot, and changes nothing."""
+
+    @abstractmethod
+    async def write(
+        self,
+        account_id: str,
+        fn: Callable[Concatenate[Session, P], T],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Runs `fn(session, …)` and commits; an exception rolls everything back.
+
+        When the caller is cancelled the transaction still runs to its end.
+        """
+
+    @abstractmethod
+    async def write_first(
+        self,
+        account_id: str,
+        fn: Callable[Concatenate[Session, P], T],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """The same, before all that waits in `write`: for what renews, saves and ends replies,
+        which no number of requests may delay for as long as a lease."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Lets running transactions end, then closes all connections."""
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Makes DatabaseUnavailable of the driver's errors that say so."""
+    try:
+        yield
+    except (DBAPIError, PoolTimeoutError) as error:
+        if isinstance(error, DBAPIError):
+            is_away = isinstance(error, OperationalError | InterfaceError)
+            if _is_too_much(error) or not (is_away or error.connection_invalidated):
+                raise
+        cause = getattr(error, "orig", None) or error
+        log.warning("database does not answer", cause=type(cause).__name__, detail=str(cause))
+        raise DatabaseUnavailable from error
+
+
+def _is_too_much(error: DBAPIError) -> bool:
+    """Whether Postgres refuses what it was given for its size, which trying again cannot change."""
+    return str(getattr(error.orig, "sqlstate", None) or "").startswith("54")

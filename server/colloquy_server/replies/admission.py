@@ -1,0 +1,145 @@
+"""Takes prompts in: stores them with their replies, and starts those for which there is room."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from colloquy_server.concurrency import FairSemaphore, KeyedLocks
+from colloquy_server.context.builder import ContextBuilder
+from colloquy_server.database.models import Attachment, Conversation
+from colloquy_server.database.repository import sending
+from colloquy_server.database.repository.changes import Lease
+from colloquy_server.database.repository.sending import Prompt, Sent
+from colloquy_server.database.transactions import Database, Session
+from colloquy_server.providers.catalog import Catalog
+from colloquy_server.replies.bus import Bus
+from colloquy_server.replies.cancellation import Cancellation
+from colloquy_server.replies.executor import Executor
+from colloquy_server.replies.feeds import Feed, Feeds
+from colloquy_server.replies.ownership import Ownership
+
+_STORED_AT_ONCE = 8
+_STORED_AT_ONCE_EACH = 4
+"""Requests that are stored at the same time, and of these how many of one account."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A prompt and its reply, stored, and the feed to watch them in: to be closed by the caller."""
+
+    sent: Sent
+    feed: Feed
+
+
+class Admission:
+    """Sends and regenerates."""
+
+    def __init__(
+        self,
+        db: Database,
+        feeds: Feeds,
+        bus: Bus,
+        catalog: Catalog,
+        contexts: ContextBuilder,
+        ownership: Ownership,
+        executor: Executor,
+        cancellation: Cancellation,
+        max_queued: int,
+    ) -> None:
+        """`max_queued` is how many replies may wait in one conversation."""
+        self._db = db
+        self._feeds = feeds
+        self._bus = bus
+        self._catalog = catalog
+        self._contexts = contexts
+        self._ownership = ownership
+        self._executor = executor
+        self._cancellation = cancellation
+        self._max_queued = max_queued
+        self._locks = KeyedLocks()
+        self._slots = FairSemaphore(_STORED_AT_ONCE, each=_STORED_AT_ONCE_EACH)
+
+    async def send(self, account_id: str, prompt: Prompt) -> Started:
+        """Stores a prompt and its reply. Raises NotFound, InvalidField, RequestIdReused,
+        ConversationBusy, QueueFull."""
+        check = self._check("")
+        return await self._admit(
+            account_id,
+            prompt.conversation_id,
+            lambda s, lease: sending.send(s, account_id, prompt, check, lease, self._max_queued),
+        )
+
+    async def regenerate(
+        self, account_id: str, message_id: str, model: str, request_id: str | None
+    ) -> Started:
+        """Stores a new reply to the same prompt. Raises NotFound, InvalidField, RequestIdReused,
+        QueueFull."""
+        check = self._check(model)
+        return await self._admit(
+            account_id,
+            message_id,
+            lambda s, lease: sending.regenerate(
+                s, account_id, message_id, model, request_id, check, lease, self._max_queued
+            ),
+        )
+
+    def _check(self, model_id: str) -> sending.Check:
+        """A check that the model, or else the conversation's, can be used and takes the prompt."""
+
+        def check(conversation: Conversation, content: str, files: Sequence[Attachment]) -> str:
+            model = self._catalog.resolve(model_id or conversation.model)
+            self._contexts.check_fits(
+                conversation.account_id, model, conversation.system_prompt, content, files
+            )
+            return model.id
+
+        return check
+
+    async def _admit(
+        self, account_id: str, key: str, store: Callable[[Session, Lease | None], Sent]
+    ) -> Started:
+        """Stores a request and starts what it made; also when its caller goes away meanwhile.
+
+        Those of one `key` wait for each other here, not at the lock of their conversation's row:
+        there each would hold a connection that others need. Accounts take turns, so that a thousand
+        requests of one delay another's by those that are being stored.
+        """
+        lock = self._locks.of(key)
+
+        async def in_turn() -> Started:
+            async with lock, self._slots.slot(account_id):
+                return await self._store(account_id, store)
+
+        task = asyncio.create_task(in_turn())
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(self._close_unwatched)
+            raise
+
+    async def _store(
+        self, account_id: str, store: Callable[[Session, Lease | None], Sent]
+    ) -> Started:
+        ownership = self._ownership
+        has_room = ownership.room > 0
+        ownership.reserved += has_room
+        lease = ownership.lease if has_room else None
+        deadline = ownership.new_deadline()
+        try:
+            sent = await self._db.write(account_id, store, lease)
+        finally:
+            ownership.reserved -= has_room
+        feed = self._feeds.open_at(account_id, sent.change)
+        if sent.owned:
+            self._executor.launch(sent.reply, deadline, is_new=True)
+        elif lease is None:
+            self._bus.publish({"kind": "work"})  # another process may have room
+        if sent.interrupted is not None:
+            self._cancellation.interrupt(account_id, sent.interrupted)
+        return Started(sent, feed)
+
+    def _close_unwatched(self, task: asyncio.Task[Started]) -> None:
+        if not task.cancelled() and task.exception() is None:
+            self._feeds.close(task.result().feed)

@@ -1,0 +1,124 @@
+"""Finds work that nobody does: takes over the replies of dead owners, starts those that wait, and
+has owed titles made."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
+
+import structlog
+
+from colloquy_server.concurrency import wait_up_to
+from colloquy_server.database.models import Message
+from colloquy_server.database.repository import leases, queue
+from colloquy_server.database.repository import titles as owed_titles
+from colloquy_server.database.repository.changes import Transition
+from colloquy_server.database.transactions import EVERY_ACCOUNT, Database, DatabaseUnavailable
+from colloquy_server.replies.executor import Executor
+from colloquy_server.replies.feeds import Feeds
+from colloquy_server.replies.ownership import Ownership
+from colloquy_server.replies.titles import Titles
+
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
+_INTERVAL = 1.0
+"""Seconds between looks for work that nobody told us of."""
+
+_PAUSE = 0.1
+"""Seconds between two looks at least: every end of a reply asks for one, and with many replies
+one look serves many ends."""
+
+_LIMIT = 100
+_SPARE = 8
+"""Replies or titles claimed in one look, and how many more are looked at, which are next if one of
+the first cannot be started."""
+
+
+class Scheduler:
+    """Claims as much as there is room for."""
+
+    name = "schedule"
+
+    def __init__(
+        self,
+        db: Database,
+        feeds: Feeds,
+        ownership: Ownership,
+        executor: Executor,
+        titles: Titles,
+        max_live_per_account: int,
+    ) -> None:
+        self._db = db
+        self._feeds = feeds
+        self._ownership = ownership
+        self._executor = executor
+        self._titles = titles
+        self._max_live_per_account = max_live_per_account
+
+    async def run_once(self) -> None:
+        """One look for work."""
+        self._ownership.has_work.clear()
+        await self._take_over_expired()
+        has_more = await self._start_waiting()
+        if not self._ownership.is_draining:
+            for account_id, conversation_id in await self._db.read(
+                EVERY_ACCOUNT, owed_titles.owed, _LIMIT
+            ):
+                self._titles.begin(account_id, conversation_id)
+        if not has_more:
+            await asyncio.sleep(_PAUSE)
+            await wait_up_to(_INTERVAL, self._ownership.has_work)
+
+    async def _take_over_expired(self) -> None:
+        ownership = self._ownership
+        if ownership.room <= 0:
+            return
+        limit = min(ownership.room, _LIMIT)
+        for row in await self._db.read(EVERY_ACCOUNT, leases.expired, limit):
+            if ownership.room > 0:
+                await _isolated(self._take_over(row), "take over", row.id)
+
+    async def _take_over(self, row: Message) -> Transition | None:
+        """Takes over a reply of an owner whose lease is over."""
+        text, attempt = self._feeds.known_text(row)
+        return await self._executor.claim(
+            row.account_id,
+            leases.take_over,
+            row.conversation_id,
+            row.id,
+            self._ownership.lease,
+            text,
+            attempt,
+        )
+
+    async def _start_waiting(self) -> bool:
+        """Starts replies that wait, as far as there is room; says whether to look again at once."""
+        ownership = self._ownership
+        room = min(max(ownership.room, 0), _LIMIT)
+        waiting = await self._db.read(
+            EVERY_ACCOUNT, queue.startable, room + _SPARE, self._max_live_per_account
+        )
+        ownership.others_wait = len(waiting) > room
+        started = 0
+        for account_id, conversation_id in waiting:
+            if ownership.room <= 0:
+                break
+            claiming = self._executor.claim(
+                account_id, queue.start, conversation_id, ownership.lease
+            )
+            started += await _isolated(claiming, "start", conversation_id) is not None
+        return ownership.others_wait and started > 0 and ownership.room > 0
+
+
+async def _isolated(work: Awaitable[T], name: str, identifier: str) -> T | None:
+    """Does one of many things; what is wrong with it does not keep the others from being done."""
+    try:
+        return await work
+    except DatabaseUnavailable:
+        raise
+    except Exception:
+        log.exception("upkeep failed", work=name, id=identifier)
+        return None
