@@ -49,6 +49,6 @@ def main() -> None:
     )
     add_to(app)
     arguments = sys.argv[1:]
-    if not arguments or (arguments[0].startswith("-") and arguments[0] != "--help"):
+    if not {"serve", "migrate", "--help"} & set(arguments):
         arguments.insert(0, "serve")
     app(arguments, prog_name="python -m colloquy_server")

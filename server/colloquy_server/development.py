@@ -1,4 +1,4 @@
-"""What `make run` adds: a development account whose key the clients find by themselves."""
+"""What `serve --dev` adds: a development account whose key the clients find by themselves."""
 
 from __future__ import annotations
 

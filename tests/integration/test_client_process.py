@@ -172,21 +172,19 @@ def test_a_file_of_settings_that_cannot_be_read_is_told_in_one_line(
 
 
 def test_the_version_and_the_commands_are_told(tmp_path: Path) -> None:
-    def told(*arguments: str, **more: str) -> list[str]:
-        command = [*COMMAND, *arguments]
+    def told(environment: dict[str, str], *arguments: str) -> list[str]:
         done = subprocess.run(
-            command,
-            env=environment(**more),
+            [*COMMAND, *arguments],
+            env=environment,
             cwd=tmp_path,
-            capture_output=True,
-            text=True,
+            stdout=subprocess.PIPE,
             check=True,
         )
-        return done.stdout.split()
+        return done.stdout.decode().split()
 
-    assert told("--version") == ["colloquy", version("colloquy")]
-    asked = {"COMP_WORDS": "colloquy se", "COMP_CWORD": "1"}
-    assert told(_COLLOQUY_COMPLETE="complete_bash", **asked) == ["send", "serve"]
+    assert told(environment(), "--version") == ["colloquy", version("colloquy")]
+    completing = {"_COLLOQUY_COMPLETE": "complete_bash", "COMP_WORDS": "colloquy se"}
+    assert told({**environment(), **completing, "COMP_CWORD": "1"}) == ["send", "serve"]
 
 
 def test_a_server_that_goes_away_writes_nothing_on_the_screen(server: ThreadedServing) -> None:

@@ -175,6 +175,23 @@ def test_the_library_needs_few_packages_and_brings_one_name(wheels: Path) -> Non
         assert {top for top in tops if not top.endswith(".dist-info")} == {only}
 
 
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_source_distribution_makes_the_same_wheel(
+    name: str, wheels: Path, tmp_path: Path
+) -> None:
+    build = (sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", str(tmp_path))
+    subprocess.run(build, cwd=FOLDERS[name], check=True, capture_output=True)
+    [source] = tmp_path.glob("*.tar.gz")
+    pip(sys.executable, "wheel", "--no-build-isolation", "--wheel-dir", str(tmp_path), str(source))
+    contents = []
+    for folder in (wheels, tmp_path):
+        with zipfile.ZipFile(wheel(folder, name)) as archive:
+            contents.append({path: archive.read(path) for path in archive.namelist()})
+    assert contents[0] == contents[1]
+    licence = next(text for path, text in contents[0].items() if path.endswith("/LICENSE"))
+    assert licence == (ROOT / "LICENSE").read_bytes()
+
+
 def test_the_library_is_imported_without_what_servers_need(library: Environment) -> None:
     program = "import sys, colloquy; colloquy.ConversationClient; print(*sys.modules)"
     done = library.run(library.python, "-c", program)
@@ -236,7 +253,36 @@ def test_the_command_says_what_to_install(library: Environment, bot: Environment
     assert (done.returncode, "colloquy[cli]" in done.stderr) == (1, True)
     for command in ("serve", "migrate"):
         done = bot.run(bot.command, command, "--dev")
-        assert (done.returncode, "pip install colloquy-server" in done.stderr) == (1, True)
+        assert (done.returncode, "install colloquy-server" in done.stderr) == (1, True)
+
+
+def test_a_part_that_cannot_be_loaded_leaves_the_other_commands(
+    bot: Environment, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken-1.dist-info"
+    broken.mkdir()
+    (broken / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1\n")
+    (broken / "entry_points.txt").write_text(
+        "[colloquy.commands]\nbroken = no_such_module:add_to\n"
+    )
+    done = bot.run(bot.command, "--version", PYTHONPATH=str(tmp_path))
+    assert done.stdout.split() == ["colloquy", project("colloquy")["version"]]
+    assert done.stderr.startswith("warning: no_such_module:add_to cannot be loaded")
+
+
+def test_a_bug_of_the_server_is_told_whole(server: Environment) -> None:
+    """In one line nobody would find it."""
+    program = (
+        "from colloquy_server import process\n"
+        "def run_server(**_): raise RuntimeError('a bug')\n"
+        "process.run_server = run_server\n"
+        "import sys; sys.argv[1:] = ['serve']\n"
+        "from colloquy.__main__ import main; main()"
+    )
+    done = server.run(server.python, "-c", program)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert done.stderr.endswith("RuntimeError: a bug\n")
 
 
 def test_the_bot_starts_as_far_as_its_settings(bot: Environment) -> None:

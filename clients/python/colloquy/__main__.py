@@ -12,7 +12,7 @@ _NEEDED = ("typer", "rich", "markdown_it", "prompt_toolkit", "dotenv")
 def main() -> None:
     """Run the command line."""
     if any(find_spec(name) is None for name in _NEEDED):
-        sys.exit("colloquy: the terminal client is not installed: pip install 'colloquy[cli]'")
+        sys.exit("colloquy: the terminal client is not installed: install colloquy[cli]")
     from colloquy.terminal.app import main as run
 
     run()

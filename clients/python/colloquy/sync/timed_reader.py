@@ -22,7 +22,11 @@ class TimedReader:
         self._waited_for = False
         self._closed = False
         self._timed_out = False
-        threading.Thread(target=self._watch, name="colloquy-watchdog", daemon=True).start()
+        try:
+            threading.Thread(target=self._watch, name="colloquy-watchdog", daemon=True).start()
+        except RuntimeError:  # there is no thread to be had
+            call.cancel()
+            raise
 
     def read(self, timeout: float) -> Any | None:
         """Return the next answer, None after the last.

@@ -43,6 +43,8 @@ class Commands(TyperGroup):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(1) from None
         except Exception as error:
+            if ctx.invoked_subcommand in _PLUGINS:  # it tells its own; what is left is a bug
+                raise
             from colloquy.terminal.error_formatter import format_error
 
             note(f"error: {format_error(error, _server(ctx))}")
@@ -112,7 +114,10 @@ app.add_typer(admin.app, name="admin")
 def _add_plugins() -> None:
     """Add the commands of the distributions that are installed; the others say what to install."""
     for point in entry_points(group="colloquy.commands"):
-        point.load()(app)
+        try:
+            point.load()(app)
+        except Exception as error:  # whatever is wrong with it: the other commands go on
+            note(f"warning: {point.value} cannot be loaded: {error}")
     present = {command.name for command in app.registered_commands}
     for name, (what, distribution) in _PLUGINS.items():
         if name not in present:
@@ -122,11 +127,11 @@ def _add_plugins() -> None:
 def _add_missing(name: str, what: str, distribution: str) -> None:
     @app.command(
         name,
-        help=f"{what} Not installed: pip install {distribution}",
+        help=f"{what} Not installed: install {distribution}.",
         context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
     )
     def missing(context: typer.Context) -> None:
-        note(f"error: `colloquy {name}` is not installed here: pip install {distribution}")
+        note(f"error: `colloquy {name}` is not installed here: install {distribution}")
         raise typer.Exit(1)
 
 
