@@ -15,6 +15,7 @@ from colloquy.api import resources_pb2 as resources
 from colloquy_server.database import migrate
 
 from tests import postgres
+from tests.e2e.talk import text_of
 from tests.fakes.provider import Answer
 from tests.harness import Colloquy, ServerProcess, settle, within
 
@@ -82,14 +83,17 @@ async def test_a_cancel_ends_a_reply_whose_server_is_stopped_and_that_server_sen
 
     async def cancelling() -> float:
         conversation = await alice.create()
-        fleet.provider.script(Answer(tokens=2_000, rate=100))
+        gate = asyncio.Event()
+        fleet.provider.script(Answer(tokens=2_000, rate=100, gate_after=10, gate=gate))
         sent = near.send(conversation.id)
         reply_id = (await sent.accepted()).reply.id
-        await sent.until("delta")
         watch = alice.watch(conversation.id)
-        await watch.until("delta")
+        # What the owner has shown to its own watchers alone nobody else can know when it stops.
+        for stream in (sent, watch):
+            await text_of(stream, reply_id, 10)
 
         process.send_signal(signal.SIGSTOP)
+        gate.set()
         try:
             started = time.monotonic()
             cancelled = await alice.cancel(reply_id)
