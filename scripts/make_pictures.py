@@ -115,9 +115,9 @@ async def record(command: str, environment: dict[str, str]) -> str:
     name = f"colloquy-picture-{os.getpid()}"
     variables = [part for item in environment.items() for part in ("-e", "=".join(item))]
     tmux("new-session", "-d", "-s", name, "-x", str(WIDTH), "-y", str(HEIGHT),
-         "-e", f"PYTHONPATH={ROOT}:{ROOT / 'protos'}", *variables, command)  # fmt: skip
+         *variables, command)  # fmt: skip
     try:
-        await shown(name, "^> ")
+        await shown(name, "^>")
         tmux("send-keys", "-t", name, QUESTION, "Enter")
         await shown(name, "A haiku about gRPC")
         return tmux("capture-pane", "-t", name, "-p", "-e")
