@@ -91,7 +91,7 @@ class App:
         """
         self.settings = settings
         self.telemetry = open_telemetry(settings.otel_exporter_otlp_endpoint, settings.sentry_dsn)
-        self.catalog = Catalog.load(settings.catalogue, settings.environ.get)
+        self.catalog = Catalog.load(settings.models_file, settings.environ.get)
         self.db = open_database(settings.database_url, settings.database_pool_size)
         self.bus = bus or open_bus(settings.event_bus_url, settings.database_url)
         self.feeds = Feeds(self.db, self.bus)

@@ -49,6 +49,6 @@ def main() -> None:
     )
     add_to(app)
     arguments = sys.argv[1:]
-    if not {"serve", "migrate", "--help"} & set(arguments):
+    if arguments[:1] not in (["serve"], ["migrate"], ["--help"]):
         arguments.insert(0, "serve")
     app(arguments, prog_name="python -m colloquy_server")

@@ -32,7 +32,7 @@ async def ensure_development_key(db: Database) -> None:
         EVERY_ACCOUNT,
         rows.create_key,
         account.id,
-        name="make run",
+        name="development",
         role=KeyRole.SERVICE,
         user=Author(),
         secret_hash=hash_secret(secret),

@@ -152,11 +152,11 @@ class Settings(BaseSettings):
             return False
 
     @property
-    def catalogue(self) -> Path:
+    def models_file(self) -> Path:
         """The models file: the one that is set, the working folder's, or the one shipped here."""
         of_folder = Path("config/ai_models.yml")
         shipped = Path(__file__).with_name("ai_models.yml")
-        return self.ai_models_file or (of_folder if of_folder.exists() else shipped)
+        return self.ai_models_file or (of_folder if os.path.lexists(of_folder) else shipped)
 
     @cached_property
     def environ(self) -> dict[str, str]:

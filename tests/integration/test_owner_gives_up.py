@@ -122,6 +122,19 @@ async def test_what_comes_after_the_lease_is_not_shown(owned: Owned) -> None:
     assert not owned.ownership.live
 
 
+async def test_what_came_before_a_suspension_is_not_shown_before_the_owner_looked(
+    owned: Owned,
+) -> None:
+    await owned.change(epoch=Message.epoch + 1)
+    shown = owned.reply.text
+    owned.reply.pending.append("more")
+    owned.publisher.suspend_detector._seen_running_at -= 1  # it did not run for a second
+    owned.publisher.publish(owned.reply)
+    assert owned.reply.text == shown
+    await owned.is_fenced()
+    assert owned.reply.text == shown
+
+
 async def test_a_checkpoint_tells_of_another_owner(owned: Owned) -> None:
     """While its provider says nothing, so that no end can tell it."""
     await owned.change(epoch=Message.epoch + 1)

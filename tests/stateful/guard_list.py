@@ -966,6 +966,16 @@ _PROCESSES = (
         OWNER,
     ),
     _guard(
+        "an owner that was suspended looks before it shows more",
+        PUBLISHING,
+        """        if self.suspend_detector.is_in_doubt():
+            self._dirty.add(reply)
+            return
+""",
+        "",
+        OWNER,
+    ),
+    _guard(
         "an owner whose lease is over stores nothing",
         OWNERSHIP,
         "if reply.is_fenced or boottime() >= reply.deadline:",

@@ -433,7 +433,7 @@ class ReplyMachine(RuleBasedStateMachine):
         self.model.talks[conversation_id].wishes[request] = False
 
     def cancelled(
-        self, process: Process, asked: cancellation.Asked, is_live: bool | None
+        self, process: Process, asked: cancellation.CancelResult, is_live: bool | None
     ) -> Callable[[], None]:
         assert (asked.reply is None) == (is_live is None)
         assert asked.is_live == bool(is_live)

@@ -40,6 +40,15 @@ def test_every_file_that_is_named_is_there(document: str) -> None:
     assert not [name for name in names if not exists(name, document)]
 
 
+def test_what_is_configured_here_is_what_is_shipped() -> None:
+    """A copy would be edited, and another one installed."""
+    found = {path.name: path for path in (ROOT / "config").iterdir()}
+    assert found.keys() == {"ai_models.yml", "slack_manifest.yml"}
+    for path in found.values():
+        assert path.is_symlink()
+        assert path.resolve(strict=True).parent in PACKAGES
+
+
 def test_a_file_that_is_not_there_is_noticed() -> None:
     assert not exists("replies/no_such_module.py")
     assert not exists("no_such_module.py")

@@ -93,7 +93,7 @@ class LocalModel:
             )
         log: collections.deque[bytes] = collections.deque(maxlen=_LOG_LINES)
         process = self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", str(_WORKER)),  # this folder holds no modules of its own
+            *(sys.executable, "-P", str(_WORKER)),  # -P: it imports nothing of this folder
             *(str(path), str(_CONTEXT_TOKENS), str(_SLOTS)),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,

@@ -10,7 +10,7 @@ import structlog
 from colloquy_server.concurrency import shielded
 from colloquy_server.database.models import Message, State
 from colloquy_server.database.repository import cancellation, messages
-from colloquy_server.database.repository.cancellation import Asked
+from colloquy_server.database.repository.cancellation import CancelResult
 from colloquy_server.database.transactions import Database, DatabaseUnavailable
 from colloquy_server.errors import NotFound
 from colloquy_server.replies.bus import Bus
@@ -65,7 +65,7 @@ class Cancellation:
         except DatabaseUnavailable:  # its owner hears of it with its next renewal
             log.warning("database is away", message_id=row.id)
 
-    async def _see_through(self, account_id: str, asked: Asked) -> Message | None:
+    async def _see_through(self, account_id: str, asked: CancelResult) -> Message | None:
         if asked.change is not None:
             self._feeds.apply(asked.change)
         if asked.reply is None or not asked.is_live:

@@ -23,7 +23,7 @@ saved every second."""
 
 
 class Checkpoints:
-    """Saves what has grown; fences the replies that another process owns."""
+    """Saves what has grown; fences the replies that are not this process's any more."""
 
     name = "checkpoint"
 

@@ -1,9 +1,11 @@
 """The reply engine: all that callers may ask of replies, and the parts that do it.
 
-    Admission ──┐                ┌ Generator ── providers
+    Admission ───┐               ┌ Generator ── providers
     Cancellation ┼─ Executor ────┤
-    Scheduler ──┘      │         └ Publisher ── Feeds
-                   Ownership
+    (Scheduler) ─┘     │         └ Publisher ── Feeds
+    Drain ──────── Ownership
+
+The scheduler belongs to `upkeep`, which goes on by itself.
 
 A reply is a task of this process, tied to nobody's call. Its row is its job: what this process
 owns it generates, and its lease it renews (`upkeep`); what other processes left it takes over.

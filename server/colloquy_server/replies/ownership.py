@@ -117,8 +117,8 @@ class Ownership:
     # --- leases -------------------------------------------------------------------------------
 
     async def renew(self) -> None:
-        """Renews every live lease; fences the replies that another process owns, and stops those
-        that are to be cancelled."""
+        """Renews every live lease; fences the replies that are not this process's any more, and
+        stops those that are to be cancelled."""
         owned = [(reply.message_id, reply.epoch) for reply in self.live.values()]
         if not owned:
             return

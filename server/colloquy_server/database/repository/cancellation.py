@@ -31,7 +31,7 @@ WISH_KEPT = 3_600 * MICROS
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class CancelResult:
     """What came of asking for a cancel: the reply, or None while its request has not come;
     `is_live` when its owner has to be told."""
 
@@ -40,7 +40,7 @@ class Asked:
     is_live: bool = False
 
 
-def cancel(s: Session, message_id: str) -> Asked:
+def cancel(s: Session, message_id: str) -> CancelResult:
     """Cancels a queued reply, asks for the cancel of a live one, leaves a finished one.
 
     Raises NotFound, and InvalidField when the message is not a reply.
@@ -60,7 +60,9 @@ def cancel(s: Session, message_id: str) -> Asked:
     return cancel_in(s, locked, message_id)
 
 
-def cancel_request(s: Session, account_id: str, conversation_id: str, request_id: str) -> Asked:
+def cancel_request(
+    s: Session, account_id: str, conversation_id: str, request_id: str
+) -> CancelResult:
     """Cancels the reply of the SendMessage or RegenerateReply that this request_id names, or keeps
     the wish for when it comes. Raises NotFound."""
     locked = lock(s, conversation_id)
@@ -83,7 +85,7 @@ def cancel_request(s: Session, account_id: str, conversation_id: str, request_id
         )
     )
     s.flush()
-    return Asked(Change(conversation_id, locked.version), None)
+    return CancelResult(Change(conversation_id, locked.version), None)
 
 
 def reply_of_request(s: Session, conversation_id: str, request_id: str) -> str | None:
@@ -115,7 +117,7 @@ def use_up_wish(s: Session, locked: Locked, request_id: str) -> bool:
     return wish is not None and wish >= locked.now
 
 
-def cancel_in(s: Session, locked: Locked, message_id: str) -> Asked:
+def cancel_in(s: Session, locked: Locked, message_id: str) -> CancelResult:
     """The same within a transaction that holds the conversation."""
     conversation_id = locked.conversation.id
     cancelled = s.scalars(
@@ -126,7 +128,7 @@ def cancel_in(s: Session, locked: Locked, message_id: str) -> Asked:
         execution_options=FRESH,
     ).one_or_none()
     if cancelled is not None:
-        return Asked(Change(conversation_id, locked.version, (cancelled,)), cancelled)
+        return CancelResult(Change(conversation_id, locked.version, (cancelled,)), cancelled)
     asked = s.scalars(
         update(Message)
         .where(Message.id == message_id, is_generating)
@@ -136,13 +138,13 @@ def cancel_in(s: Session, locked: Locked, message_id: str) -> Asked:
     ).one_or_none()
     unseen = Change(conversation_id, locked.version)
     if asked is not None:
-        return Asked(unseen, asked, is_live=True)
+        return CancelResult(unseen, asked, is_live=True)
     finished = s.scalars(
         select(Message).where(Message.id == message_id), execution_options=FRESH
     ).one_or_none()
     if finished is None:
         raise NotFound("MESSAGE")
-    return Asked(unseen, finished)
+    return CancelResult(unseen, finished)
 
 
 def force_cancel(

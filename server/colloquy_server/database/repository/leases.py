@@ -67,8 +67,8 @@ class Checkpoint:
 
 
 def save_checkpoints(s: Session, texts: Sequence[Checkpoint]) -> set[str]:
-    """Saves the text so far of many replies; returns the ids of those that another
-    process owns."""
+    """Saves the text so far of many replies; returns the ids of those that are not
+    the caller's any more: they ended, or were released, claimed by another owner or deleted."""
     if _write_owned(s, texts, {}):
         return set()
     owned = [(text.message_id, text.epoch) for text in texts]
