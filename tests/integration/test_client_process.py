@@ -283,7 +283,7 @@ def test_a_chat_on_a_real_terminal(server: ThreadedServing) -> None:
     terminal.wait_for(r"\[stopped\]")
     terminal.type("\x04")
     assert terminal.wait() == 0
-    assert "go on with: chat" in terminal.shown
+    assert "go on with: colloquy chat" in terminal.shown
     assert "*words*" not in terminal.shown
     assert "Traceback" not in terminal.shown
 

@@ -105,7 +105,7 @@ class ChatSession:
                 with suppress(asyncio.CancelledError):
                     await self._watching
             if self.conversation is not None:
-                self._note(f"go on with: chat {short(self.conversation.id)}")
+                self._note(f"go on with: colloquy chat {short(self.conversation.id)}")
 
     async def _handle_input(self, typed: str) -> None:
         """Do what was typed: a command, or something to say."""

@@ -55,7 +55,7 @@ def chat(
     if conversation and last:
         usage_error("--last is the conversation; leave it or the id out")
     if not sys.stdin.isatty() or not sys.stdout.isatty():
-        usage_error("chat needs a terminal; `send` asks one question from a script")
+        usage_error("chat needs a terminal; `colloquy send` asks one question from a script")
     try:
         asyncio.run(_chat(connection_of(context), conversation, last, model or "", attach or []))
     except asyncio.CancelledError:

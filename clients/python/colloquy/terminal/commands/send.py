@@ -130,7 +130,7 @@ async def _send(
             raise
     if sys.stdout.isatty() and not conversation:
         part = short(conversation_id)
-        note(f"(go on with `send -c {part}` or `chat {part}`)")
+        note(f"(go on with `colloquy send -c {part}` or `colloquy chat {part}`)")
     return finished
 
 
