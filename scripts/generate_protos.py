@@ -83,15 +83,14 @@ def protoc(arguments: list[str]) -> None:
 def index(files: list[FileDescriptorProto]) -> str:
     """Return the package's own module: all messages, enums and stubs by name, each imported when it
     is first used, because the stubs bring gRPC."""
-    homes: dict[str, list[str]] = {}
+    homes: dict[str, str] = {}
     for file in files:
         module = Path(file.name).stem + "_pb2"
-        messages = [message.name for message in file.message_type]
-        enums = [enum.name for enum in file.enum_type]
-        values = [value.name for enum in file.enum_type for value in enum.value]
-        homes[module] = sorted([*messages, *enums, *values])
-        if file.service:
-            homes[module + "_grpc"] = sorted(f"{service.name}Stub" for service in file.service)
+        named = [message.name for message in file.message_type]
+        for enum in file.enum_type:
+            named += [enum.name, *(value.name for value in enum.value)]
+        homes |= dict.fromkeys(named, module)
+        homes |= {f"{service.name}Stub": f"{module}_grpc" for service in file.service}
     lines = [
         '"""The API `conversation.v1`: its messages, enums and stubs. Generated, do not edit.',
         "",
@@ -104,24 +103,21 @@ def index(files: list[FileDescriptorProto]) -> str:
         "from typing import TYPE_CHECKING, Any",
         "",
         "if TYPE_CHECKING:",
-    ]
-    for module, names in sorted(homes.items()):
-        lines.append(f"    from colloquy.api.{module} import (")
-        lines += [*(f"        {name}," for name in names), "    )"]
-    everything = sorted(name for names in homes.values() for name in names)
-    lines += ["", "__all__ = [", *(f'    "{name}",' for name in everything), "]", ""]
-    lines += ["_HOMES = {"]
-    for module, names in sorted(homes.items()):
-        lines += [f'    "{module}": {{', *(f'        "{name}",' for name in names), "    },"]
-    lines += [
+        *(f"    from colloquy.api.{homes[name]} import {name}" for name in sorted(homes)),
+        "",
+        "__all__ = [",
+        *(f'    "{name}",' for name in sorted(homes)),
+        "]",
+        "",
+        "_MODULES = {",
+        *(f'    "{name}": "{homes[name]}",' for name in sorted(homes)),
         "}",
         "",
         "",
         "def __getattr__(name: str) -> Any:",
-        "    for module, names in _HOMES.items():",
-        "        if name in names:",
-        '            return getattr(importlib.import_module(f"{__name__}.{module}"), name)',
-        '    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")',
+        "    if name not in _MODULES:",
+        '        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")',
+        '    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)',
         "",
     ]
     return "\n".join(lines)

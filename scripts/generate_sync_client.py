@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from unasync import Rule, unasync_files  # type: ignore[import-untyped]
+from unasync import Rule, unasync_files
 
 PACKAGE = Path(__file__).resolve().parent.parent / "clients" / "python" / "colloquy"
 SOURCE, TARGET = PACKAGE / "aio", PACKAGE / "sync"

@@ -30,7 +30,7 @@ def server() -> Iterator[ThreadedServing]:
         yield running
 
 
-def environment(server: ThreadedServing | None = None, **more: str) -> dict[str, str]:
+def environment(server: ThreadedServing | None = None, /, **more: str) -> dict[str, str]:
     """What a process needs, and nothing of whoever runs the tests."""
     found = {"PATH": os.environ["PATH"], "TERM": "xterm"}
     if server is not None:
@@ -38,16 +38,23 @@ def environment(server: ThreadedServing | None = None, **more: str) -> dict[str,
     return found | more
 
 
-def test_help_does_not_load_what_it_does_not_need(tmp_path: Path) -> None:
-    code = "import sys, colloquy.terminal.app; print(*sys.modules)"
-    modules = subprocess.run(
-        [sys.executable, "-c", code],
-        env=environment(),
-        cwd=tmp_path,
-        check=True,
+def ran(
+    folder: Path, *command: str, environ: dict[str, str] | None = None, check: bool = True
+) -> subprocess.CompletedProcess[str]:
+    """A command that was run to its end in a folder."""
+    return subprocess.run(
+        command,
+        env=environ or environment(),
+        cwd=folder,
         capture_output=True,
         text=True,
-    ).stdout.split()
+        check=check,
+    )
+
+
+def test_help_does_not_load_what_it_does_not_need(tmp_path: Path) -> None:
+    code = "import sys, colloquy.terminal.app; print(*sys.modules)"
+    modules = ran(tmp_path, sys.executable, "-c", code).stdout.split()
     assert "colloquy.terminal.app" in modules
     assert not {"grpc", "google.protobuf", "rich", "prompt_toolkit"} & set(modules)
 
@@ -57,14 +64,7 @@ def test_the_library_loads_grpc_when_a_client_is_used(tmp_path: Path) -> None:
         "import sys, colloquy; print(colloquy.__version__, 'grpc' in sys.modules);"
         "colloquy.ConversationClient; print('grpc' in sys.modules)"
     )
-    said = subprocess.run(
-        [sys.executable, "-c", code],
-        env=environment(),
-        cwd=tmp_path,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
+    said = ran(tmp_path, sys.executable, "-c", code).stdout
     assert said.split() == [version("colloquy"), "False", "True"]
 
 
@@ -141,13 +141,8 @@ def test_settings_may_come_from_a_file(server: ThreadedServing, tmp_path: Path) 
     (tmp_path / ".env").write_text(
         f"CONVERSATION_ADDRESS={server.address}\nCONVERSATION_API_KEY=wrong\n", "utf-8"
     )
-    result = subprocess.run(
-        [*COMMAND, "models"],
-        env=environment(CONVERSATION_API_KEY=KEY),
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
+    result = ran(
+        tmp_path, *COMMAND, "models", environ=environment(CONVERSATION_API_KEY=KEY), check=False
     )
     assert (result.returncode, result.stderr) == (0, "")
     assert "fake-large" in result.stdout
@@ -158,33 +153,17 @@ def test_a_file_of_settings_that_cannot_be_read_is_told_in_one_line(
     command: str, tmp_path: Path
 ) -> None:
     (tmp_path / ".env").write_bytes(b"CONVERSATION_API_KEY=\xff\n")
-    result = subprocess.run(
-        [*COMMAND, command],
-        env=environment(),
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    result = ran(tmp_path, *COMMAND, command, check=False)
     assert result.returncode == 1
     assert result.stderr.endswith(": .env: not UTF-8\n")
     assert result.stderr.count("\n") == 1
 
 
 def test_the_version_and_the_commands_are_told(tmp_path: Path) -> None:
-    def told(environment: dict[str, str], *arguments: str) -> list[str]:
-        done = subprocess.run(
-            [*COMMAND, *arguments],
-            env=environment,
-            cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            check=True,
-        )
-        return done.stdout.decode().split()
-
-    assert told(environment(), "--version") == ["colloquy", version("colloquy")]
-    completing = {"_COLLOQUY_COMPLETE": "complete_bash", "COMP_WORDS": "colloquy se"}
-    assert told({**environment(), **completing, "COMP_CWORD": "1"}) == ["send", "serve"]
+    assert ran(tmp_path, *COMMAND, "--version").stdout.split() == ["colloquy", version("colloquy")]
+    words = {"COMP_WORDS": "colloquy se", "COMP_CWORD": "1"}
+    completing = environment(_COLLOQUY_COMPLETE="complete_bash", **words)
+    assert ran(tmp_path, *COMMAND, environ=completing).stdout.split() == ["send", "serve"]
 
 
 def test_a_server_that_goes_away_writes_nothing_on_the_screen(server: ThreadedServing) -> None:

@@ -64,10 +64,8 @@ def test_the_image_has_all_that_is_shipped_and_no_more() -> None:
     let_in = set(re.findall(r"^!(.+)$", (DEPLOY / "Dockerfile.dockerignore").read_text(), re.M))
     assert let_in == set(COPIED)
     assert all((ROOT / source).exists() for source in COPIED)
-    distributions = {str(path.parent.relative_to(ROOT)) for path in ROOT.glob("*/pyproject.toml")}
-    distributions |= {
-        str(path.parent.relative_to(ROOT)) for path in ROOT.glob("*/*/pyproject.toml")
-    }
+    projects = (*ROOT.glob("*/pyproject.toml"), *ROOT.glob("*/*/pyproject.toml"))
+    distributions = {str(path.parent.relative_to(ROOT)) for path in projects}
     assert distributions == {"clients/python", "server", "slack_bot"}
     assert distributions <= set(COPIED)
     [installed] = [line for name, line in DOCKERFILE if name == "RUN" and "--no-index" in line]

@@ -14,15 +14,11 @@ from colloquy_slack.database.models import Base, State
 from sqlalchemy import create_engine, inspect
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A new database; the one on Postgres is the server's too."""
-    url = f"sqlite:///{tmp_path}/folder/slack.db"
-    if request.param == "postgres":
-        url = request.getfixturevalue("postgres_url")
-    migrate(url)
-    migrate(url)
-    return url
+@pytest.fixture
+def url(slack_url: str) -> str:
+    """A database that was migrated twice."""
+    migrate(slack_url)
+    return slack_url
 
 
 @pytest.fixture

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
-from colloquy_slack.database.engine import Database, migrate
+from colloquy_slack.database.engine import Database
 from colloquy_slack.workspaces.encryption import Cipher
 from colloquy_slack.workspaces.installations import STATES_TABLE, Installations
 from cryptography.fernet import Fernet
@@ -14,21 +12,11 @@ from slack_sdk.oauth.state_store.sqlalchemy import AsyncSQLAlchemyOAuthStateStor
 from sqlalchemy import event
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A new database."""
-    url = f"sqlite:///{tmp_path}/slack.db"
-    if request.param == "postgres":
-        url = request.getfixturevalue("postgres_url")
-    migrate(url)
-    return url
-
-
 @pytest.mark.parametrize("event_names_it", [False, True])
 async def test_an_installation_within_an_enterprise_is_found_and_deleted(
-    url: str, event_names_it: bool
+    slack_url: str, event_names_it: bool
 ) -> None:
-    db = Database(url)
+    db = Database(slack_url)
     store = Installations("client", db, Cipher(Fernet.generate_key().decode()))
     # The workspace came to belong to the enterprise after it had installed the app before.
     for token, enterprise_id in (("xoxb-old", None), ("xoxb-new", "E1")):
@@ -59,10 +47,10 @@ async def test_an_installation_within_an_enterprise_is_found_and_deleted(
 
 
 async def test_what_tasks_ask_that_may_be_cancelled_does_not_go_through_slack_sdks_engine(
-    url: str,
+    slack_url: str,
 ) -> None:
     """aiosqlite may keep the write lock of a connection whose task is cancelled."""
-    db = Database(url)
+    db = Database(slack_url)
     store = Installations("client", db, Cipher(Fernet.generate_key().decode()))
     taken = []
     event.listen(db.async_engine.sync_engine, "checkout", lambda *_: taken.append(1))
@@ -77,8 +65,8 @@ async def test_what_tasks_ask_that_may_be_cancelled_does_not_go_through_slack_sd
     await db.close()
 
 
-async def test_installations_that_were_begun_and_never_ended_are_forgotten(url: str) -> None:
-    db = Database(url)
+async def test_installations_that_were_begun_and_never_ended_are_forgotten(slack_url: str) -> None:
+    db = Database(slack_url)
     states = [
         AsyncSQLAlchemyOAuthStateStore(seconds, db.async_engine, table_name=STATES_TABLE)
         for seconds in (-1, 60)

@@ -12,31 +12,18 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from colloquy import AsyncConversationClient
 from colloquy_slack.database import leases
 from colloquy_slack.database.engine import Database, migrate
 from colloquy_slack.runtime import Runtime
 from colloquy_slack.serving.lease_keeper import LeaseKeeper
 from colloquy_slack.settings import SettingsError
-from colloquy_slack.slack_api import SlackApi
-from colloquy_slack.workspaces.rate_limiter import RateLimiter
 from colloquy_slack.workspaces.registry import (
     Identity,
     WorkspaceRegistry,
 )
 from colloquy_slack.workspaces.workspace import Workspace
 
-
-def workspace(team_id: str) -> Workspace:
-    return Workspace(
-        team_id=team_id,
-        bot_user_id="UBOT",
-        bot_id="B1",
-        url="https://example.slack.com/",
-        slack=cast(SlackApi, None),
-        colloquy=cast(AsyncConversationClient, None),
-        limiter=RateLimiter(lambda: 0.0),
-    )
+from tests.fakes.workspaces import workspace
 
 
 class Some(WorkspaceRegistry):

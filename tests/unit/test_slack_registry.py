@@ -6,14 +6,13 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
 
-from colloquy import AsyncConversationClient
-from colloquy_slack.slack_api import SlackApi
 from colloquy_slack.workspaces.accounts import Accounts
 from colloquy_slack.workspaces.connector import Connector
 from colloquy_slack.workspaces.installations import Installations
-from colloquy_slack.workspaces.rate_limiter import RateLimiter
 from colloquy_slack.workspaces.registry import InstalledWorkspaces
 from colloquy_slack.workspaces.workspace import Workspace
+
+from tests.fakes.workspaces import workspace
 
 
 class Server:
@@ -24,18 +23,6 @@ class Server:
 
     async def close(self) -> None:
         self.is_closed = True
-
-
-def workspace(team_id: str, server: Server | None = None) -> Workspace:
-    return Workspace(
-        team_id=team_id,
-        bot_user_id="UBOT",
-        bot_id="B1",
-        url="https://example.slack.com/",
-        slack=cast(SlackApi, None),
-        colloquy=cast(AsyncConversationClient, server or Server()),
-        limiter=RateLimiter(lambda: 0.0),
-    )
 
 
 class Installed:
@@ -55,7 +42,7 @@ class Installed:
 
     async def connect(self, _token: str, _key: str, server: Any = None) -> Workspace:
         await self.gate.wait()
-        self.made.append(workspace("T1", server))
+        self.made.append(workspace("T1", server or Server()))
         return self.made[-1]
 
     @property

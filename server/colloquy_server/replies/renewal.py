@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from colloquy_server.database.models import MICROS
-from colloquy_server.database.repository import titles as title_leases
+from colloquy_server.database.repository import titles as title_rows
 from colloquy_server.database.transactions import EVERY_ACCOUNT, Database
 from colloquy_server.replies.bus import Bus
 from colloquy_server.replies.ownership import Ownership
@@ -51,7 +51,7 @@ class TitleRenewal:
         if self._titles.making:
             ttl = int(self._ttl * MICROS)
             making = set(self._titles.making)
-            await self._db.write(EVERY_ACCOUNT, title_leases.renew, making, ttl)
+            await self._db.write(EVERY_ACCOUNT, title_rows.renew, making, ttl)
 
 
 class LeaseExpiry:

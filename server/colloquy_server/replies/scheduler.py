@@ -12,7 +12,7 @@ import structlog
 from colloquy_server.concurrency import wait_up_to
 from colloquy_server.database.models import Message
 from colloquy_server.database.repository import leases, queue
-from colloquy_server.database.repository import titles as owed_titles
+from colloquy_server.database.repository import titles as title_rows
 from colloquy_server.database.repository.changes import Transition
 from colloquy_server.database.transactions import EVERY_ACCOUNT, Database, DatabaseUnavailable
 from colloquy_server.replies.executor import Executor
@@ -65,7 +65,7 @@ class Scheduler:
         has_more = await self._start_waiting()
         if not self._ownership.is_draining:
             for account_id, conversation_id in await self._db.read(
-                EVERY_ACCOUNT, owed_titles.owed, _LIMIT
+                EVERY_ACCOUNT, title_rows.owed, _LIMIT
             ):
                 self._titles.begin(account_id, conversation_id)
         if not has_more:

@@ -9,7 +9,7 @@ import unicodedata
 import structlog
 
 from colloquy_server.database.models import MICROS
-from colloquy_server.database.repository import titles
+from colloquy_server.database.repository import titles as title_rows
 from colloquy_server.database.transactions import Database, DatabaseUnavailable
 from colloquy_server.errors import NotFound
 from colloquy_server.providers.catalog import Catalog
@@ -71,7 +71,9 @@ class Titles:
 
     async def _make(self, account_id: str, conversation_id: str) -> None:
         try:
-            exchange = await self._db.write(account_id, titles.claim, conversation_id, self._ttl)
+            exchange = await self._db.write(
+                account_id, title_rows.claim, conversation_id, self._ttl
+            )
             if exchange is None:
                 return
             prompt, reply = exchange
@@ -79,7 +81,7 @@ class Titles:
             title = tidy(answer) or tidy(prompt.content)
             if not title:
                 return
-            change = await self._db.write(account_id, titles.set_title, conversation_id, title)
+            change = await self._db.write(account_id, title_rows.set_title, conversation_id, title)
             if change is not None:
                 self._feeds.apply(change)
         except NotFound:  # deleted meanwhile
