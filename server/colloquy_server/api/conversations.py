@@ -25,9 +25,10 @@ from colloquy_server.api.tokens import (
 )
 from colloquy_server.api.watcher import Watcher
 from colloquy_server.database import tokenizer
-from colloquy_server.database.models import Conversation, Message, State
+from colloquy_server.database.models import State
 from colloquy_server.database.repository import conversations, feed, history, messages, search
 from colloquy_server.database.repository.sending import OnBusy, Prompt
+from colloquy_server.database.rows import ConversationRow, MessageRow
 from colloquy_server.database.transactions import Database
 from colloquy_server.errors import InvalidField
 from colloquy_server.files.files import Files
@@ -50,7 +51,7 @@ _KINDS = {
 }
 
 
-def _shaped(row: Message) -> tuple[resources.Message, int]:
+def _shaped(row: MessageRow) -> tuple[resources.Message, int]:
     """A message as the API has it, and its bytes."""
     message = convert.message(row)
     return message, message.ByteSize()
@@ -278,7 +279,7 @@ class ConversationService:
         self, request: api.CancelReplyRequest, _context: Context
     ) -> api.CancelReplyResponse:
         account_id = principal.get().account_id
-        row: Message | None
+        row: MessageRow | None
         if request.message_id:
             row = await self._replies.cancel(account_id, request.message_id.lower())
         else:
@@ -380,7 +381,7 @@ class ConversationService:
 
     # --- live text ----------------------------------------------------------------------------
 
-    def _text_of(self, row: Message) -> str:
+    def _text_of(self, row: MessageRow) -> str:
         """A message's text; of a reply that is live here, what watchers see."""
         live = self._feeds.live.get(row.conversation_id)
         if (
@@ -393,9 +394,9 @@ class ConversationService:
 
     def _token(
         self,
-        conversation: Conversation,
-        unfinished: list[Message],
-        shown: list[tuple[Message, str]],
+        conversation: ConversationRow,
+        unfinished: list[MessageRow],
+        shown: list[tuple[MessageRow, str]],
     ) -> str:
         """A token to watch from what was `shown`, each message with its text. A live reply that
         was not shown is told of from its start."""

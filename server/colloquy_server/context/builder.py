@@ -7,7 +7,7 @@ prompt and the newest message never do. What was given and what was not is writt
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,8 +25,9 @@ from colloquy_server.context.content_parts import (
 from colloquy_server.context.token_estimates import TokenEstimates, estimate_tokens
 from colloquy_server.database.models import Attachment
 from colloquy_server.database.repository import history
-from colloquy_server.database.repository.history import Given, Turn
-from colloquy_server.database.transactions import Database
+from colloquy_server.database.repository.history import Given, History, Turn
+from colloquy_server.database.rows import MessageRow
+from colloquy_server.database.transactions import Database, Session
 from colloquy_server.errors import MessageTooLong
 from colloquy_server.files.filetypes import Kind
 from colloquy_server.providers.catalog import Model
@@ -100,20 +101,39 @@ class ContextBuilder:
                 }
             )
 
+    def reader(
+        self, account_id: str, model: Model
+    ) -> Callable[[Session, MessageRow, str], History]:
+        """Reads what a model may know of the newest prompt of a conversation, which it is given
+        with the conversation's system prompt: to be a part of the transaction that stores it."""
+        room = self._room(account_id, model, None)
+
+        def read(s: Session, prompt: MessageRow, system_prompt: str) -> History:
+            return history.read_for_new(s, prompt, system_prompt, room, _turn_cost)
+
+        return read
+
+    def _room(self, account_id: str, model: Model, limit: int | None) -> int:
+        factor = self._estimates.factor(account_id, model.id)
+        return min(int(budget(model) / factor), budget(model) if limit is None else limit)
+
     async def build(
         self,
         account_id: str,
         reply_id: str,
         model: Model,
+        known: History | None = None,
         limit: int | None = None,
         *,
         as_text: bool = False,
     ) -> Request:
         """The request of a reply, in at most `limit` tokens, or what the model takes; `as_text`
-        gives files as their texts or names alone."""
+        gives files as their texts or names alone. `known` is what `reader` has read for it."""
         factor = self._estimates.factor(account_id, model.id)
-        room = min(int(budget(model) / factor), budget(model) if limit is None else limit)
-        found = await self._db.read(account_id, history.read, reply_id, room, _turn_cost)
+        room = self._room(account_id, model, limit)
+        found = known
+        if found is None:
+            found = await self._db.read(account_id, history.read, reply_id, room, _turn_cost)
         newest = _Shown(found.turns[0])
         left = room - _cost(found.system_prompt) - _turn_cost(newest.turn)
         # A correction learned of texts takes no room from pictures.
@@ -167,7 +187,7 @@ class ContextBuilder:
                 return None
             return await self.build(account_id, reply_id, model, as_text=True)
         self._estimates.too_low(account_id, model.id)
-        shorter = await self.build(account_id, reply_id, model, refused.estimated // 2)
+        shorter = await self.build(account_id, reply_id, model, limit=refused.estimated // 2)
         return shorter if shorter.estimated < refused.estimated else None
 
     def learn(self, account_id: str, model: Model, request: Request, counted: int) -> None:
@@ -180,7 +200,7 @@ def _cost(text: str) -> int:
 
 
 def _files(turn: Turn) -> Sequence[Attachment]:
-    return turn.prompt.attachments if turn.prompt.attachment_count else ()
+    return turn.files
 
 
 def _turn_cost(turn: Turn) -> int:
@@ -198,9 +218,9 @@ def _request(
 ) -> Request:
     given = Given(floor=oldest_first[0].turn.prompt.position)
     estimated = _cost(system_prompt)
-    prompts = [shown.turn.prompt for shown in oldest_first]
+    writers = [shown.turn.author for shown in oldest_first if shown.turn.author is not None]
     is_enveloped = model.provider.author_names == "envelope"
-    names = authors.distinct(prompts) if is_enveloped else authors.field_names(prompts)
+    names = authors.distinct(writers) if is_enveloped else authors.field_names(writers)
     if is_enveloped and names:
         system_prompt = f"{system_prompt}\n\n{authors.ENVELOPE}".strip()
     messages: list[dict[str, Any]] = []

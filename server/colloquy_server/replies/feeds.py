@@ -10,9 +10,9 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from colloquy_server.database.models import Message
 from colloquy_server.database.repository import feed as feed_reads
 from colloquy_server.database.repository.changes import Change
+from colloquy_server.database.rows import MessageRow
 from colloquy_server.database.transactions import EVERY_ACCOUNT, Database
 from colloquy_server.errors import ColloquyError
 from colloquy_server.replies.bus import Bus, Event
@@ -70,11 +70,11 @@ class Feed:
             self.notice(change.version)
         self.wake()
 
-    def expect(self, row: Message) -> None:
+    def expect(self, row: MessageRow) -> None:
         """Sees to it that the text of a live reply is known here, whoever owns it."""
         self._feeds.mirrors.expect(row)
 
-    def settle(self, row: Message) -> None:
+    def settle(self, row: MessageRow) -> None:
         """A reply has ended."""
         self._feeds.mirrors.settle(row)
 
@@ -234,7 +234,7 @@ class Feeds:
         if feed is not None:
             feed.wake()
 
-    def known_text(self, row: Message) -> tuple[str, int]:
+    def known_text(self, row: MessageRow) -> tuple[str, int]:
         """The text of a live reply that watchers of this process may have seen, and its attempt."""
         live = self.live.get(row.conversation_id)
         if live is None or live.message_id != row.id:

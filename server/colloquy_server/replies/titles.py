@@ -77,8 +77,8 @@ class Titles:
             if exchange is None:
                 return
             prompt, reply = exchange
-            answer = await self._ask(prompt.content, reply.content)
-            title = tidy(answer) or tidy(prompt.content)
+            answer = await self._ask(prompt, reply)
+            title = tidy(answer) or tidy(prompt)
             if not title:
                 return
             change = await self._db.write(account_id, title_rows.set_title, conversation_id, title)

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Select, column, delete, insert, select, table, text
-from sqlalchemy.orm import Session
 
-from colloquy_server.database.models import Conversation, Message, SearchEntry
+from colloquy_server.database.models import Conversation, Message, SearchEntry, User
 from colloquy_server.database.repository import attachments
 from colloquy_server.database.repository.changes import NO_SYNC
+from colloquy_server.database.rows import MESSAGE, USER, MessageRow, author_of_message, message
 from colloquy_server.database.tokenizer import searchable
+from colloquy_server.database.transactions import Session
 from colloquy_server.errors import NotFound
 
 _terms = table("search_words", column("rowid"), column("number"), column("words"))
@@ -40,7 +41,7 @@ class Hit:
     """A message that was found; `number` is its place: newer ones have larger numbers."""
 
     number: int
-    message: Message
+    message: MessageRow
 
 
 def _is_sqlite(s: Session) -> bool:
@@ -77,10 +78,10 @@ def enter(s: Session, account_id: str, conversation_id: str, message_id: str, co
         connection.execute(_POSTGRES_TERMS, {"n": number, "w": _vector(found, owners)})
 
 
-def enter_all(s: Session, messages: Iterable[Message]) -> None:
+def enter_all(s: Session, messages: Iterable[MessageRow]) -> None:
     """Makes finished messages findable."""
-    for message in messages:
-        enter(s, message.account_id, message.conversation_id, message.id, message.content)
+    for row in messages:
+        enter(s, row.account_id, row.conversation_id, row.id, row.content)
 
 
 def _vector(found: list[str], owners: list[str]) -> str:
@@ -119,7 +120,7 @@ def find(
     *,
     limit: int,
     max_bytes: int,
-    size: Callable[[Message], int],
+    size: Callable[[MessageRow], int],
     before: int | None,
 ) -> tuple[list[Hit], bool]:
     """Messages that hold all `wanted` phrases, newest first, before the place `before`, and
@@ -137,20 +138,20 @@ def find(
     room = max_bytes
     while wanted:
         page = statement if before is None else statement.where(_number(s) < before)
-        rows = s.execute(page).all()
-        attachments.load(s, [row[1] for row in rows])
-        for number, message in rows:
-            room -= size(message)
+        rows = s.run(page).all()
+        found = attachments.load(s, [message(row[1:]) for row in rows])
+        for row, said in zip(rows, found, strict=True):
+            room -= size(said)
             if hits and (room < 0 or len(hits) == limit):
                 return hits, True
-            hits.append(Hit(number, message))
+            hits.append(Hit(row[0], said))
         if len(rows) < _READ_AT_ONCE:
             break
         before = rows[-1][0]
     return hits, False
 
 
-def _statement(s: Session, wanted: list[list[str]], owner: str) -> Select[int, Message]:
+def _statement(s: Session, wanted: list[list[str]], owner: str) -> Select[*tuple[Any, ...]]:
     if _is_sqlite(s):
         asked = " ".join(f'"{" ".join(phrase)}"' for phrase in wanted)
         condition, query = "search_words MATCH :query", f'owner : "{owner}" AND words : ({asked})'
@@ -160,9 +161,10 @@ def _statement(s: Session, wanted: list[list[str]], owner: str) -> Select[int, M
         query = " & ".join([f"'{owner}'", *(f"({part})" for part in parts)])
     number = _number(s)
     return (
-        select(SearchEntry.number, Message)
+        select(SearchEntry.number, *MESSAGE, *USER)
         .join(_terms, number == SearchEntry.number)
         .join(Message, Message.id == SearchEntry.message_id)
+        .outerjoin(User, author_of_message)
         .where(text(condition).bindparams(query=query))
         .order_by(number.desc())  # the terms' own order: by the entries' all hits would be sorted
         .limit(_READ_AT_ONCE)
