@@ -55,7 +55,6 @@ from colloquy_server.database.repository.changes import (
 from colloquy_server.database.repository.history import History
 from colloquy_server.database.rows import (
     MESSAGE,
-    MESSAGE_NAMES,
     USER,
     MessageRow,
     UserRow,
@@ -174,6 +173,9 @@ _OPEN = (
         has_title,
     )
 )
+
+
+_INSERT = insert(Message)
 
 
 def _facts(author: ColumnElement[bool]) -> Select[Any]:
@@ -296,7 +298,7 @@ def send(
     if prompt.on_busy == OnBusy.INTERRUPT and not opened.is_unwanted:
         reply = reply._replace(queue_rank=-locked.version)
         interrupted = _interrupt(s, opened)
-    s.run(_INSERT_BOTH, {**_named("prompt", said), **_named("reply", reply)})
+    s.run(_INSERT, [values_of(said), values_of(reply)])
     attachments.attach(s, said, files)
     search.enter_all(s, [said])
     if not opened.has_written:
@@ -361,7 +363,7 @@ def regenerate(
     owned = opened.may_start(lease)
     reply = _new_reply(opened, prompt, choice.model, lease if owned else None)
     reply = reply._replace(request_id=request_id)
-    s.run(insert(Message), values_of(reply))
+    s.run(_INSERT, values_of(reply))
     return Sent(
         Change(locked.id, locked.version, (*changed, reply)),
         prompt,
@@ -369,18 +371,6 @@ def regenerate(
         owned,
         history=choice.read(s, prompt, opened.system_prompt) if owned else None,
     )
-
-
-_INSERT_BOTH = insert(Message).values(
-    [
-        {name: bindparam(f"{whose}_{name}") for name in MESSAGE_NAMES}
-        for whose in ("prompt", "reply")
-    ]
-)
-
-
-def _named(whose: str, row: MessageRow) -> dict[str, object]:
-    return {f"{whose}_{name}": value for name, value in values_of(row).items()}
 
 
 def _attach(s: Session, locked: Locked, prompt: Prompt) -> Sent:
