@@ -133,6 +133,7 @@ class Transcription:
     model: str
     filename: str
     data: bytes
+    headers: Mapping[str, str]
 
 
 class ProviderDouble:
@@ -224,7 +225,9 @@ class ProviderDouble:
         form = await http_request.post()
         file = form["file"]
         assert isinstance(file, web.FileField)
-        heard = Transcription(str(form["model"]), file.filename, file.file.read())
+        heard = Transcription(
+            str(form["model"]), file.filename, file.file.read(), http_request.headers
+        )
         self.transcriptions.append(heard)
         if self.transcription is not None:
             return _whole_body(self.transcription)

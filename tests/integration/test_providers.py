@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import io
 import json
 import ssl
 import threading
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 from aiohttp import http_writer
-from colloquy_server.providers.catalog import Catalog, Model
+from colloquy_server.providers.catalog import Catalog, Model, Transcriber
 from colloquy_server.providers.client import ProviderError, Providers, TokenUsage
 from colloquy_server.providers.connection import BODY_PIECE, certificates
 
@@ -28,6 +29,11 @@ PIECES = ["Hello", ", ", "wörld 🌍", "!"]
 WHOLE = "".join(PIECES)
 
 Make = Callable[..., Providers]
+
+
+def _far(base_url: str) -> str:
+    """The same address as one that does not look like this machine's own."""
+    return base_url.replace("127.0.0.1", "0.0.0.0")  # noqa: S104
 
 
 @pytest.fixture
@@ -48,9 +54,8 @@ def catalog(tmp_path: Path, double: ProviderDouble) -> Catalog:
         "providers": {
             "openai": {"api_key_env": "OPENAI_API_KEY"},
             "other": {"base_url": double.base_url, "api_key_env": "OTHER_KEY"},
-            "keyless": {"base_url": f"{double.base_url}/?version=1"},
-            # Not a loopback address by its looks.
-            "far": {"base_url": double.base_url.replace("127.0.0.1", "0.0.0.0")},
+            "keyless": {"base_url": f"{double.base_url}/"},
+            "far": {"base_url": f"{_far(double.base_url)}?version=1"},
         },
         "models": {
             "gpt": {**entry, "provider": "openai"},
@@ -258,7 +263,7 @@ async def test_the_request_is_as_the_provider_wants_it(
 
     assert keyless.body["repeat_penalty"] == 1.1
     assert keyless.body["logit_bias"] == {"7": -100}
-    assert keyless.target == "/v1/chat/completions?version=1"
+    assert keyless.target == "/v1/chat/completions"
     assert "Authorization" not in keyless.headers
     assert short.body["max_completion_tokens"] == 7
 
@@ -275,10 +280,10 @@ async def test_a_proxy_of_the_environment_is_used_unless_an_exception_is_made(
     monkeypatch.setenv("NO_PROXY", "example.com,0.0.0.0")
     assert (await ask(make(), far)).error is None
     proxied, direct = double.requests
-    assert proxied.target == f"{far.provider.base_url}/chat/completions"
+    assert proxied.target == f"{_far(double.base_url)}/chat/completions?version=1"
     assert proxied.headers["Proxy-Authorization"].startswith("Basic ")
     assert "Authorization" not in proxied.headers
-    assert direct.target == "/v1/chat/completions"
+    assert direct.target == "/v1/chat/completions?version=1"
     assert "Proxy-Authorization" not in direct.headers
 
 
@@ -298,7 +303,7 @@ async def test_a_provider_that_moved_is_followed_with_the_whole_request(
 async def test_while_a_long_request_is_sent_everybody_else_has_turns(
     double: ProviderDouble, make: Make, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A PDF of 12 MB, in base64. What is handed over in one piece is copied and encrypted in one."""
+    """A PDF of 12 MB in base64: what is handed over in one piece is encrypted in one."""
     turns, is_over = 0, False
     handed_over: list[tuple[int, int]] = []
     write = http_writer.StreamWriter.write
@@ -370,6 +375,27 @@ async def test_two_hundred_streams_at_once_share_nothing_that_runs_out(
     await double.wait_for_requests(200)
     gate.set()
     assert {outcome.text for outcome in await asyncio.gather(*asked)} == {"ab"}
+
+
+# Recordings.
+
+
+async def test_nobody_else_hears_of_our_account_at_openai(
+    double: ProviderDouble, make: Make, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-ours")  # where the SDK looks
+    providers = make()
+    for model_id in ("gpt", "claude", "llama"):
+        transcriber = Transcriber("whisper", catalog.resolve(model_id).provider)
+        assert (
+            await providers.transcribe(transcriber, io.BytesIO(b"la"), "a.mp3") == "what was said"
+        )
+    openai, other, keyless = double.transcriptions
+    assert openai.data == b"la"
+    assert openai.headers["OpenAI-Organization"] == "org-ours"
+    assert openai.headers["Authorization"] == other.headers["Authorization"] == f"Bearer {KEY}"
+    assert "OpenAI-Organization" not in other.headers
+    assert "Authorization" not in keyless.headers
 
 
 # Errors that the provider reports.

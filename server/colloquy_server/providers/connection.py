@@ -13,13 +13,13 @@ import ssl
 import urllib.request
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from urllib.parse import urlsplit
 
 import aiohttp
 import httpx2
 import orjson
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import HttpProcessingError
-from yarl import URL
 
 from colloquy_server.providers.catalog import Model, Provider
 from colloquy_server.providers.errors import ProviderError, broken, from_status
@@ -48,11 +48,12 @@ class Connection:
         answer_timeout: float,
     ) -> None:
         """`base_url` is the provider's address at the moment. Timeouts are in seconds: to connect,
-        and from the request to the headers of its answer. Read `certificates` in a thread before."""
+        and from a request to the headers of its answer. Read `certificates` in a thread before."""
         self.base_url = base_url
         self._answer_timeout = answer_timeout
-        base = URL(base_url)
-        self._url = (base / "chat/completions").with_query(base.query)
+        parts = urlsplit(base_url)
+        path = f"{parts.path.rstrip('/')}/chat/completions"
+        self._url = parts._replace(path=path).geturl()
         self._limit = "max_tokens" if is_named(provider) else "max_completion_tokens"
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
@@ -62,7 +63,7 @@ class Connection:
             cookie_jar=aiohttp.DummyCookieJar(),
             # Silence is timed by who reads, for less: a timer a stream instead of one a packet.
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout),
-            proxy=_proxy(base),
+            proxy=_proxy(base_url),
         )
 
     async def ask(
@@ -141,7 +142,7 @@ def certificates() -> ssl.SSLContext:
 
 def is_loopback(base_url: str) -> bool:
     """Whether an address is this machine's own, which no proxy can reach."""
-    host = URL(base_url).host or ""
+    host = urlsplit(base_url).hostname or ""
     if host == "localhost":
         return True
     try:
@@ -183,10 +184,11 @@ def _headers(provider: Provider, environ: Mapping[str, str]) -> dict[str, str]:
     return headers
 
 
-def _proxy(url: URL) -> str | None:
+def _proxy(base_url: str) -> str | None:
     """The proxy that the environment names for an address. Looked up here, once: aiohttp would do
     so for every request, in a thread, and look for keys in ~/.netrc too."""
-    if is_loopback(str(url)) or urllib.request.proxy_bypass(f"{url.host}:{url.port}"):
+    url = urlsplit(base_url)
+    if is_loopback(base_url) or urllib.request.proxy_bypass(url.netloc.rpartition("@")[2]):
         return None
     proxies = urllib.request.getproxies()
     proxy = proxies.get(url.scheme) or proxies.get("all")
