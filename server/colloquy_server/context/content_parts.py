@@ -27,7 +27,7 @@ MAX_RAW = 12_000_000
 """Bytes of files as they are in one request. Providers take more (Anthropic 32 MB in base64, OpenAI
 50), but each request is held in memory as long as it is being answered."""
 
-_ENCODED_AT_ONCE = 3 << 16
+ENCODED_AT_ONCE = 3 << 16
 """Bytes that become base64 without a pause for others; a multiple of three, so that pieces join."""
 
 PICTURE_TOKENS = 1_600
@@ -195,6 +195,6 @@ def _encode(part: Mapping[str, object], data: bytes) -> bytes:
     """The part as JSON, with the data in base64 at the end of its last string."""
     around = orjson.dumps(part)
     end = len(around) - len('"}}')
-    pieces = range(0, len(data), _ENCODED_AT_ONCE)
-    encoded = (base64.b64encode(data[at : at + _ENCODED_AT_ONCE]) for at in pieces)
+    pieces = range(0, len(data), ENCODED_AT_ONCE)
+    encoded = (base64.b64encode(data[at : at + ENCODED_AT_ONCE]) for at in pieces)
     return b"".join((around[:end], *encoded, around[end:]))

@@ -48,8 +48,8 @@ async def transcribe(
     async with openai.AsyncOpenAI(
         # The SDK asks for one; without a key the header is left out of the request.
         api_key=api_key(provider, environ) or "none",
-        organization=environ.get("OPENAI_ORG_ID"),
-        project=environ.get("OPENAI_PROJECT_ID"),
+        organization=environ.get("OPENAI_ORG_ID") or None,
+        project=environ.get("OPENAI_PROJECT_ID") or None,
         base_url=base_url,
         max_retries=0,
         timeout=timeout,
