@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gzip
 import io
 import json
 import ssl
@@ -218,6 +219,15 @@ async def test_odd_answers_are_understood(
     assert (outcome.text, outcome.finish_reason) == (text, "stop")
 
 
+async def test_an_answer_that_is_compressed_unasked_is_understood(
+    double: ProviderDouble, make: Make, model: Model
+) -> None:
+    raw = gzip.compress(b"".join(sse(delta("a"), FINISHED)))
+    double.script(Answer(raw=[raw[:9], raw[9:]], headers={"Content-Encoding": "gzip"}))
+    outcome = await ask(make(), model)
+    assert (outcome.text, outcome.finish_reason, outcome.error) == ("a", "stop", None)
+
+
 async def test_each_piece_is_given_as_it_comes(
     double: ProviderDouble, make: Make, model: Model
 ) -> None:
@@ -298,6 +308,17 @@ async def test_a_provider_that_moved_is_followed_with_the_whole_request(
         assert "".join([piece async for piece in stream]) == WHOLE
     for request in double.requests:
         assert request.messages == json.loads(messages)
+
+
+async def test_a_key_is_not_for_the_host_that_a_provider_sends_us_to(
+    double: ProviderDouble, make: Make, catalog: Catalog
+) -> None:
+    elsewhere = {"Location": f"{_far(double.base_url)}/chat/completions"}
+    double.script(Answer(status=307, headers=elsewhere), Answer(pieces=PIECES))
+    assert (await ask(make(), catalog.resolve("claude"))).text == WHOLE
+    first, second = double.requests
+    assert first.headers["Authorization"] == f"Bearer {KEY}"
+    assert "Authorization" not in second.headers
 
 
 async def test_while_a_long_request_is_sent_everybody_else_has_turns(
@@ -467,6 +488,21 @@ async def test_retry_after_is_read(
     for status in (429, 503):
         double.script(Answer(status=status, headers=headers))
         assert (await ask(make(), model)).failure.retry_after == seconds
+
+
+async def test_an_error_that_breaks_off_is_the_one_that_its_status_says(
+    double: ProviderDouble, make: Make, model: Model
+) -> None:
+    double.script(Answer(status=401, raw=[b'{"error": {'], drop_after=0))
+    assert (await ask(make(), model)).failure.reason == "PROVIDER_AUTHENTICATION"
+
+
+async def test_an_error_may_hold_what_is_not_quite_json(
+    double: ProviderDouble, make: Make, model: Model
+) -> None:
+    body = b'{"error": {"message": "\\ud83d", "code": "insufficient_quota"}}'
+    double.script(Answer(status=429, body=body))
+    assert (await ask(make(), model)).failure.reason == "PROVIDER_QUOTA"
 
 
 async def test_an_error_without_an_end_is_not_read_to_it(

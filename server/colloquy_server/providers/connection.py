@@ -7,6 +7,7 @@ more than all the rest of a short reply.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import ipaddress
 import ssl
@@ -22,6 +23,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import HttpProcessingError
 
 from colloquy_server.providers.catalog import Model, Provider
+from colloquy_server.providers.chunks import lenient_json
 from colloquy_server.providers.errors import ProviderError, broken, from_status
 from colloquy_server.providers.sse import MAX_EVENT_BYTES
 
@@ -205,14 +207,12 @@ def _body(fields: Mapping[str, object], messages: bytes) -> bytes | _Body:
 
 
 async def _error_object(response: aiohttp.ClientResponse) -> object:
-    """What an answer that is an error holds, if it is JSON and not endless."""
+    """What an answer that is an error holds, as far as it comes; None if that is not JSON."""
     body = bytearray()
-    while len(body) < MAX_EVENT_BYTES and (data := await response.content.readany()):
-        body += data
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None
+    with contextlib.suppress(aiohttp.ClientError):  # the status alone says enough
+        while len(body) < MAX_EVENT_BYTES and (data := await response.content.readany()):
+            body += data
+    return lenient_json(bytes(body))
 
 
 def _timed_out(error: BaseException) -> ProviderError | None:
