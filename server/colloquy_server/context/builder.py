@@ -7,9 +7,11 @@ prompt and the newest message never do. What was given and what was not is writt
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+
+import orjson
 
 from colloquy_server.context import authors
 from colloquy_server.context.content_parts import (
@@ -50,14 +52,12 @@ def budget(model: Model) -> int:
 class Request:
     """What a model is asked. `estimated` is in tokens as we count them, uncorrected."""
 
-    messages: list[dict[str, Any]]
+    messages: bytes
+    """The messages, as a JSON array."""
+    has_parts: bool
+    """Whether something else than text is asked."""
     given: Given
     estimated: int
-
-    @property
-    def has_parts(self) -> bool:
-        """Whether something else than text is asked."""
-        return any(isinstance(message["content"], list) for message in self.messages)
 
 
 @dataclass(slots=True)
@@ -158,7 +158,7 @@ class ContextBuilder:
             shown.append(_Shown(turn))
         await self._add_older_files(shown[1:], model, Room(left, raw), as_text=as_text)
         shown.reverse()
-        return _request(found.system_prompt, shown, model, factor)
+        return await _request(found.system_prompt, shown, model, factor)
 
     async def _add_older_files(
         self, newest_first: list[_Shown], model: Model, room: Room, *, as_text: bool
@@ -213,7 +213,7 @@ def _names_cost(files: Sequence[Attachment]) -> int:
     return sum(estimate_tokens(label(file)) + 20 for file in files)
 
 
-def _request(
+async def _request(
     system_prompt: str, oldest_first: list[_Shown], model: Model, factor: float
 ) -> Request:
     given = Given(floor=oldest_first[0].turn.prompt.position)
@@ -223,13 +223,16 @@ def _request(
     names = authors.distinct(writers) if is_enveloped else authors.field_names(writers)
     if is_enveloped and names:
         system_prompt = f"{system_prompt}\n\n{authors.ENVELOPE}".strip()
-    messages: list[dict[str, Any]] = []
+    messages: list[Sequence[bytes]] = []
     if system_prompt:
-        messages.append({"role": "system", "content": system_prompt})
+        messages.append([orjson.dumps({"role": "system", "content": system_prompt})])
     for shown in oldest_first:
         name = names.get(shown.turn.prompt.author_id, "")
         messages.append(_user_message(shown, name, is_enveloped=is_enveloped))
-        messages += [{"role": "assistant", "content": said.content} for said in shown.turn.replies]
+        messages += [
+            [orjson.dumps({"role": "assistant", "content": said.content})]
+            for said in shown.turn.replies
+        ]
         given.positions += [m.position for m in (shown.turn.prompt, *shown.turn.replies)]
         given.withheld += shown.turn.withheld
         given.files += [
@@ -239,14 +242,26 @@ def _request(
         ]
         estimated += _turn_cost(shown.turn) + sum(content.tokens for _, content in shown.files)
     given.estimated_tokens = int(estimated * factor)
-    return Request(messages, given, estimated)
+    has_parts = any(content.part for shown in oldest_first for _, content in shown.files)
+    return Request(await _array(messages, has_parts=has_parts), has_parts, given, estimated)
 
 
-def _user_message(shown: _Shown, name: str, *, is_enveloped: bool) -> dict[str, Any]:
-    """One user's message. Where there is only text it is one string, which every server takes."""
+async def _array(messages: Sequence[Sequence[bytes]], *, has_parts: bool) -> bytes:
+    """The messages in one JSON array; each is in pieces that join to its JSON."""
+    pieces = [b"["]
+    for message in messages:
+        pieces += [*message, b","]
+    pieces[-1] = b"]"
+    # Parts are megabytes, and the thread that copies them lets others run.
+    return await asyncio.to_thread(b"".join, pieces) if has_parts else b"".join(pieces)
+
+
+def _user_message(shown: _Shown, name: str, *, is_enveloped: bool) -> Sequence[bytes]:
+    """One user's message as pieces of JSON. Where there is only text it is one string, which every
+    server takes."""
     prompt = shown.turn.prompt
     seals = is_enveloped and bool(name)
-    parts: list[dict[str, Any]] = []
+    parts: list[bytes] = []
     texts = [authors.envelope(name, prompt.content) if seals else prompt.content]
     for file, content in shown.files:
         if content.part is not None:
@@ -260,9 +275,13 @@ def _user_message(shown: _Shown, name: str, *, is_enveloped: bool) -> dict[str, 
             )
         else:
             texts.append(f"File {label(file)} is attached, but not shown to you: {content.reason}.")
-    message: dict[str, Any] = {"role": "user", "content": "\n\n".join(texts)}
-    if parts:
-        message["content"] = [*({"type": "text", "text": text} for text in texts), *parts]
+    message: dict[str, object] = {"role": "user"}
     if name and not is_enveloped:
         message["name"] = name
-    return message
+    if not parts:
+        message["content"] = "\n\n".join(texts)
+        return [orjson.dumps(message)]
+    message["content"] = [{"type": "text", "text": text} for text in texts]
+    around = orjson.dumps(message)
+    end = len(around) - len("]}")  # the parts follow the texts in `content`
+    return [around[:end], *(piece for part in parts for piece in (b",", part)), around[end:]]

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, Concatenate, ParamSpec
+from typing import Concatenate, ParamSpec
 
 import structlog
 
@@ -119,7 +119,7 @@ class Executor:
         request = await while_owner(reply, self._contexts.build, reply.message_id, model, history)
         reply.receipt = request.given.dump()
 
-        async def fall_back(error: ProviderError) -> list[dict[str, Any]] | None:
+        async def fall_back(error: ProviderError) -> bytes | None:
             nonlocal request
             other = await while_owner(
                 reply,
