@@ -9,7 +9,6 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from colloquy_server.database.models import MICROS, CancelWish, Message, Role, State, db_now
-from colloquy_server.database.repository import search
 from colloquy_server.database.repository.changes import (
     FRESH,
     NO_SYNC,
@@ -183,7 +182,6 @@ def force_cancel(
         .returning(Message),
         execution_options=FRESH,
     ).one()
-    search.enter_all(s, [cancelled])
     following = start_next(s, locked, lease) if lease else None
     changed = (cancelled, following) if following else (cancelled,)
     return Transition(Change(conversation_id, locked.version, changed), following)

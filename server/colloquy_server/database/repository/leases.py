@@ -12,7 +12,6 @@ from sqlalchemy import Table, and_, bindparam, insert, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from colloquy_server.database.models import Conversation, Message, Receipt, State, db_now
-from colloquy_server.database.repository import search
 from colloquy_server.database.repository.changes import (
     FRESH,
     NO_SYNC,
@@ -211,11 +210,9 @@ def _end(
         .returning(Message),
         execution_options=FRESH,
     ).one_or_none()
-    if reply is not None:
-        search.enter_all(s, [reply])
-        if outcome.receipt:
-            receipt = {"message_id": reply.id, "body": outcome.receipt}
-            s.connection().execute(_RECEIPT, {"account_id": reply.account_id, **receipt})
+    if reply is not None and outcome.receipt:
+        receipt = {"message_id": reply.id, "body": outcome.receipt}
+        s.connection().execute(_RECEIPT, {"account_id": reply.account_id, **receipt})
     return reply
 
 

@@ -21,7 +21,7 @@ from colloquy_server.database.models import (
     db_now,
     new_id,
 )
-from colloquy_server.database.repository import attachments, search
+from colloquy_server.database.repository import attachments
 from colloquy_server.database.repository.access import Author, find_author, resolve_author
 from colloquy_server.database.repository.cancellation import (
     cancel_in,
@@ -139,7 +139,6 @@ def send(
     s.add_all([message, reply])
     s.flush()
     attachments.attach(s, message, files)
-    search.enter_all(s, [message])
     _count(s, locked, position + 1)
     _join(s, locked, author, position)
     return Sent(
