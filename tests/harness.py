@@ -505,9 +505,11 @@ async def settle(condition: Callable[[], Any], patience: float = 10) -> None:
 async def eventually(ask: Callable[[], Awaitable[T]], wanted: T, patience: float = 30) -> T:
     """Asks until the answer is the wanted one, which it becomes by itself; returns the last."""
     until = asyncio.get_running_loop().time() + patience
-    while (answer := await ask()) != wanted and asyncio.get_running_loop().time() < until:
+    while True:
+        answer = await ask()
+        if answer == wanted or asyncio.get_running_loop().time() > until:
+            return answer
         await asyncio.sleep(0.02)
-    return answer
 
 
 def words(count: int, **more: Any) -> Answer:

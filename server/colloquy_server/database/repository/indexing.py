@@ -5,9 +5,9 @@ finished messages behind `searchable_version` that have no entry yet. Three step
 waits for the tokenizer: `due` reads, `Batch.entries` computes, `index` writes.
 
 `index` may be run twice, by two processes at once, and again after a crash: an entry is made once,
-and `searchable_version` never passes what was read. On Postgres it never waits for a conversation,
-and sends do not wait for entries: it takes a lock that only a deletion minds (`search.forget`), and
-leaves out what is locked, which then stays due.
+and `searchable_version` never passes what was read. On Postgres sends and entries do not wait for
+each other: entries take a lock that only a deletion minds (`search.forget`), and a mark is left out
+when somebody is changing the conversation, which then stays due.
 
 Entries are numbered in the order in which they are made, and within a batch in that of what was
 said. So newer messages have larger numbers, but for a message that another process enters a moment
@@ -82,7 +82,7 @@ _HELD = (
     .where(_conversations.id.in_(bindparam("conversations", expanding=True)))
     .order_by(_conversations.id)
 )
-_HOLD = _HELD.with_for_update(read=True, key_share=True, skip_locked=True)
+_HOLD = _HELD.with_for_update(read=True, key_share=True)
 _HOLD_TO_MARK = _HELD.with_for_update(key_share=True, skip_locked=True)
 _MARK = (
     _table(Conversation)
@@ -185,18 +185,15 @@ def _contents(s: Session, message_ids: list[str]) -> dict[str, str]:
 
 def index(s: Session, entries: Sequence[Entry], reached: Mapping[str, int]) -> bool:
     """Makes messages findable and notes how far their conversations are searchable; says whether
-    there was anything to do. What is being deleted, or has an entry by now, is left out."""
-    wanted = {entry.conversation_id for entry in entries}
-    held = hold(s, wanted)
+    there was anything to do. What was deleted, or has an entry by now, is left out."""
+    held = hold(s, {entry.conversation_id for entry in entries})
     entered = enter(s, [entry for entry in entries if entry.conversation_id in held])
-    lost = wanted - held  # for now: who deletes them may yet think better of it
-    marked = mark(s, {key: version for key, version in reached.items() if key not in lost})
-    return entered + marked > 0
+    return entered + mark(s, reached) > 0
 
 
 def hold(s: Session, conversation_ids: Collection[str]) -> set[str]:
-    """Keeps conversations from being deleted before this transaction ends; returns those that are
-    there and are not being deleted."""
+    """Keeps conversations from being deleted before this transaction ends, and waits for what is
+    deleting them; returns those that are there."""
     if not conversation_ids:
         return set()
     rows = s.connection().execute(_HOLD, {"conversations": list(conversation_ids)})
