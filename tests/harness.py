@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, Self, TypeVar
 
 import grpc
 from colloquy.api import admin_service_pb2 as admin_api
@@ -36,6 +36,8 @@ from colloquy_server.settings import Settings
 
 from tests.fakes.provider import Answer, ProviderDouble
 from tests.forked import Forked
+
+T = TypeVar("T")
 
 ADMIN_KEY = "the-platform-key-of-the-tests"
 
@@ -498,6 +500,16 @@ async def settle(condition: Callable[[], Any], patience: float = 10) -> None:
     async with asyncio.timeout(patience):
         while not condition():  # noqa: ASYNC110 - there is no event to wait for
             await asyncio.sleep(0.01)
+
+
+async def eventually(ask: Callable[[], Awaitable[T]], wanted: T, patience: float = 30) -> T:
+    """Asks until the answer is the wanted one, which it becomes by itself; returns the last."""
+    until = asyncio.get_running_loop().time() + patience
+    while True:
+        answer = await ask()
+        if answer == wanted or asyncio.get_running_loop().time() > until:
+            return answer
+        await asyncio.sleep(0.02)
 
 
 def words(count: int, **more: Any) -> Answer:

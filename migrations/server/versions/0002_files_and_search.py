@@ -8,7 +8,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 from colloquy_server.database.models import Message
-from colloquy_server.database.repository import search
+from colloquy_server.database.repository import indexing
+from colloquy_server.database.repository.search import is_sqlite
 from sqlalchemy.orm import Session
 
 revision = "0002"
@@ -165,8 +166,12 @@ def _enter_all() -> None:
         while True:
             page = finished.where(Message.id > after).order_by(Message.id).limit(100)
             rows = session.execute(page).all()
-            for row in rows:
-                search.enter(session, row.account_id, row.conversation_id, row.id, row.content)
+            texts = tuple(
+                indexing.Text(row.id, row.account_id, row.conversation_id, row.content)
+                for row in rows
+            )
+            batch = indexing.Batch(texts, {}, False, is_sqlite(session))
+            indexing.enter(session, batch.entries())
             if not rows:
                 return
             after = rows[-1].id

@@ -57,6 +57,12 @@ def _shaped(row: MessageRow) -> tuple[resources.Message, int]:
     return message, message.ByteSize()
 
 
+def _shaped_hit(row: MessageRow) -> tuple[resources.Message, int]:
+    """The same, with the bytes that its snippet may take."""
+    message, size = _shaped(row)
+    return message, size + tokenizer.MAX_SNIPPET_BYTES
+
+
 class ConversationService:
     """One method an RPC."""
 
@@ -220,7 +226,7 @@ class ConversationService:
             request.conversation_id.lower(),
             limit=page_size(request.page_size),
             max_bytes=MAX_PAGE_BYTES,
-            size=lambda row: convert.message(row).ByteSize() + tokenizer.MAX_SNIPPET_BYTES,
+            shape=_shaped_hit,
             before=int(key[0]) if key else None,
         )
         snippets = await asyncio.to_thread(
@@ -228,9 +234,7 @@ class ConversationService:
         )
         return api.SearchMessagesResponse(
             hits=[
-                api.SearchMessagesResponse.Hit(
-                    message=convert.message(hit.message), snippet=snippet
-                )
+                api.SearchMessagesResponse.Hit(message=hit.message, snippet=snippet)
                 for hit, snippet in zip(hits, snippets, strict=True)
             ],
             next_page_token=encode_page(hits[-1].number) if has_more else "",

@@ -149,7 +149,8 @@ class Conversation(Owned, Base):
 
     `version` grows by one with every transaction that changes anything in the conversation, and
     the lock on this row makes those transactions queue up. `info_version` is the version at which
-    the conversation itself (title, model, prompt) last changed.
+    the conversation itself (title, model, prompt) last changed, `searchable_version` the version
+    up to which every finished message has its entry for search.
     """
 
     __tablename__ = "conversations"
@@ -163,6 +164,13 @@ class Conversation(Owned, Base):
             "title_owed",
             sqlite_where=text("title_owed > 0"),
             postgresql_where=text("title_owed > 0"),
+        ),
+        # What search has to look through.
+        Index(
+            "ix_conversations_unsearchable",
+            "activity_time",
+            sqlite_where=text("version > searchable_version"),
+            postgresql_where=text("version > searchable_version"),
         ),
     )
 
@@ -179,6 +187,8 @@ class Conversation(Owned, Base):
     request_hash: Mapped[str | None] = mapped_column(String(64))
     version: Mapped[int] = mapped_column(default=1)
     info_version: Mapped[int] = mapped_column(default=1)
+    # In its first version a conversation holds nothing.
+    searchable_version: Mapped[int] = mapped_column(default=1)
     message_count: Mapped[int] = mapped_column(default=0)
     create_time: Mapped[int]
     update_time: Mapped[int]
@@ -402,8 +412,8 @@ class Receipt(Owned, Base):
 
 
 class SearchEntry(Owned, Base):
-    """A finished message that can be found. Its terms are in the table `search_words`, under the
-    same number: a full-text table on SQLite, a tsvector on Postgres."""
+    """A finished message that search knows. Its terms, if it has any, are in the table
+    `search_words`, under the same number: a full-text table on SQLite, a tsvector on Postgres."""
 
     __tablename__ = "search_entries"
     __table_args__ = (Index(None, "conversation_id"),)

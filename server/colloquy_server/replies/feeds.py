@@ -165,6 +165,8 @@ class Feeds:
     def __init__(self, db: Database, bus: Bus) -> None:
         self.db = db
         self.live: dict[str, LiveText] = {}
+        self.has_changed = asyncio.Event()
+        """Set when this process changed a conversation; `search_indexing` clears it."""
         self._bus = bus
         self._feeds: dict[str, Feed] = {}
         self._stream_end: ColloquyError | None = None
@@ -179,7 +181,9 @@ class Feeds:
         conversation_id = change.conversation_id
         if change.deleted:
             self._bus.publish({"kind": "deleted", "conversation": conversation_id})
-        elif change.messages or change.conversation:
+            return
+        self.has_changed.set()
+        if change.messages or change.conversation:
             self._bus.publish(
                 {"kind": "changed", "conversation": conversation_id, "version": change.version}
             )

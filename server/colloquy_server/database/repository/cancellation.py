@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from sqlalchemy import delete, insert, select, update
 
 from colloquy_server.database.models import MICROS, CancelWish, Message, Role, State, db_now
-from colloquy_server.database.repository import search
 from colloquy_server.database.repository.changes import (
     Change,
     Lease,
@@ -171,7 +170,6 @@ def force_cancel(
         .returning(*MESSAGE)
     ).one()
     cancelled = message(row)
-    search.enter_all(s, [cancelled])
     following = start_next(s, locked, lease) if lease else None
     changed = (cancelled, following) if following else (cancelled,)
     return Transition(Change(conversation_id, locked.version, changed), following)

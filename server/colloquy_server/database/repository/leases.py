@@ -23,7 +23,6 @@ from sqlalchemy import (
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from colloquy_server.database.models import Conversation, Message, Receipt, State, db_now
-from colloquy_server.database.repository import search
 from colloquy_server.database.repository.changes import (
     Change,
     Fenced,
@@ -273,7 +272,6 @@ def _end(
     if row is None:
         return None
     reply = message((*row, outcome.content))
-    search.enter_all(s, [reply])
     if outcome.receipt:
         receipt = {"message_id": reply.id, "body": outcome.receipt}
         s.run(_RECEIPT, {"account_id": reply.account_id, **receipt})

@@ -31,7 +31,7 @@ from colloquy_server.database.models import (
     db_now,
     new_id,
 )
-from colloquy_server.database.repository import attachments, messages, search
+from colloquy_server.database.repository import attachments, messages
 from colloquy_server.database.repository.access import (
     Author,
     find_author,
@@ -300,7 +300,6 @@ def send(
         interrupted = _interrupt(s, opened)
     s.run(_INSERT, [values_of(said), values_of(reply)])
     attachments.attach(s, said, files)
-    search.enter_all(s, [said])
     if not opened.has_written:
         _join(s, locked, author, position)
     return Sent(
