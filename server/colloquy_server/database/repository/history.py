@@ -4,11 +4,12 @@ wanted; and the receipt of what it was given."""
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import TypeAlias
 
-from sqlalchemy import Integer, bindparam, func, select
+from sqlalchemy import Integer, Row, bindparam, func, select
 from sqlalchemy.orm import Session, aliased
 
 from colloquy_server.database.models import Conversation, Message, Receipt, Role, State
@@ -21,6 +22,9 @@ _MAX_PAGE = 64
 MAX_LEFT_OUT = 5_000
 """Messages that a receipt names as left out, the newest: with more, an answer would not fit in the
 4 MiB that gRPC clients take."""
+
+_READ_AT_ONCE = 1_000
+"""Positions in one statement: SQLite takes some 32,000 values."""
 
 OVER_WINDOW = "older than what fits in the model's window"
 
@@ -191,31 +195,75 @@ def receipt(s: Session, message: Message) -> ContextReceipt | None:
     if body is None:
         return None
     stored = json.loads(body)
-    prompt = aliased(Message)
-    place = func.coalesce(prompt.position, Message.position)
-    before = (
-        select(Message.id, Message.position, place.label("place"))
-        .outerjoin(prompt, prompt.id == Message.reply_to)
-        .where(
-            Message.conversation_id == message.conversation_id,
-            Message.position < message.position,
-        )
-    )
-    # What was given, or is named, is not below the floor; of what is, the newest are told.
-    floor = stored["floor"]
-    near = s.execute(before.where(Message.position >= floor)).all()
-    below = before.where(Message.position < floor).order_by(Message.position.desc())
-    far = s.execute(below.limit(MAX_LEFT_OUT)).all()
-    rows = sorted([*far, *near], key=lambda row: (row.place, row.position))
     given = {p for first, last in stored["given"] for p in range(first, last + 1)}
-    ids = {row.position: row.id for row in rows}
-    older = [row.id for row in rows if row.place < floor][-MAX_LEFT_OUT:]
-    left_out = [LeftOut(message_id, "", OVER_WINDOW) for message_id in older]
+    named = {*given, *(p for p, _ in stored["unsaid"]), *(p for p, _, _ in stored["files"])}
+    before = sorted(p for p in named if p < message.position)
+    near = sorted(_at(s, message.conversation_id, before), key=_in_order)
+    ids = {row.position: row.id for row in near}
+    older = sorted(_older(s, message, stored["floor"]), key=_in_order)[-MAX_LEFT_OUT:]
+    left_out = [LeftOut(row.id, "", OVER_WINDOW) for row in older]
     left_out += [LeftOut(ids[p], "", why) for p, why in stored["unsaid"] if p in ids]
     left_out += [LeftOut(ids[p], file, why) for p, file, why in stored["files"] if p in ids]
     return ContextReceipt(
-        [row.id for row in rows if row.position in given], left_out, stored["tokens"]
+        [row.id for row in near if row.position in given], left_out, stored["tokens"]
     )
+
+
+_its_prompt = aliased(Message)
+_PLACED = select(
+    Message.id,
+    Message.position,
+    func.coalesce(_its_prompt.position, Message.position).label("place"),
+)
+"""Messages with their places: that of a reply is its prompt's, however late it came."""
+
+
+_Placed: TypeAlias = Row[str, int, int]
+
+
+def _in_order(row: _Placed) -> tuple[int, int]:
+    return row.place, row.position
+
+
+def _at(s: Session, conversation_id: str, positions: Sequence[int]) -> Iterator[_Placed]:
+    """The messages at these positions."""
+    # Not by ranges: with an OR of them SQLite looks through the whole conversation.
+    statement = _PLACED.outerjoin(_its_prompt, _its_prompt.id == Message.reply_to)
+    for begin in range(0, len(positions), _READ_AT_ONCE):
+        batch = positions[begin : begin + _READ_AT_ONCE]
+        yield from s.execute(
+            statement.where(Message.conversation_id == conversation_id, Message.position.in_(batch))
+        )
+
+
+def _older(s: Session, message: Message, floor: int) -> list[_Placed]:
+    """What was before a message and has its place below `floor`; of more than MAX_LEFT_OUT at
+    least the newest."""
+    below = (
+        _PLACED.outerjoin(_its_prompt, _its_prompt.id == Message.reply_to)
+        .where(Message.conversation_id == message.conversation_id, Message.position < floor)
+        .order_by(Message.position.desc())
+        .limit(MAX_LEFT_OUT)
+    )
+    older = list(s.execute(below))
+    if not older:
+        return older
+    # Replies that came after the floor to prompts from before it. Those to prompts from before
+    # `first` would not be told: MAX_LEFT_OUT are newer, or there are none.
+    first = min(row.place for row in older)
+    # A database begins with the table of which it is told the conversation: the shorter way.
+    few = Message if message.position - floor < floor - first else _its_prompt
+    late = (
+        _PLACED.join(_its_prompt, _its_prompt.id == Message.reply_to)
+        .where(
+            few.conversation_id == message.conversation_id,
+            Message.position.between(floor, message.position - 1),
+            _its_prompt.position.between(first, floor - 1),
+        )
+        .order_by(_its_prompt.position.desc(), Message.position.desc())
+        .limit(MAX_LEFT_OUT)
+    )
+    return [*older, *s.execute(late)]
 
 
 def _ranges(positions: Iterable[int]) -> list[tuple[int, int]]:
