@@ -313,7 +313,7 @@ class Colloquy:
     async def __aenter__(self) -> Self:
         await self.provider.__aenter__()
         self.models_file.write_text(self.models.format(base_url=self.provider.base_url))
-        _make_database(self.database_url)
+        make_database(self.database_url)
         await self.start()
         return self
 
@@ -388,7 +388,8 @@ class Colloquy:
         return Caller(self.channel, made.secret, account_id, self.far)
 
 
-def _make_database(url: str) -> None:
+def make_database(url: str) -> None:
+    """Makes a SQLite database with the present schema, unless it is there."""
     scheme, _, path = url.partition(":///")
     file = Path(path)
     if scheme == "sqlite" and not file.exists():  # on Postgres it was made by the test

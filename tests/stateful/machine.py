@@ -976,9 +976,7 @@ class ReplyMachine(RuleBasedStateMachine):
         for flight in upkeep:
             flight.step()
         process.end_streams()
-        for client in self.clients:
-            if client.process is process and client.is_open:
-                client.read(1 << 10, lingers=False)
+        self.read_on([client for client in self.clients if client.process is process])
         self.replace(process)
 
     # --- the bus ------------------------------------------------------------------------------
@@ -1175,11 +1173,16 @@ class ReplyMachine(RuleBasedStateMachine):
         for process in self.processes:
             process.bus.inbox.clear()
             process.poll()
-        for client in self.clients:
-            if client.is_open:
-                client.read(1 << 10, lingers=False)
+        self.read_on(self.clients)
         for client in self.clients:
             self.check_client(client)
+
+    def read_on(self, clients: list[Client]) -> None:
+        """These clients read all that there is; who waits for what another one reads of the
+        database goes on after it."""
+        for client in [*clients, *clients]:
+            if client.is_open:
+                client.read(1 << 10, lingers=False)
 
     def write_one(self, process: Process, talk: Talk) -> None:
         """Writes the next reply of a conversation to its end."""

@@ -26,7 +26,7 @@ from colloquy_server.api.tokens import (
 from colloquy_server.api.watcher import Watcher
 from colloquy_server.database import tokenizer
 from colloquy_server.database.models import State
-from colloquy_server.database.repository import conversations, feed, history, messages, search
+from colloquy_server.database.repository import conversations, feed, messages, receipts, search
 from colloquy_server.database.repository.sending import OnBusy, Prompt
 from colloquy_server.database.rows import ConversationRow, MessageRow
 from colloquy_server.database.transactions import Database
@@ -206,7 +206,7 @@ class ConversationService:
         self, request: api.GetMessageRequest, _context: Context
     ) -> api.GetMessageResponse:
         row, receipt = await self._db.read(
-            principal.get().account_id, history.message, request.message_id.lower()
+            principal.get().account_id, receipts.message, request.message_id.lower()
         )
         message = convert.message(row, self._text_of(row))
         if receipt is not None:

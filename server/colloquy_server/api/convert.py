@@ -9,8 +9,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from colloquy_server.database import models
 from colloquy_server.database.models import MICROS
-from colloquy_server.database.repository import history
 from colloquy_server.database.repository.access import Author
+from colloquy_server.database.repository.receipts import ContextReceipt
 from colloquy_server.database.rows import ConversationRow, MessageRow, UserRow
 
 
@@ -96,7 +96,7 @@ def message(row: MessageRow, content: str | None = None) -> api.Message:
     return result
 
 
-def receipt(row: history.ContextReceipt) -> api.ContextReceipt:
+def receipt(row: ContextReceipt) -> api.ContextReceipt:
     """What a reply's model was given."""
     return api.ContextReceipt(
         message_ids=row.message_ids,

@@ -27,7 +27,8 @@ from colloquy_server.context.content_parts import (
 from colloquy_server.context.token_estimates import TokenEstimates, estimate_tokens
 from colloquy_server.database.models import Attachment
 from colloquy_server.database.repository import history
-from colloquy_server.database.repository.history import Given, History, Turn
+from colloquy_server.database.repository.history import History, Turn
+from colloquy_server.database.repository.receipts import Given
 from colloquy_server.database.rows import MessageRow
 from colloquy_server.database.transactions import Database, Session
 from colloquy_server.errors import MessageTooLong

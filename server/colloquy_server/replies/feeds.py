@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from colloquy_server.database.repository import feed as feed_reads
 from colloquy_server.database.repository.changes import Change
@@ -33,6 +34,16 @@ _PAGE = 8
 and a watcher that does not take them holds them."""
 
 
+@dataclass(slots=True)
+class _Read:
+    """A read of the database that watchers share. When it has ended it has a page or an error, or
+    neither if the watcher that read went away."""
+
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    page: feed_reads.Page | None = None
+    error: Exception | None = None
+
+
 class Feed:
     """The changes of one conversation, from `floor` (not included) to `version`."""
 
@@ -45,6 +56,8 @@ class Feed:
         self.watchers = 0
         self._feeds = feeds
         self._recent: deque[Change] = deque()
+        self._reads: dict[tuple[int, str], _Read] = {}
+        self._last_read: tuple[tuple[int, str], feed_reads.Page] | None = None
         self._waiting: list[tuple[asyncio.Future[bool], float]] = []
         self._timer: asyncio.Handle | None = None
         self._timer_at = 0.0
@@ -92,10 +105,35 @@ class Feed:
 
     async def changes(self, since: int, followed: str) -> feed_reads.Page:
         """What the database has of changes after a version, for a watcher that follows a reply.
-        Raises NotFound."""
-        return await self._feeds.db.read(
-            self.account_id, feed_reads.changes, self.conversation_id, since, _PAGE, followed
-        )
+
+        It is read once for all that stand there: who comes while it is read waits for the same
+        page or error, who comes later gets the page as long as there is nothing newer.
+        Raises NotFound.
+        """
+        wanted = (since, followed)
+        while (read := self._reads.get(wanted)) is not None:
+            await read.ended.wait()
+            if read.error is not None:
+                raise read.error
+            if read.page is not None:
+                return read.page
+        if self._last_read is not None:
+            asked, page = self._last_read
+            if asked == wanted and page.version >= self.version:
+                return page
+        read = self._reads[wanted] = _Read()
+        try:
+            read.page = await self._feeds.db.read(
+                self.account_id, feed_reads.changes, self.conversation_id, since, _PAGE, followed
+            )
+        except Exception as error:
+            read.error = error
+            raise
+        finally:
+            del self._reads[wanted]
+            read.ended.set()
+        self._last_read = (wanted, read.page)
+        return read.page
 
     def after(self, version: int) -> Change:
         """The change that follows `version`, which is not below `floor`."""

@@ -1,16 +1,14 @@
 """What a reply's model may know: a conversation, read from its newest turn back as far as it is
-wanted; and the receipt of what it was given."""
+wanted."""
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from sqlalchemy import Integer, bindparam, func, select
+from sqlalchemy import Integer, bindparam, select
 from sqlalchemy.orm import aliased
 
 from colloquy_server.database.models import (
@@ -18,24 +16,17 @@ from colloquy_server.database.models import (
     Conversation,
     Membership,
     Message,
-    Receipt,
     Role,
     State,
     User,
 )
-from colloquy_server.database.repository import attachments, messages
+from colloquy_server.database.repository import attachments
 from colloquy_server.database.rows import USER, MessageRow, UserRow
 from colloquy_server.database.transactions import Session
 
 _FIRST_PAGE = 32
 _MAX_PAGE = 1_024
 """Messages that are read at a time: few, then more, as long messages soon fill a window."""
-
-MAX_LEFT_OUT = 5_000
-"""Messages that a receipt names as left out, the newest: with more, an answer would not fit in the
-4 MiB that gRPC clients take."""
-
-OVER_WINDOW = "older than what fits in the model's window"
 
 
 class Said(NamedTuple):
@@ -190,101 +181,3 @@ def _why_withheld(said: Said) -> str:
     if said.state not in (State.COMPLETED, State.CANCELLED):
         return "not finished"
     return "" if said.content else "no text"
-
-
-# --- receipts -------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class Given:
-    """What a model was given: places of messages, which stay what they are.
-
-    `floor` is the place of the oldest turn that was given; everything before it was left out.
-    """
-
-    floor: int
-    positions: list[int] = field(default_factory=list)
-    withheld: list[tuple[int, str]] = field(default_factory=list)
-    files: list[tuple[int, str, str]] = field(default_factory=list)
-    """Files that were left out: the place of their message, their id, and why."""
-    estimated_tokens: int = 0
-
-    def dump(self) -> str:
-        """As the table keeps it; places are kept as ranges, as there may be thousands."""
-        return json.dumps(
-            {
-                "floor": self.floor,
-                "given": _ranges(self.positions),
-                "unsaid": self.withheld,
-                "files": self.files,
-                "tokens": self.estimated_tokens,
-            },
-            separators=(",", ":"),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class LeftOut:
-    """A message, or one of its files, that a model was not given."""
-
-    message_id: str
-    attachment_id: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class ContextReceipt:
-    """A receipt with the messages' ids, in the order in which the model was given them."""
-
-    message_ids: list[str]
-    left_out: list[LeftOut]
-    estimated_tokens: int
-
-
-def message(s: Session, message_id: str) -> tuple[MessageRow, ContextReceipt | None]:
-    """A message with its receipt. Raises NotFound."""
-    found = messages.get(s, message_id)
-    return found, receipt(s, found) if found.role == Role.ASSISTANT else None
-
-
-def receipt(s: Session, message: MessageRow) -> ContextReceipt | None:
-    """What a reply's model was given; None when that is not known."""
-    body = s.scalars(select(Receipt.body).where(Receipt.message_id == message.id)).one_or_none()
-    if body is None:
-        return None
-    stored = json.loads(body)
-    prompt = aliased(Message)
-    place = func.coalesce(prompt.position, Message.position)
-    before = (
-        select(Message.id, Message.position, place.label("place"))
-        .outerjoin(prompt, prompt.id == Message.reply_to)
-        .where(
-            Message.conversation_id == message.conversation_id,
-            Message.position < message.position,
-        )
-    )
-    # What was given, or is named, is not below the floor; of what is, the newest are told.
-    floor = stored["floor"]
-    near = s.execute(before.where(Message.position >= floor)).all()
-    below = before.where(Message.position < floor).order_by(Message.position.desc())
-    far = s.execute(below.limit(MAX_LEFT_OUT)).all()
-    rows = sorted([*far, *near], key=lambda row: (row.place, row.position))
-    given = {p for first, last in stored["given"] for p in range(first, last + 1)}
-    ids = {row.position: row.id for row in rows}
-    older = [row.id for row in rows if row.place < floor][-MAX_LEFT_OUT:]
-    left_out = [LeftOut(message_id, "", OVER_WINDOW) for message_id in older]
-    left_out += [LeftOut(ids[p], "", why) for p, why in stored["unsaid"] if p in ids]
-    left_out += [LeftOut(ids[p], file, why) for p, file, why in stored["files"] if p in ids]
-    return ContextReceipt(
-        [row.id for row in rows if row.position in given], left_out, stored["tokens"]
-    )
-
-
-def _ranges(positions: Iterable[int]) -> list[tuple[int, int]]:
-    """Numbers as ranges, first and last included."""
-    ordered = sorted(positions)
-    if not ordered:
-        return []
-    ends = [left for left, right in pairwise(ordered) if right != left + 1]
-    starts = [right for left, right in pairwise(ordered) if right != left + 1]
-    return list(zip([ordered[0], *starts], [*ends, ordered[-1]], strict=True))
