@@ -9,8 +9,7 @@ import sqlalchemy as sa
 from alembic import op
 from colloquy_server.database.models import Message
 from colloquy_server.database.repository import indexing
-from colloquy_server.database.repository.search import is_sqlite
-from sqlalchemy.orm import Session
+from colloquy_server.database.transactions import EVERY_ACCOUNT, Session
 
 revision = "0002"
 down_revision = "0001"
@@ -161,7 +160,7 @@ def _enter_all() -> None:
         Message.id, Message.account_id, Message.conversation_id, Message.content
     )  # fmt: skip
     finished = sa.select(*columns).where(Message.state >= 3, Message.content != "")
-    with Session(op.get_bind()) as session:
+    with Session(op.get_bind(), EVERY_ACCOUNT) as session:
         after = ""
         while True:
             page = finished.where(Message.id > after).order_by(Message.id).limit(100)
@@ -170,7 +169,7 @@ def _enter_all() -> None:
                 indexing.Text(row.id, row.account_id, row.conversation_id, row.content)
                 for row in rows
             )
-            batch = indexing.Batch(texts, {}, False, is_sqlite(session))
+            batch = indexing.Batch(texts, {}, False, session.is_sqlite)
             indexing.enter(session, batch.entries())
             if not rows:
                 return

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 from colloquy_server.database.repository import indexing
-from sqlalchemy.orm import Session
+from colloquy_server.database.transactions import EVERY_ACCOUNT, Session
 
 revision = "0004"
 down_revision = "0003"
@@ -36,7 +36,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Enters what still waits for it, as nobody would do so later, and drops both."""
-    with Session(op.get_bind()) as session:
+    with Session(op.get_bind(), EVERY_ACCOUNT) as session:
         while (batch := indexing.due(session)).reached:
             indexing.index(session, batch.entries(), batch.reached)
     op.drop_index("ix_conversations_unsearchable", "conversations")
