@@ -26,7 +26,7 @@ from colloquy_server.database.repository.changes import Lease, lock
 from colloquy_server.database.repository.conversations import NewConversation
 from colloquy_server.database.repository.leases import Outcome
 from colloquy_server.database.repository.sending import OnBusy, Prompt
-from colloquy_server.database.transactions import EVERY_ACCOUNT, Database, ScopedSession, Session
+from colloquy_server.database.transactions import EVERY_ACCOUNT, Database, Session
 from sqlalchemy import text
 
 from tests.harness import eventually
@@ -144,7 +144,7 @@ def another_process(talk: Talk) -> Iterator[Session]:
     """A transaction that stays open."""
     engine = sync_engine(talk.url)
     try:
-        with ScopedSession(engine, EVERY_ACCOUNT) as session:
+        with engine.connect() as connection, Session(connection, EVERY_ACCOUNT) as session:
             yield session
     finally:
         engine.dispose()

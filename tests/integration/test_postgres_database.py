@@ -11,7 +11,7 @@ from colloquy_server.database.engine import sync_engine
 from colloquy_server.database.models import KeyRole
 from colloquy_server.database.postgres import PostgresDatabase
 from colloquy_server.database.repository import access, attachments, conversations
-from colloquy_server.database.transactions import EVERY_ACCOUNT, Session, Session
+from colloquy_server.database.transactions import EVERY_ACCOUNT, Session
 from colloquy_server.errors import NotFound
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
