@@ -127,8 +127,6 @@ class _Opened:
     locked: Locked
     model: str
     system_prompt: str
-    message_count: int
-    """With what is being sent."""
     is_known: bool
     """Whether its request came before."""
     is_unwanted: bool
@@ -164,13 +162,14 @@ _OPEN = (
         activity_time=db_now(),
     )
     .returning(
+        Conversation.id,
         Conversation.account_id,
         Conversation.version,
         Conversation.activity_time,
-        Conversation.model,
-        Conversation.system_prompt,
         Conversation.message_count,
         has_title,
+        Conversation.model,
+        Conversation.system_prompt,
     )
 )
 
@@ -224,11 +223,13 @@ _FACTS_BY_EXTERNAL_ID = _facts(User.external_id == bindparam("author"))
 def _open(
     s: Session, conversation_id: str, added: int, request_id: str | None, author: Author
 ) -> _Opened:
-    """Locks a conversation for `added` new messages. Raises NotFound."""
+    """Locks a conversation for `added` new messages, which are counted in already. Raises
+    NotFound."""
     row = s.run(_OPEN, {"wanted": conversation_id, "added": added}).one_or_none()
     if row is None:
         raise NotFound("CONVERSATION")
-    account_id, version, now, model, system_prompt, message_count, is_titled = row
+    *of_lock, model, system_prompt = row
+    locked = Locked(*of_lock)
     request, wish, live, waiting, live_of_account, joined, *user = s.run(
         _FACTS_BY_ID if author.id else _FACTS_BY_EXTERNAL_ID,
         {
@@ -237,16 +238,14 @@ def _open(
             "author": author.id or author.external_id,
         },
     ).one()
-    locked = Locked(conversation_id, account_id, version, now, is_titled)
     if wish is not None:
         use_up_wish(s, locked, request_id or "")
     return _Opened(
         locked,
         model,
         system_prompt,
-        message_count,
         is_known=request is not None,
-        is_unwanted=wish is not None and wish >= now,
+        is_unwanted=wish is not None and wish >= locked.now,
         live=live,
         waiting=waiting,
         live_of_account=live_of_account,
@@ -274,7 +273,7 @@ def send(
     if opened.is_busy and prompt.on_busy == OnBusy.REJECT and not opened.is_unwanted:
         raise ConversationBusy
     _refuse_when_full(opened, max_queued)
-    position = opened.message_count - 1
+    position = locked.message_count - 1
     said = MessageRow(
         id=new_id(),
         account_id=account_id,
@@ -413,7 +412,7 @@ def _new_reply(opened: _Opened, prompt: MessageRow, model: str, lease: Lease | N
         id=new_id(),
         account_id=prompt.account_id,
         conversation_id=prompt.conversation_id,
-        position=opened.message_count,
+        position=locked.message_count,
         role=Role.ASSISTANT,
         author_id=None,
         state=State.GENERATING if lease else waits,
