@@ -54,22 +54,25 @@ async def _serve(settings: Settings, supervisor: socket.socket) -> None:
 
 
 def _listen_to(supervisor: socket.socket, requests: StopRequests) -> None:
-    """Each byte that comes asks to stop, as a signal does; so does the supervisor's end."""
+    """Stops at the first byte that comes, or at the supervisor's end; hurries at the second byte."""
     supervisor.setblocking(False)
     loop = asyncio.get_running_loop()
+    asked = 0
 
     def on_readable() -> None:
+        nonlocal asked
         try:
             received = supervisor.recv(16)
         except BlockingIOError:
             return
         except ConnectionError:
             received = b""
-        for _ in received:
-            requests.add()
+        asked += len(received)
+        requests.stop.set()
+        if asked > 1:
+            requests.hurry.set()
         if not received:
             loop.remove_reader(supervisor)
-            requests.stop.set()
 
     loop.add_reader(supervisor, on_readable)
 

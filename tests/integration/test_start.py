@@ -12,8 +12,10 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+from colloquy.api import conversation_service_pb2 as api
 from colloquy_server import process as server
 
 from tests.forked import Forked
@@ -159,18 +161,17 @@ async def test_workers_start_by_the_command_and_share_one_development_key(
         LOG_FORMAT="json",
     )
     assert process.stdout is not None
-    address, events = "", []
-    async for line in process.stdout:
-        entry = json.loads(line)
-        events.append(entry["event"])
-        if entry["event"] == "serving":
-            address = entry["address"]
-            break
-    assert events == [
-        "development key written", "worker serving", "worker serving", "serving",
-    ]  # fmt: skip
-    key = (colloquy.folder / "data" / "dev.key").read_text().strip()
-    await Caller(colloquy.channel_to(address), key).create()
-    process.send_signal(signal.SIGTERM)
-    await process.communicate()
+    try:
+        entries: list[dict[str, Any]] = []
+        while not entries or entries[-1]["event"] != "serving":
+            entries.append(json.loads(await process.stdout.readline()))
+        assert [entry["event"] for entry in entries] == [
+            *("development key written", "worker serving", "worker serving", "serving"),
+        ]
+        key = (colloquy.folder / "data" / "dev.key").read_text().strip()
+        caller = Caller(colloquy.channel_to(entries[-1]["address"]), key)
+        await caller.call("ListModels", api.ListModelsRequest())
+    finally:
+        process.terminate()
+        await process.communicate()
     assert process.returncode == 0

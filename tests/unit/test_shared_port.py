@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -45,22 +46,15 @@ def test_it_has_the_port_that_it_chose(port: SharedPort) -> None:
 
 
 def test_all_connections_go_to_the_workers(port: SharedPort) -> None:
-    with (
-        listen(port, shares=True) as first,
-        listen(port, shares=True) as second,
-        ExitStack() as all,
-    ):
-        reached = set()
+    with ExitStack() as stack:
+        workers = [stack.enter_context(listen(port, shares=True)) for _ in range(2)]
+        reached: set[socket.socket] = set()
         while len(reached) < 2:
-            all.enter_context(socket.create_connection(first.getsockname()))
-            for worker in (first, second):
-                worker.settimeout(0)
-                try:
-                    connection, _ = worker.accept()
-                except BlockingIOError:
-                    continue
-                connection.close()
-                reached.add(worker)
+            stack.enter_context(socket.create_connection(workers[0].getsockname()))
+            ready, _, _ = select.select(workers, [], [])
+            for worker in ready:
+                worker.accept()[0].close()
+            reached.update(ready)
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
