@@ -54,7 +54,7 @@ async def _serve(settings: Settings, supervisor: socket.socket) -> None:
 
 
 def _listen_to(supervisor: socket.socket, requests: StopRequests) -> None:
-    """Stops at the first byte that comes, or at the supervisor's end; hurries at the second byte."""
+    """Stops at the first byte that comes, or at the supervisor's end; hurries at the second."""
     supervisor.setblocking(False)
     loop = asyncio.get_running_loop()
     asked = 0
