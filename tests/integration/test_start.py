@@ -21,6 +21,8 @@ from colloquy_server import process as server
 from tests.forked import Forked
 from tests.harness import Caller, Colloquy, ServerProcess
 
+pytestmark = pytest.mark.timeout(180)
+
 
 @pytest.fixture
 async def colloquy(tmp_path: Path) -> AsyncIterator[Colloquy]:

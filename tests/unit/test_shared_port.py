@@ -6,6 +6,7 @@ import select
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from typing import Any
 
 import pytest
 from colloquy_server.shared_port import SharedPort
@@ -75,6 +76,33 @@ def test_what_another_server_has_cannot_be_held(port: SharedPort) -> None:
         pytest.raises(OSError, match=f"cannot listen on {port.address}: is another server"),
     ):
         SharedPort(port.address)
+
+
+def test_of_two_that_try_at_once_one_gets_it(
+    port: SharedPort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port.close()
+    got_it: list[SharedPort] = []
+
+    class Overtaken(socket.socket):
+        def bind(self, address: Any) -> None:
+            super().bind(address)
+            monkeypatch.undo()
+            if not got_it:
+                got_it.append(SharedPort(port.address))
+
+    monkeypatch.setattr(socket, "socket", Overtaken)
+    with pytest.raises(OSError, match="is another server running there"):
+        SharedPort(port.address)
+    got_it.pop().close()
+
+
+def test_an_address_that_a_name_leads_to_twice_is_held_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = socket.getaddrinfo("127.0.0.1", 0, type=socket.SOCK_STREAM)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [*found, *found])
+    SharedPort("twice.example:0").close()
 
 
 @pytest.mark.parametrize("shares", [False, True])
