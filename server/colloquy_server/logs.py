@@ -9,14 +9,19 @@ from typing import Literal
 import structlog
 
 
-def configure(log_format: Literal["console", "json"] | None) -> None:
-    """Sets logging up for the process; without a format, `console` on a terminal, else `json`."""
+def configure(log_format: Literal["console", "json"] | None, worker: int | None = None) -> None:
+    """Sets logging up for the process; without a format, `console` on a terminal, else `json`.
+
+    Each line names the `worker`, if there is one.
+    """
     is_console = log_format == "console" or (log_format is None and sys.stderr.isatty())
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
+    if worker is not None:
+        shared.append(lambda _logger, _method, event: {**event, "worker": worker})
     final: list[structlog.types.Processor] = (
         # Without the values of local variables, which hold what people said, and keys.
         [
