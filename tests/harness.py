@@ -459,7 +459,7 @@ class ServerProcess:
             line = raw.decode().rstrip()
             self.lines.append(line)
             print(line)  # noqa: T201 - pytest shows it when the test fails
-            if '"event": "serving"' in line:
+            if '"event":"serving"' in line:
                 self.address = json.loads(line)["address"]
                 self._serving.set()
             self._said.set()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
+import orjson
 import structlog
 
 
@@ -30,7 +33,7 @@ def configure(log_format: Literal["console", "json"] | None, worker: int | None 
             )
         ]
         if is_console
-        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_json)]
     )
     structlog.configure(
         processors=[*shared, *final],
@@ -40,3 +43,10 @@ def configure(log_format: Literal["console", "json"] | None, worker: int | None 
     )
     # Libraries log through the standard library; what they say is seldom for us.
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(name)s: %(message)s")
+
+
+def _json(event: Any, default: Callable[[Any], Any]) -> str:
+    try:
+        return orjson.dumps(event, default=default).decode()
+    except TypeError:  # a lone surrogate, or a number of more than 64 bits
+        return json.dumps(event, default=default)

@@ -114,7 +114,7 @@ async def test_one_process_serves_and_is_the_one_that_was_started(colloquy: Coll
     )
     assert process.stdout is not None
     async for line in process.stdout:
-        if b'"event": "serving"' in line:
+        if b'"event":"serving"' in line:
             break
     assert children_of(process.pid) == ""
     process.send_signal(signal.SIGTERM)

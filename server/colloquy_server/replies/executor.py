@@ -211,15 +211,16 @@ class Executor:
                 reply.position,
             )
         ownership.has_work.set()
-        log.info(
-            "reply finished",
-            message_id=reply.message_id,
-            account_id=reply.account_id,
-            model=reply.model,
-            state=outcome.state.name,
-            attempt=reply.attempt,
-            error=outcome.error_reason or None,
-        )
+        if outcome.state != State.COMPLETED:  # the others are told by their calls' lines
+            log.info(
+                "reply not completed",
+                message_id=reply.message_id,
+                account_id=reply.account_id,
+                model=reply.model,
+                state=outcome.state.name,
+                attempt=reply.attempt,
+                error=outcome.error_reason or None,
+            )
 
 
 def _failure(reply: LiveReply, reason: str, message: str) -> Outcome:
