@@ -12,16 +12,13 @@ from colloquy.api import conversation_service_pb2_grpc as api_grpc
 from colloquy.api import resources_pb2 as resources
 
 from bench.floors import serving
+from bench.paced import WrongText
 from bench.stage import ADMIN_KEY
 
 CONNECTIONS = 4
 """Between which calls are shared out, as a few front ends would."""
 
 _SERVICE = api.DESCRIPTOR.services_by_name["ConversationService"].full_name
-
-
-class WrongText(Exception):
-    """An answer is not what the provider said."""
 
 
 def channels(address: str, count: int = CONNECTIONS) -> list[grpc.aio.Channel]:
@@ -49,7 +46,8 @@ class FloorClient:
 class ServerClient:
     """The server's ConversationService, as an account of its own."""
 
-    def __init__(self, address: str, secret: str, connections: int = CONNECTIONS) -> None:
+    def __init__(self, address: str, account_id: str, secret: str, connections: int) -> None:
+        self.account_id = account_id
         self.metadata = (("authorization", f"Bearer {secret}"),)
         self._channels = channels(address, connections)
         self.stub: Any = api_grpc.ConversationServiceStub(self._channels[0])
@@ -69,7 +67,7 @@ class ServerClient:
             ),
             metadata=metadata,
         )
-        return cls(address, key.secret, connections)
+        return cls(address, account.account.id, key.secret, connections)
 
     def streams(self, method: str) -> list[Any]:
         """A method that streams, on each connection. It takes a request."""

@@ -14,6 +14,7 @@ import runpy
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,21 +55,25 @@ def _cpu_of_threads(prefix: str) -> int | None:
 
 def _cpu_of_children() -> int | None:
     """Nanoseconds of the processes below this one that still run."""
-    if not (_PROC / "self" / "stat").exists():
+    below = _children(os.getpid())
+    if below is None:
         return None
-    processes = {}
-    for folder in _PROC.iterdir():
-        if folder.name.isdigit():
-            try:
-                fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            except OSError:  # it has ended
-                continue
-            processes[int(folder.name)] = (int(fields[1]), int(fields[11]) + int(fields[12]))
-    below, ticks = {os.getpid()}, 0
+    ticks = 0
     while below:
-        below = {pid for pid, (parent, _) in processes.items() if parent in below}
-        ticks += sum(processes[pid][1] for pid in below)
+        pid = below.pop()
+        with suppress(OSError):  # it has ended
+            fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+            below += _children(pid) or []
     return ticks * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+
+
+def _children(pid: int) -> list[int] | None:
+    try:
+        threads = list((_PROC / str(pid) / "task").iterdir())
+        return [int(child) for each in threads for child in (each / "children").read_text().split()]
+    except OSError:
+        return None
 
 
 def _memory() -> int | None:

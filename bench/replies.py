@@ -17,8 +17,9 @@ import grpc
 from colloquy.api import conversation_service_pb2 as api
 
 from bench import instant
-from bench.client import CONNECTIONS, FloorClient, ServerClient, WrongText, check_finished
+from bench.client import CONNECTIONS, FloorClient, ServerClient, check_finished
 from bench.floors import replies as floor
+from bench.paced import WrongText
 from bench.processes import Metered
 from bench.report import Limit, Row, compared
 from bench.stage import Databases, open_stage
@@ -101,15 +102,16 @@ class FloorTarget:
     def __init__(self, process: Metered) -> None:
         self.process = process
         self._sends = FloorClient(process.address).streams(floor.METHOD)
-        self._run = 0
+        self._numbers = count()
+        self.conversations: list[str] = []
 
     async def prepare(self, conversations: int) -> None:
         """Takes names that were not used yet."""
-        self._run += 1
+        self.conversations = [f"new-{next(self._numbers)}" for _ in range(conversations)]
 
     def send(self, conversation: int) -> Any:
         """The conversation's name, and the prompt."""
-        request = f"{self._run}-{conversation} {PROMPT}".encode()
+        request = f"{self.conversations[conversation]} {PROMPT}".encode()
         return self._sends[conversation % CONNECTIONS](request)
 
     def check(self, last: bytes) -> None:

@@ -35,6 +35,7 @@ class Row:
     unit: str
     server: float
     floor: float | None = None
+    """Or what else the row names."""
     ratio: float | None = None
     """Of server to floor: the median over the rounds, in each of which they were measured one after
     the other, so that what else the machine does weighs the same on both."""
@@ -62,7 +63,8 @@ def compared(
     return Row(part, database, what, unit, middle(server), middle(floor), ratio, limit)
 
 
-HEADINGS = ("part", "database", "what", "server", "floor", "unit", "ratio", "limit")
+HEADINGS = ("part", "database", "what", "server", "beside", "unit", "ratio", "limit")
+"""`beside` is the floor, or what the line names."""
 
 
 def cells(row: Row) -> tuple[str, ...]:
@@ -89,7 +91,7 @@ def table(rows: Sequence[Row]) -> list[str]:
     """The lines of the table, for a terminal."""
     lines = [HEADINGS, *map(cells, rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    to_the_right = {HEADINGS.index(name) for name in ("server", "floor", "ratio")}
+    to_the_right = {HEADINGS.index(name) for name in ("server", "beside", "ratio")}
     return [
         "  ".join(
             cell.rjust(width) if at in to_the_right else cell.ljust(width)

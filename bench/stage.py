@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,8 +25,16 @@ default_model: [bench]
 title_model: bench
 """
 
-# The machine is what limits here.
-_NO_LIMITS = dict.fromkeys(("MAX_LIVE_REPLIES", "MAX_LIVE_REPLIES_PER_ACCOUNT", "MAX_REQUESTS_PER_SECOND"), "1000000")
+_LIMITS = ("MAX_LIVE_REPLIES", "MAX_LIVE_REPLIES_PER_ACCOUNT", "MAX_REQUESTS_PER_SECOND")
+_NO_LIMITS = dict.fromkeys(_LIMITS, "1000000")  # the machine is what limits here
+
+
+@contextmanager
+def postgres_server() -> Iterator[str]:
+    """Runs a Postgres server whose commits are durable; gives its URL. The one of TEST_DATABASE_URL
+    is taken where that is set."""
+    with postgres.server_url(durable=True) as url:
+        yield url
 
 
 @dataclass(frozen=True)
@@ -54,15 +62,17 @@ class Stage:
 
     server: Metered
     floor: Metered
-    database_url: str
-    """The server's."""
+    server_url: str
+    floor_url: str
+    """Their databases."""
 
 
 @asynccontextmanager
 async def open_stage(
     databases: Databases, base_url: str, floor: str, *serve: str
 ) -> AsyncIterator[Stage]:
-    """Starts a server, and the module of a floor with the provider's URL and a database of its own.
+    """Starts a server, and the module of a floor, whose arguments are the provider's URL, that of a
+    database of its own, and that of the server's.
 
     `serve` are options of `colloquy serve`. Raises ProcessFailed.
     """
@@ -87,8 +97,20 @@ async def open_stage(
                     GRPC_ADDRESS="127.0.0.1:0",
                     ADMIN_API_KEY=ADMIN_KEY,
                     LOG_FORMAT="json",
+                    SHUTDOWN_GRACE="0",
                     **_NO_LIMITS,
                 )
             )
-            beside = group.create_task(start(floor, base_url, floor_url))
-        yield Stage(serving.result(), beside.result(), url)
+            beside = group.create_task(start(floor, base_url, floor_url, url))
+        yield Stage(serving.result(), beside.result(), url, floor_url)
+
+
+@asynccontextmanager
+async def paced_provider() -> AsyncIterator[str]:
+    """Starts the provider that answers at a steady pace; gives its base URL."""
+    with TemporaryDirectory(prefix="colloquy-bench-") as folder:
+        provider = await Metered.start(Path(folder), "bench.paced")
+        try:
+            yield f"http://{provider.address}/v1"
+        finally:
+            await provider.stop()

@@ -20,8 +20,10 @@ CONNECTIONS = 10
 
 _TABLES = (
     "CREATE TABLE conversations (id TEXT PRIMARY KEY, version BIGINT, messages BIGINT)",
-    "CREATE TABLE messages (id TEXT PRIMARY KEY, conversation_id TEXT, position BIGINT,"
-    " role INTEGER, content TEXT, state INTEGER, version BIGINT, output_tokens BIGINT)",
+    (
+        "CREATE TABLE messages (id TEXT PRIMARY KEY, conversation_id TEXT, position BIGINT,"
+        " role INTEGER, content TEXT, state INTEGER, version BIGINT, output_tokens BIGINT)"
+    ),
     "CREATE UNIQUE INDEX messages_position ON messages (conversation_id, position)",
 )
 _CLAIM = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from colloquy_server.replies import publishing
 
-from bench import floor
+from bench.floors import tokens as floor
 
 
 @pytest.mark.parametrize("name", ["_WINDOW", "_WINDOW_PER_REPLY", "_WINDOW_MAX"])
