@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from bench.client import ServerClient
 from bench.floors import tokens as floor
 from bench.report import Limit, Row, compared
 from bench.stage import Databases, open_stage, paced_provider
-from bench.streams import FloorTarget, Run, ServerTarget, Target, first_tokens, run
+from bench.streams import (
+    Disturbed,
+    FloorTarget,
+    Run,
+    ServerTarget,
+    Target,
+    first_tokens,
+    run,
+    run_once,
+)
 
 STEADY_LIMIT = {"sqlite": Limit(1.25), "postgres": Limit(1.35)}
 WHOLE_LIMIT = Limit(1.35)
@@ -77,7 +87,8 @@ async def measure(databases: Databases, plan: Plan) -> list[Row]:
             ServerTarget(stage.server, client),
         )
         for target in targets:  # what is loaded or compiled at first use
-            await run(target, plan.loads[-1].streams, 3.0)
+            with suppress(Disturbed):
+                await run_once(target, plan.loads[-1].streams, 2.0)
         alone = [await first_tokens(target, plan.alone) for target in targets]
         rows = [
             compared(

@@ -16,7 +16,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Self
@@ -477,20 +477,6 @@ class ServerProcess:
         code = await self._process.wait()
         await self._reading
         return code
-
-
-async def within(limit: float, measure: Callable[[], Awaitable[float]]) -> None:
-    """Requires that what `measure` returns, in seconds, is below the limit.
-
-    What else the machine does shows in times, so there is a second and a third chance; what
-    `measure` itself asserts has to hold each time.
-    """
-    taken: list[float] = []
-    for _ in range(3):
-        taken.append(await measure())
-        if taken[-1] < limit:
-            return
-    raise AssertionError(f"{taken}, and {limit} s is the most")
 
 
 async def settle(condition: Callable[[], Any], patience: float = 10) -> None:
