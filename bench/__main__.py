@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import grpc
 import uvloop
 
-from bench import documents, history, memory, reads, replies, tokens, watchers, workers
+from bench import documents, history, memory, promises, reads, replies, tokens, watchers, workers
 from bench.paced import WrongText
 from bench.processes import ProcessFailed
 from bench.report import Row, table
@@ -48,6 +48,13 @@ PLAN = (
         lambda on, quick: history.measure(
             on, *((1, history.QUICK) if quick else (3, history.FULL))
         ),
+    ),
+    Part(
+        "promises",
+        lambda on, quick: promises.measure(
+            on, *((1, promises.QUICK) if quick else (3, promises.FULL))
+        ),
+        ["postgres"],
     ),
     Part("memory", lambda on, quick: memory.measure(on, memory.QUICK if quick else memory.FULL)),
 )

@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 from colloquy.api import admin_service_pb2 as admin_api
 from colloquy.api import admin_service_pb2_grpc as admin_grpc
+from colloquy.api import attachment_service_pb2_grpc as attachment_grpc
 from colloquy.api import conversation_service_pb2 as api
 from colloquy.api import conversation_service_pb2_grpc as api_grpc
 from colloquy.api import resources_pb2 as resources
@@ -48,8 +49,10 @@ class ServerClient:
 
     def __init__(self, address: str, account_id: str, secret: str, connections: int) -> None:
         self.account_id = account_id
+        self._secret = secret
         self.metadata = (("authorization", f"Bearer {secret}"),)
         self._channels = channels(address, connections)
+        self.attachments: Any = attachment_grpc.AttachmentServiceStub(self._channels[0])
         self.stub: Any = api_grpc.ConversationServiceStub(self._channels[0])
 
     @classmethod
@@ -68,6 +71,10 @@ class ServerClient:
             metadata=metadata,
         )
         return cls(address, account.account.id, key.secret, connections)
+
+    def at(self, address: str) -> ServerClient:
+        """The same account, at another server."""
+        return ServerClient(address, self.account_id, self._secret, len(self._channels))
 
     def streams(self, method: str) -> list[Any]:
         """A method that streams, on each connection. It takes a request."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -37,6 +39,8 @@ class Reading:
 class Metered:
     """A module that runs in a process of its own."""
 
+    _numbers = count()
+
     def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
         self.address = ""
         self._process = process
@@ -45,7 +49,7 @@ class Metered:
     @classmethod
     async def start(cls, folder: Path, name: str, *arguments: str, **environment: str) -> Metered:
         """Runs `python -m name` with nothing of this machine's settings; returns when it serves."""
-        log = folder / f"{name}.log"
+        log = folder / f"{name}-{next(cls._numbers)}.log"
         with log.open("wb") as output:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "bench.metered", name, *arguments),
@@ -86,6 +90,10 @@ class Metered:
         if not line:
             raise self.failure("ended")
         return Reading(**json.loads(line))
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Sends it a signal."""
+        self._process.send_signal(number)
 
     def failure(self, what: str) -> ProcessFailed:
         """An error with the end of what the process said."""

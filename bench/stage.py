@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -56,53 +55,74 @@ class Databases:
             yield url
 
 
+class Servers:
+    """Processes of one database and one provider, which end with the context."""
+
+    def __init__(self, folder: Path, base_url: str, stack: AsyncExitStack) -> None:
+        self.base_url = base_url
+        """Of the provider."""
+        self._folder = folder
+        self._stack = stack
+        self._models = folder / "ai_models.yml"
+        self._models.write_text(_MODELS.format(base_url=base_url))
+
+    async def serve(self, database_url: str, *options: str, **settings: str) -> Metered:
+        """Starts `colloquy serve`. Raises ProcessFailed."""
+        return await self.start(
+            *("colloquy_server", "serve", "--migrate", *options),
+            AI_MODELS_FILE=str(self._models),
+            DATABASE_URL=database_url,
+            GRPC_ADDRESS="127.0.0.1:0",
+            ADMIN_API_KEY=ADMIN_KEY,
+            LOG_FORMAT="json",
+            SHUTDOWN_GRACE="0",
+            **{**_NO_LIMITS, **settings},
+        )
+
+    async def start(self, name: str, *arguments: str, **environment: str) -> Metered:
+        """Starts a module. Raises ProcessFailed."""
+        process = await Metered.start(self._folder, name, *arguments, **environment)
+        self._stack.push_async_callback(process.stop)
+        return process
+
+
+@asynccontextmanager
+async def open_servers(
+    databases: Databases, base_url: str
+) -> AsyncIterator[tuple[Servers, str, str]]:
+    """What starts processes, and the URLs of two new databases."""
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="colloquy-bench-")))
+        urls = [
+            await stack.enter_async_context(databases.new(folder, name))
+            for name in ("server", "floor")
+        ]
+        yield Servers(folder, base_url, stack), urls[0], urls[1]
+
+
 @dataclass(frozen=True)
 class Stage:
-    """The processes of a measurement."""
+    """A server, and a floor with a database of its own."""
 
     server: Metered
     floor: Metered
     server_url: str
     floor_url: str
-    """Their databases."""
 
 
 @asynccontextmanager
 async def open_stage(
-    databases: Databases, base_url: str, floor: str, *serve: str
+    databases: Databases, base_url: str, floor: str, *options: str
 ) -> AsyncIterator[Stage]:
-    """Starts a server, and the module of a floor, whose arguments are the provider's URL, that of a
-    database of its own, and that of the server's.
+    """Starts a server, and the module of a floor, whose arguments are the provider's URL, that of
+    its database, and that of the server's.
 
-    `serve` are options of `colloquy serve`. Raises ProcessFailed.
+    `options` are those of `colloquy serve`. Raises ProcessFailed.
     """
-    async with AsyncExitStack() as stack:
-        folder = Path(stack.enter_context(TemporaryDirectory(prefix="colloquy-bench-")))
-        models = folder / "ai_models.yml"
-        models.write_text(_MODELS.format(base_url=base_url))
-        url = await stack.enter_async_context(databases.new(folder, "server"))
-        floor_url = await stack.enter_async_context(databases.new(folder, "floor"))
-
-        async def start(name: str, *arguments: str, **environment: str) -> Metered:
-            process = await Metered.start(folder, name, *arguments, **environment)
-            stack.push_async_callback(process.stop)
-            return process
-
-        async with asyncio.TaskGroup() as group:
-            serving = group.create_task(
-                start(
-                    *("colloquy_server", "serve", "--migrate", *serve),
-                    AI_MODELS_FILE=str(models),
-                    DATABASE_URL=url,
-                    GRPC_ADDRESS="127.0.0.1:0",
-                    ADMIN_API_KEY=ADMIN_KEY,
-                    LOG_FORMAT="json",
-                    SHUTDOWN_GRACE="0",
-                    **_NO_LIMITS,
-                )
-            )
-            beside = group.create_task(start(floor, base_url, floor_url, url))
-        yield Stage(serving.result(), beside.result(), url, floor_url)
+    async with open_servers(databases, base_url) as (servers, url, floor_url):
+        server = await servers.serve(url, *options)
+        beside = await servers.start(floor, base_url, floor_url, url)
+        yield Stage(server, beside, url, floor_url)
 
 
 @asynccontextmanager

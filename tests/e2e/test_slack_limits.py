@@ -43,7 +43,7 @@ async def test_twenty_replies_at_once_in_twenty_channels(stage: SlackStage) -> N
     posted = [stage.alice.post(channel, "Hello", mention=True) for channel in channels]
     threads = list(zip(channels, posted, strict=True))
     await stage.slack.wait_for(
-        lambda: all(stage.slack.bot_messages(channel, one.ts) for channel, one in threads)
+        lambda: all(stage.slack.bot_messages(channel, one.ts) for channel, one in threads), 60
     )
     gate.set()
     asked = {one.ts: channel.id for channel, one in threads}
