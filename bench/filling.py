@@ -63,6 +63,7 @@ def _conversation(account_id: str, conversation_id: str, messages: int) -> dict[
         "title_by_user": True,
         "model": "bench",
         "version": messages,
+        "searchable_version": messages,
         "message_count": messages,
         "create_time": _TIME,
         "update_time": _TIME,

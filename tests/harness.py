@@ -16,10 +16,10 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, Self, TypeVar
 
 import grpc
 from colloquy.api import admin_service_pb2 as admin_api
@@ -36,6 +36,8 @@ from colloquy_server.settings import Settings
 
 from tests.fakes.provider import Answer, ProviderDouble
 from tests.forked import Forked
+
+T = TypeVar("T")
 
 ADMIN_KEY = "the-platform-key-of-the-tests"
 
@@ -311,7 +313,7 @@ class Colloquy:
     async def __aenter__(self) -> Self:
         await self.provider.__aenter__()
         self.models_file.write_text(self.models.format(base_url=self.provider.base_url))
-        _make_database(self.database_url)
+        make_database(self.database_url)
         await self.start()
         return self
 
@@ -386,7 +388,8 @@ class Colloquy:
         return Caller(self.channel, made.secret, account_id, self.far)
 
 
-def _make_database(url: str) -> None:
+def make_database(url: str) -> None:
+    """Makes a SQLite database with the present schema, unless it is there."""
     scheme, _, path = url.partition(":///")
     file = Path(path)
     if scheme == "sqlite" and not file.exists():  # on Postgres it was made by the test
@@ -484,6 +487,16 @@ async def settle(condition: Callable[[], Any], patience: float = 10) -> None:
     async with asyncio.timeout(patience):
         while not condition():  # noqa: ASYNC110 - there is no event to wait for
             await asyncio.sleep(0.01)
+
+
+async def eventually(ask: Callable[[], Awaitable[T]], wanted: T, patience: float = 30) -> T:
+    """Asks until the answer is the wanted one, which it becomes by itself; returns the last."""
+    until = asyncio.get_running_loop().time() + patience
+    while True:
+        answer = await ask()
+        if answer == wanted or asyncio.get_running_loop().time() > until:
+            return answer
+        await asyncio.sleep(0.02)
 
 
 def words(count: int, **more: Any) -> Answer:

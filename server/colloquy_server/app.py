@@ -24,7 +24,8 @@ A message's way, file by file:
 6. `replies/executor.py` stores the end by `database/repository/leases.py`, which starts the next
    reply in line.
 
-Meanwhile `replies/upkeep.py` saves what has come, renews leases, and takes over what others left.
+Meanwhile `replies/upkeep.py` saves what has come, renews leases, makes what was said findable, and
+takes over what others left.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from colloquy.retry import Timing
 from tests.fakes.provider import Answer
 from tests.fakes.wire import Wire
 from tests.fleets import ALONE, ANY
-from tests.harness import Caller, Colloquy, ServerProcess, settle
+from tests.harness import Caller, Colloquy, ServerProcess, eventually, settle
 from tests.readme import block
 
 # The wire is cut much more often than any network breaks; nobody waits for it.
@@ -146,8 +146,12 @@ async def test_a_reply_is_cancelled_by_its_request_and_made_again(
         assert again.state == Message.STATE_COMPLETED
         rated = await client.rate_reply(again.id, Rating.RATING_GOOD, comment="better")
         assert rated.rating == Rating.RATING_GOOD
-        hits = [hit.message.id async for hit in client.search(again.content.split()[0])]
-        assert again.id in hits
+
+        async def is_found() -> bool:
+            hits = client.search(again.content.split()[0])
+            return again.id in [hit.message.id async for hit in hits]
+
+        assert await eventually(is_found, True)
         history = [message async for message in client.messages(conversation.id)]
         assert [m.superseded for m in history] == [False, True, False]
         assert [c.id async for c in client.conversations()] == [conversation.id]

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from colloquy.api import conversation_service_pb2 as api
 from colloquy.api import resources_pb2 as resources
+from colloquy_server.database.repository import feed as feed_reads
 from colloquy_server.database.transactions import DatabaseUnavailable
 from colloquy_server.replies.bus import Event
 
 from tests.fakes.provider import Answer
-from tests.harness import Caller, Colloquy, settle
+from tests.harness import Caller, Colloquy, Stream, settle
 
 
 @pytest.fixture
@@ -72,6 +74,52 @@ async def test_a_reply_that_began_after_a_token_is_told_elsewhere_at_once(
     assert reply.state == resources.Message.STATE_COMPLETED
     assert second.transcript.messages[reply.id].content == reply.content
     watch.cancel()
+
+
+async def _begins(watch: Stream, reply_id: str) -> None:
+    await watch.until(lambda event: event.message.id == reply_id)
+
+
+async def test_many_watchers_elsewhere_read_no_more_than_one(
+    fleet: Colloquy, alice: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db = fleet.apps[-1].db
+    read = db.read
+    reads = 0
+
+    async def counted(account_id: str, fn: Any, *arguments: Any, **more: Any) -> Any:
+        nonlocal reads
+        reads += fn is feed_reads.changes
+        return await read(account_id, fn, *arguments, **more)
+
+    monkeypatch.setattr(db, "read", counted)
+
+    async def cost(watchers: int) -> int:
+        """Reads of two replies, each of whose changes all watchers see before the next."""
+        nonlocal reads
+        conversation = await alice.create(title="Far")
+        watches = [alice.watch(conversation.id) for _ in range(watchers)]
+        await asyncio.gather(*(watch.until("conversation") for watch in watches))
+        reads = 0
+        for number in range(2):
+            gate = asyncio.Event()
+            fleet.provider.script(Answer(tokens=40, gate_after=20, gate=gate))
+            sent = alice.send(conversation.id, f"Number {number}")
+            reply = (await sent.accepted()).reply
+            await asyncio.gather(*(_begins(watch, reply.id) for watch in watches))
+            gate.set()
+            final = await sent.reply()
+            for told in await asyncio.gather(*(watch.final(reply.id) for watch in watches)):
+                assert told == final
+            for watch in watches:
+                assert watch.transcript.joined[reply.id, 1] == final.content
+        for watch in watches:
+            watch.cancel()
+        return reads
+
+    one = await cost(1)
+    assert one == 4, "a reply begins and ends"
+    assert await cost(50) == one
 
 
 async def test_a_conversation_that_is_deleted_elsewhere_stops_its_reply(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from colloquy.api import resources_pb2 as resources
 from colloquy_server.database.models import Conversation, Message, Role, State, User, new_id
-from colloquy_server.database.repository import history
+from colloquy_server.database.repository import history, receipts
 from colloquy_server.database.transactions import EVERY_ACCOUNT, Session
 from sqlalchemy import event, select
 
@@ -134,13 +134,13 @@ async def test_a_conversation_of_500_turns_goes_on_at_the_same_cost(
     everything = await alice.history(conversation.id)
     assert len(everything) == 2 * TURNS
     assert told == [message.id for message in everything[:-1]]
-    assert {left.reason for left in receipt.left_out} == {history.OVER_WINDOW}
+    assert {left.reason for left in receipt.left_out} == {receipts.OVER_WINDOW}
     assert 5_000 < receipt.estimated_input_tokens < 7_000
     assert not (await alice.receipt(first.id)).left_out
     assert len((await alice.receipt(fiftieth.id)).message_ids) > 50
 
     # With more left out than an answer takes, the newest are told.
-    monkeypatch.setattr(history, "MAX_LEFT_OUT", 20)
+    monkeypatch.setattr(receipts, "MAX_LEFT_OUT", 20)
     receipt = await alice.receipt(last.id)
     assert [left.message_id for left in receipt.left_out] == told[: -len(receipt.message_ids)][-20:]
     assert receipt.message_ids == told[-len(receipt.message_ids) :]

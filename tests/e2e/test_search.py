@@ -13,7 +13,7 @@ from colloquy_server.database import tokenizer
 
 from tests import fleets
 from tests.fakes.provider import Answer
-from tests.harness import Caller, Colloquy
+from tests.harness import Caller, Colloquy, eventually
 from tests.statuses import refused
 
 pytestmark = fleets.ALONE
@@ -52,6 +52,16 @@ async def contents(caller: Caller, query: str, **fields: object) -> list[str]:
     return [hit.message.content for hit in (await search(caller, query, **fields)).hits]
 
 
+async def count(caller: Caller, query: str, **fields: object) -> int:
+    return len(await contents(caller, query, **fields))
+
+
+async def found(caller: Caller, query: str, *texts: str, **fields: object) -> None:
+    """Waits until exactly these texts are found: a message can be, soon after it is finished."""
+    wanted = list(texts)
+    assert await eventually(lambda: contents(caller, query, **fields), wanted) == wanted
+
+
 async def say(caller: Caller, conversation_id: str, *texts: str) -> list[resources.Message]:
     return [await caller.send(conversation_id, text).reply() for text in texts]
 
@@ -68,7 +78,7 @@ async def test_whatever_is_said_can_be_stored_and_found_by_its_beginning(
     conversation = await alice.create(title="Long")
     reply = await alice.send(conversation.id, "Say much").reply()
     assert (reply.state, reply.content) == (resources.Message.STATE_COMPLETED, text)
-    assert await contents(alice, text.split()[0]) == [text]
+    await found(alice, text.split()[0], text)
 
 
 async def test_a_search_that_takes_long_stops_nobody(
@@ -77,7 +87,9 @@ async def test_a_search_that_takes_long_stops_nobody(
     """A text and a query that are made to be slow to compare: meanwhile others are answered."""
     colloquy.provider.default = Answer(tokens=1)
     conversation = await alice.create(title="Slow")
-    await say(alice, conversation.id, *["a " * 20_000] * 5)
+    text = "a " * 20_000
+    await say(alice, conversation.id, *[text] * 5)
+    await found(alice, "a", *[text] * 5)
     snippet, answered = tokenizer.snippet, threading.Event()
     loop, began = asyncio.get_running_loop(), asyncio.Event()
     waited = []
@@ -102,9 +114,7 @@ async def test_messages_are_found_by_their_words_newest_first(
     colloquy.provider.script(Answer(pieces=["A fox is ", "a mammal."]), Answer(pieces=["Yes."]))
     conversation = await alice.create()
     await say(alice, conversation.id, "The quick brown fox", "Is the FOX brown?")
-    assert await contents(alice, "fox") == [
-        "Is the FOX brown?", "A fox is a mammal.", "The quick brown fox"
-    ]  # fmt: skip
+    await found(alice, "fox", "Is the FOX brown?", "A fox is a mammal.", "The quick brown fox")
     assert await contents(alice, "brown fox quick") == ["The quick brown fox"]
     assert await contents(alice, "foxes") == []
     (hit,) = (await search(alice, "mammal")).hits
@@ -116,6 +126,7 @@ async def test_messages_are_found_by_their_words_newest_first(
 async def test_a_snippet_shows_the_hit_in_a_long_text(colloquy: Colloquy, alice: Caller) -> None:
     conversation = await alice.create()
     await say(alice, conversation.id, "before " * 500 + "the Needle, here " + "after " * 500)
+    await eventually(lambda: count(alice, "needle"), 1)
     (hit,) = (await search(alice, "needle")).hits
     assert hit.snippet.startswith("…before before")
     assert "the «Needle», here after" in hit.snippet
@@ -127,12 +138,13 @@ async def test_words_of_all_scripts_are_found(colloquy: Colloquy, alice: Caller)
     conversation = await alice.create()
     await say(alice, conversation.id, *(text for text, _ in SCRIPTS))
     for text, query in SCRIPTS:
-        assert await contents(alice, query) == [text], query
+        await found(alice, query, text)
 
 
 async def test_no_query_has_a_syntax(colloquy: Colloquy, alice: Caller) -> None:
     conversation = await alice.create()
     await say(alice, conversation.id, "fox")
+    await found(alice, "fox", "fox")
     for query in HOSTILE:
         assert await contents(alice, query) == [], query
 
@@ -145,8 +157,8 @@ async def test_a_search_stays_in_its_account_and_conversation(
     await say(alice, hers.id, "secret one")
     await say(alice, other.id, "secret two")
     await say(bob, his.id, "secret three")
-    assert await contents(alice, "secret") == ["secret two", "secret one"]
-    assert await contents(bob, "secret") == ["secret three"]
+    await found(alice, "secret", "secret two", "secret one")
+    await found(bob, "secret", "secret three")
     assert await contents(alice, "secret", conversation_id=hers.id) == ["secret one"]
     for identifier in (alice.account_id, hers.id):
         assert await contents(bob, identifier) == []
@@ -158,15 +170,16 @@ async def test_pages_join_without_gap_or_overlap(colloquy: Colloquy, alice: Call
     colloquy.provider.default = Answer(tokens=1)
     conversation = await alice.create()
     await say(alice, conversation.id, *(f"page {n}" for n in range(20)))
-    found, token = [], ""
+    await eventually(lambda: count(alice, "page", page_size=100), 20)
+    texts, token = [], ""
     while True:
         page = await search(alice, "page", page_size=7, page_token=token)
-        found += [hit.message.content for hit in page.hits]
+        texts += [hit.message.content for hit in page.hits]
         token = page.next_page_token
         if not token:
             break
         assert len(page.hits) == 7
-    assert found == [f"page {n}" for n in reversed(range(20))]
+    assert texts == [f"page {n}" for n in reversed(range(20))]
     refusal = await refused(alice.call("SearchMessages", request("page", page_token="x")))
     assert refusal.reason == "INVALID_FIELD"
 
@@ -175,6 +188,7 @@ async def test_what_is_deleted_is_not_found(colloquy: Colloquy, alice: Caller) -
     first, second = await alice.create(), await alice.create()
     await say(alice, first.id, "going")
     await say(alice, second.id, "going on")
+    await found(alice, "going", "going on", "going")
     await alice.call("DeleteConversation", api.DeleteConversationRequest(conversation_id=first.id))
     assert await contents(alice, "going") == ["going on"]
 
@@ -187,5 +201,5 @@ async def test_a_cancelled_replys_text_is_found(colloquy: Colloquy, alice: Calle
     await stream.until("delta")
     assert await contents(alice, "halfway") == []
     await alice.cancel(reply.id)
-    assert await contents(alice, "halfway") == ["halfway "]
+    await found(alice, "halfway", "halfway ")
     stream.cancel()

@@ -88,6 +88,8 @@ class DoubleRequest:
         self.serial = serial
         self.body = body
         self.headers = headers  # names in any case
+        self.target = ""
+        """What the request line asked for."""
         self.client_port = 0
         """Tells connections apart."""
         self.arrived_at = time.time()
@@ -131,6 +133,7 @@ class Transcription:
     model: str
     filename: str
     data: bytes
+    headers: Mapping[str, str]
 
 
 class ProviderDouble:
@@ -222,7 +225,9 @@ class ProviderDouble:
         form = await http_request.post()
         file = form["file"]
         assert isinstance(file, web.FileField)
-        heard = Transcription(str(form["model"]), file.filename, file.file.read())
+        heard = Transcription(
+            str(form["model"]), file.filename, file.file.read(), http_request.headers
+        )
         self.transcriptions.append(heard)
         if self.transcription is not None:
             return _whole_body(self.transcription)
@@ -235,6 +240,7 @@ class ProviderDouble:
         request = DoubleRequest(len(self.requests), body, http_request.headers)
         request.is_title = body.get("model") in self.title_models
         request.answer = self._answer_for(request)
+        request.target = http_request.raw_path
         if http_request.transport is not None:
             request.client_port = http_request.transport.get_extra_info("peername")[1]
         self.requests.append(request)
@@ -271,10 +277,10 @@ class ProviderDouble:
         answer = request.answer
         if answer.delay:
             await asyncio.sleep(answer.delay)
-        if answer.status != 200 or answer.body is not None:
+        if answer.raw is None and (answer.status != 200 or answer.body is not None):
             return _whole_body(answer)
         headers = {"Content-Type": "text/event-stream", **answer.headers}
-        response = web.StreamResponse(headers=headers)
+        response = web.StreamResponse(status=answer.status, headers=headers)
         await response.prepare(http_request)
         async for packet in self._packets(request):
             if packet is None:

@@ -18,7 +18,7 @@ from colloquy_server.providers.local_model import LocalModel, LocalModelError
 from tests.harness import settle
 
 ROOT = Path(__file__).parents[2]
-MESSAGES = [{"role": "user", "content": "Say hello."}]
+MESSAGES = b'[{"role":"user","content":"Say hello."}]'
 
 
 def no_environ(_name: str) -> None:

@@ -89,11 +89,11 @@ async def test_what_was_said_before_there_was_a_search_is_found(url: str) -> Non
         "",
         limit=10,
         max_bytes=1_000,
-        size=lambda message: len(message.content),
+        shape=lambda message: (message.content, len(message.content)),
         before=None,
     )
     await db.close()
-    assert [hit.message.content for hit in hits] == ["An old saying"]
+    assert [hit.message for hit in hits] == ["An old saying"]
     assert not has_more
 
 

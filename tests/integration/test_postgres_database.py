@@ -11,7 +11,7 @@ from colloquy_server.database.engine import sync_engine
 from colloquy_server.database.models import KeyRole
 from colloquy_server.database.postgres import PostgresDatabase
 from colloquy_server.database.repository import access, attachments, conversations
-from colloquy_server.database.transactions import EVERY_ACCOUNT, ScopedSession, Session
+from colloquy_server.database.transactions import EVERY_ACCOUNT, Session
 from colloquy_server.errors import NotFound
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
@@ -93,8 +93,8 @@ def test_what_is_made_in_an_account_waits_for_its_end_and_its_end_for_that(
 ) -> None:
     engine = sync_engine(postgres_url)
 
-    def begin() -> ScopedSession:
-        session = ScopedSession(engine.connect(), EVERY_ACCOUNT)
+    def begin() -> Session:
+        session = Session(engine.connect(), EVERY_ACCOUNT)
         session.execute(text("SET LOCAL lock_timeout = '50ms'"))
         return session
 

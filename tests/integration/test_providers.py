@@ -2,27 +2,38 @@
 
 import asyncio
 import contextlib
+import gzip
+import io
+import json
 import ssl
 import threading
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from colloquy_server.providers.catalog import Catalog, Model
-from colloquy_server.providers.client import ProviderError, Providers, TokenUsage, _certificates
+from aiohttp import http_writer
+from colloquy_server.providers.catalog import Catalog, Model, Transcriber
+from colloquy_server.providers.client import ProviderError, Providers, TokenUsage
+from colloquy_server.providers.connection import BODY_PIECE, certificates
 
 from tests.fakes.provider import Answer, ProviderDouble
 
-MESSAGES = [{"role": "user", "content": "one two three"}]
+MESSAGES = b'[{"role":"user","content":"one two three"}]'
 KEY = "sk-the-secret-key"
 PIECES = ["Hello", ", ", "wörld 🌍", "!"]
 WHOLE = "".join(PIECES)
 
 Make = Callable[..., Providers]
+
+
+def _far(base_url: str) -> str:
+    """The same address as one that does not look like this machine's own."""
+    return base_url.replace("127.0.0.1", "0.0.0.0")
 
 
 @pytest.fixture
@@ -43,12 +54,18 @@ def catalog(tmp_path: Path, double: ProviderDouble) -> Catalog:
         "providers": {
             "openai": {"api_key_env": "OPENAI_API_KEY"},
             "other": {"base_url": double.base_url, "api_key_env": "OTHER_KEY"},
-            "keyless": {"base_url": double.base_url},
+            "keyless": {"base_url": f"{double.base_url}/"},
+            "far": {"base_url": f"{_far(double.base_url)}?version=1"},
         },
         "models": {
             "gpt": {**entry, "provider": "openai"},
             "claude": {**entry, "provider": "other"},
-            "llama": {**entry, "provider": "keyless", "request": {"repeat_penalty": 1.1}},
+            "llama": {
+                **entry,
+                "provider": "keyless",
+                "request": {"repeat_penalty": 1.1, "logit_bias": {7: -100}},
+            },
+            "far": {**entry, "provider": "far"},
         },
         "default_model": "gpt",
         "title_model": "gpt",
@@ -61,7 +78,13 @@ def catalog(tmp_path: Path, double: ProviderDouble) -> Catalog:
 @pytest.fixture
 async def make(catalog: Catalog, double: ProviderDouble) -> AsyncIterator[Make]:
     made: list[Providers] = []
-    environ = {"OPENAI_API_KEY": KEY, "OTHER_KEY": f"{KEY}\n", "OPENAI_BASE_URL": double.base_url}
+    environ = {
+        "OPENAI_API_KEY": KEY,
+        "OTHER_KEY": f"{KEY}\n",
+        "OPENAI_BASE_URL": double.base_url,
+        "OPENAI_ORG_ID": "org-ours",
+        "OPENAI_PROJECT_ID": " ",
+    }
 
     def make(**timeouts: Any) -> Providers:
         made.append(Providers(catalog, environ, local_model=None, **timeouts))
@@ -195,6 +218,15 @@ async def test_odd_answers_are_understood(
     assert (outcome.text, outcome.finish_reason) == (text, "stop")
 
 
+async def test_an_answer_that_is_compressed_unasked_is_understood(
+    double: ProviderDouble, make: Make, model: Model
+) -> None:
+    raw = gzip.compress(b"".join(sse(delta("a"), FINISHED)))
+    double.script(Answer(raw=[raw[:9], raw[9:]], headers={"Content-Encoding": "gzip"}))
+    outcome = await ask(make(), model)
+    assert (outcome.text, outcome.finish_reason, outcome.error) == ("a", "stop", None)
+
+
 async def test_each_piece_is_given_as_it_comes(
     double: ProviderDouble, make: Make, model: Model
 ) -> None:
@@ -215,7 +247,6 @@ async def test_each_piece_is_given_as_it_comes(
 async def test_the_request_is_as_the_provider_wants_it(
     double: ProviderDouble, make: Make, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OPENAI_ORG_ID", "org-ours")
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
     providers = make()
@@ -225,13 +256,14 @@ async def test_the_request_is_as_the_provider_wants_it(
     openai, other, keyless, short = double.requests
 
     assert openai.body["model"] == "gpt"
-    assert openai.body["messages"] == MESSAGES
+    assert openai.body["messages"] == json.loads(MESSAGES)
     assert openai.body["stream"] is True
     assert openai.body["stream_options"] == {"include_usage": True}
     assert openai.body["max_completion_tokens"] == 100
     assert "max_tokens" not in openai.body
     assert openai.headers["Authorization"] == f"Bearer {KEY}"
     assert openai.headers["OpenAI-Organization"] == "org-ours"
+    assert "OpenAI-Project" not in openai.headers
 
     assert other.body["max_tokens"] == 100
     assert "max_completion_tokens" not in other.body
@@ -239,8 +271,88 @@ async def test_the_request_is_as_the_provider_wants_it(
     assert "OpenAI-Organization" not in other.headers
 
     assert keyless.body["repeat_penalty"] == 1.1
+    assert keyless.body["logit_bias"] == {"7": -100}
+    assert keyless.target == "/v1/chat/completions"
     assert "Authorization" not in keyless.headers
     assert short.body["max_completion_tokens"] == 7
+
+
+async def test_a_proxy_of_the_environment_is_used_unless_an_exception_is_made(
+    double: ProviderDouble, make: Make, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = double.base_url.removesuffix("/v1").replace("http://", "http://user:word@")
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    far = catalog.resolve("far")
+    assert (await ask(make(), far)).error is None
+    monkeypatch.setenv("NO_PROXY", "example.com,0.0.0.0")
+    assert (await ask(make(), far)).error is None
+    proxied, direct = double.requests
+    assert proxied.target == f"{_far(double.base_url)}/chat/completions?version=1"
+    assert proxied.headers["Proxy-Authorization"].startswith("Basic ")
+    assert "Authorization" not in proxied.headers
+    assert direct.target == "/v1/chat/completions?version=1"
+    assert "Proxy-Authorization" not in direct.headers
+
+
+@pytest.mark.parametrize("size", [10, 3 * BODY_PIECE])
+async def test_a_provider_that_moved_is_followed_with_the_whole_request(
+    double: ProviderDouble, make: Make, model: Model, size: int
+) -> None:
+    moved = Answer(status=307, headers={"Location": f"{double.base_url}/chat/completions"})
+    double.script(moved, Answer(pieces=PIECES))
+    messages = json.dumps([{"role": "user", "content": "x" * size}]).encode()
+    async with make().open(model, messages) as stream:
+        assert "".join([piece async for piece in stream]) == WHOLE
+    for request in double.requests:
+        assert request.messages == json.loads(messages)
+
+
+async def test_a_key_is_not_for_the_host_that_a_provider_sends_us_to(
+    double: ProviderDouble, make: Make, catalog: Catalog
+) -> None:
+    elsewhere = {"Location": f"{_far(double.base_url)}/chat/completions"}
+    double.script(Answer(status=307, headers=elsewhere), Answer(pieces=PIECES))
+    assert (await ask(make(), catalog.resolve("claude"))).text == WHOLE
+    first, second = double.requests
+    assert first.headers["Authorization"] == f"Bearer {KEY}"
+    assert "Authorization" not in second.headers
+
+
+async def test_while_a_long_request_is_sent_everybody_else_has_turns(
+    double: ProviderDouble, make: Make, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A PDF of 12 MB in base64: what is handed over in one piece is encrypted in one."""
+    turns, is_over = 0, False
+    handed_over: list[tuple[int, int]] = []
+    write = http_writer.StreamWriter.write
+
+    async def recorded(self: http_writer.StreamWriter, chunk: Any, **options: Any) -> None:
+        if isinstance(chunk, memoryview):  # ours: the double writes bytes
+            handed_over.append((len(chunk), turns))
+        await write(self, chunk, **options)
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while not is_over:
+            turns += 1
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(http_writer.StreamWriter, "write", recorded)
+    messages = json.dumps([{"role": "user", "content": "x" * 16_000_000}]).encode()
+    others = asyncio.create_task(take_turns())
+    async with make().open(model, messages) as stream:
+        assert [piece async for piece in stream]
+    is_over = True
+    await others
+
+    (request,) = double.requests
+    assert request.messages == json.loads(messages)
+    assert int(request.headers["Content-Length"]) == sum(size for size, _ in handed_over)
+    assert "Transfer-Encoding" not in request.headers
+    assert max(size for size, _ in handed_over) <= BODY_PIECE
+    assert all(before < after for (_, before), (_, after) in pairwise(handed_over))
 
 
 async def test_a_connection_is_used_again_after_a_whole_answer(
@@ -261,14 +373,14 @@ async def test_whom_to_trust_is_read_once_and_stops_no_stream(
         threads.append(threading.current_thread())
 
     monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", read)
-    _certificates.cache_clear()
+    certificates.cache_clear()
     try:
         for _ in range(2):
             providers = make()
             for one in (model, catalog.resolve("claude")):
                 assert (await ask(providers, one)).error is None
     finally:
-        _certificates.cache_clear()
+        certificates.cache_clear()
     (thread,) = threads
     assert thread is not threading.main_thread()
 
@@ -283,6 +395,27 @@ async def test_two_hundred_streams_at_once_share_nothing_that_runs_out(
     await double.wait_for_requests(200)
     gate.set()
     assert {outcome.text for outcome in await asyncio.gather(*asked)} == {"ab"}
+
+
+# Recordings.
+
+
+async def test_nobody_else_hears_of_our_account_at_openai(
+    double: ProviderDouble, make: Make, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-ours")  # where the SDK looks
+    providers = make()
+    for model_id in ("gpt", "claude", "llama"):
+        transcriber = Transcriber("whisper", catalog.resolve(model_id).provider)
+        assert (
+            await providers.transcribe(transcriber, io.BytesIO(b"la"), "a.mp3") == "what was said"
+        )
+    openai, other, keyless = double.transcriptions
+    assert openai.data == b"la"
+    assert openai.headers["OpenAI-Organization"] == "org-ours"
+    assert openai.headers["Authorization"] == other.headers["Authorization"] == f"Bearer {KEY}"
+    assert "OpenAI-Organization" not in other.headers
+    assert "Authorization" not in keyless.headers
 
 
 # Errors that the provider reports.
@@ -354,6 +487,32 @@ async def test_retry_after_is_read(
     for status in (429, 503):
         double.script(Answer(status=status, headers=headers))
         assert (await ask(make(), model)).failure.retry_after == seconds
+
+
+async def test_an_error_that_breaks_off_is_the_one_that_its_status_says(
+    double: ProviderDouble, make: Make, model: Model
+) -> None:
+    double.script(Answer(status=401, raw=[b'{"error": {'], drop_after=0))
+    assert (await ask(make(), model)).failure.reason == "PROVIDER_AUTHENTICATION"
+
+
+async def test_an_error_may_hold_what_is_not_quite_json(
+    double: ProviderDouble, make: Make, model: Model
+) -> None:
+    body = b'{"error": {"message": "\\ud83d", "code": "insufficient_quota"}}'
+    double.script(Answer(status=429, body=body))
+    assert (await ask(make(), model)).failure.reason == "PROVIDER_QUOTA"
+
+
+async def test_an_error_without_an_end_is_not_read_to_it(
+    double: ProviderDouble, make: Make, model: Model
+) -> None:
+    raw = [b'{"error": {"code": "insufficient_quota"}' + b" " * 65_536] + [b" " * 65_536] * 100
+    double.script(Answer(status=429, raw=raw, gate=asyncio.Event()))
+    outcome = await ask(make(), model)
+    assert outcome.failure.reason == "PROVIDER_RATE_LIMITED"
+    await double.requests[0].ended()
+    assert double.requests[0].outcome == "client closed"
 
 
 async def test_retry_after_may_be_a_date(double: ProviderDouble, make: Make, model: Model) -> None:

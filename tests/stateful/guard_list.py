@@ -647,6 +647,27 @@ _FEEDS = (
         "                self.floor += 0\n",
     ),
     _guard(
+        "what was read is shared only by watchers at the same place",
+        FEEDS,
+        "if asked == wanted and page.version >= self.version:",
+        "if page.version >= self.version:",
+        "tests/unit/test_feeds.py",
+    ),
+    _guard(
+        "what was read is shared only until there is more",
+        FEEDS,
+        "if asked == wanted and page.version >= self.version:",
+        "if asked == wanted:",
+        "tests/unit/test_feeds.py",
+    ),
+    _guard(
+        "who waits for a read is not told of its reader's end",
+        FEEDS,
+        "        except Exception as error:\n            read.error = error\n",
+        "        except BaseException as error:\n            read.error = error  # type: ignore\n",
+        "tests/unit/test_feeds.py",
+    ),
+    _guard(
         "a watcher knows that it is behind",
         WATCHER,
         "return self._version < self.feed.floor",

@@ -30,6 +30,7 @@ from colloquy_server.database.repository import (
     cancellation,
     conversations,
     feed,
+    history,
     leases,
     messages,
     queue,
@@ -41,7 +42,8 @@ from colloquy_server.database.repository.changes import Change, Fenced, Lease, T
 from colloquy_server.database.repository.conversations import NewConversation
 from colloquy_server.database.repository.leases import RELEASED, Checkpoint, Outcome
 from colloquy_server.database.repository.sending import OnBusy, Prompt, Sent
-from colloquy_server.database.transactions import EVERY_ACCOUNT
+from colloquy_server.database.rows import MessageRow
+from colloquy_server.database.transactions import EVERY_ACCOUNT, Session
 from colloquy_server.errors import ColloquyError
 from colloquy_server.replies.bus import Event
 from hypothesis import note
@@ -974,9 +976,7 @@ class ReplyMachine(RuleBasedStateMachine):
         for flight in upkeep:
             flight.step()
         process.end_streams()
-        for client in self.clients:
-            if client.process is process and client.is_open:
-                client.read(1 << 10, lingers=False)
+        self.read_on([client for client in self.clients if client.process is process])
         self.replace(process)
 
     # --- the bus ------------------------------------------------------------------------------
@@ -1173,11 +1173,16 @@ class ReplyMachine(RuleBasedStateMachine):
         for process in self.processes:
             process.bus.inbox.clear()
             process.poll()
-        for client in self.clients:
-            if client.is_open:
-                client.read(1 << 10, lingers=False)
+        self.read_on(self.clients)
         for client in self.clients:
             self.check_client(client)
+
+    def read_on(self, clients: list[Client]) -> None:
+        """These clients read all that there is; who waits for what another one reads of the
+        database goes on after it."""
+        for client in [*clients, *clients]:
+            if client.is_open:
+                client.read(1 << 10, lingers=False)
 
     def write_one(self, process: Process, talk: Talk) -> None:
         """Writes the next reply of a conversation to its end."""
@@ -1224,9 +1229,16 @@ class ReplyMachine(RuleBasedStateMachine):
             assert client.transcript.conversation.title == conversation.title
 
 
-def own_model(conversation: Conversation, _content: str, _files: Sequence[Attachment]) -> str:
+def own_model(
+    model: str, _system_prompt: str, _content: str, _files: Sequence[Attachment]
+) -> sending.Choice:
     """Chooses the model that answers."""
-    return conversation.model
+    return sending.Choice(model, read_all)
+
+
+def read_all(s: Session, prompt: MessageRow, system_prompt: str) -> history.History:
+    """What the model may know: all of it."""
+    return history.read_for_new(s, prompt, system_prompt, 1, lambda _turn: 0)
 
 
 def _stored() -> Select[Any]:

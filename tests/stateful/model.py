@@ -189,7 +189,6 @@ class Model:
             prompt = self.get(found.reply_to)
             if prompt.request_id != request_id or prompt.content != content:
                 raise Refused("REQUEST_ID_REUSED")
-            talk.bump()
             return Placed(prompt, found, is_new=False)
         wished = talk.wishes.get(request_id or "", False)
         is_busy = talk.live is not None or bool(talk.queue)
@@ -230,7 +229,6 @@ class Model:
         if found is not None:
             if found.request_id != request_id or found.reply_to != prompt.id:
                 raise Refused("REQUEST_ID_REUSED")
-            talk.bump()
             return Placed(prompt, found, is_new=False)
         wished = talk.wishes.get(request_id or "", False)
         if not wished and len(talk.queue) >= MAX_QUEUED:

@@ -11,7 +11,7 @@ import pytest
 from colloquy_server.database.models import Message
 from colloquy_server.database.repository import cancellation, leases
 from colloquy_server.database.repository.leases import Checkpoint
-from colloquy_server.database.transactions import EVERY_ACCOUNT, ScopedSession
+from colloquy_server.database.transactions import EVERY_ACCOUNT, Session, commit
 from sqlalchemy import event, select
 
 from tests.stateful.machine import ReplyMachine
@@ -36,7 +36,7 @@ def state(machine: type[ReplyMachine]) -> Any:
 
 
 def checkpoint_between(
-    state: ReplyMachine, text: Checkpoint, run: Callable[[ScopedSession], object]
+    state: ReplyMachine, text: Checkpoint, run: Callable[[Session], object]
 ) -> None:
     """Has the owner save its text while another transaction has read the reply and is about to
     change it; the text that was saved must stay."""
@@ -51,14 +51,14 @@ def checkpoint_between(
             other.join(PATIENCE)
 
     event.listen(state.engine, "after_cursor_execute", between)
-    with ScopedSession(state.engine, state.account_id) as session, session.begin():
-        run(session)
+    with state.engine.connect() as connection:
+        commit(connection, state.account_id, run)
     other.join()
     event.remove(state.engine, "after_cursor_execute", between)
-    with ScopedSession(state.engine, state.account_id) as session:
-        content = session.scalars(
+    with state.engine.connect() as connection:
+        content = connection.execute(
             select(Message.content).where(Message.id == text.message_id)
-        ).one()
+        ).scalar_one()
     assert fenced == [{text.message_id}] or content == text.content
 
 

@@ -18,7 +18,7 @@ from colloquy_server.api.conversations import ConversationService
 from colloquy_server.database.models import Message
 from colloquy_server.database.repository.changes import Change
 from colloquy_server.database.repository.sending import Sent
-from colloquy_server.database.transactions import Database, ScopedSession, Session
+from colloquy_server.database.transactions import Database, Session, commit
 from colloquy_server.errors import ColloquyError, Unavailable
 from colloquy_server.replies.admission import Started
 from colloquy_server.replies.bus import Bus, Event, Handler
@@ -56,8 +56,7 @@ class SteppedDatabase(Database):
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        with ScopedSession(self.engine, account_id) as session, session.begin():
-            result = fn(session, *args, **kwargs)
+        result = self.run(account_id, fn, *args, **kwargs)
         if self.lingers:
             await Pause()
         return result
@@ -83,8 +82,8 @@ class SteppedDatabase(Database):
         **kwargs: P.kwargs,
     ) -> T:
         """One transaction."""
-        with ScopedSession(self.engine, account_id) as session, session.begin():
-            return fn(session, *args, **kwargs)
+        with self.engine.connect() as connection:
+            return commit(connection, account_id, lambda s: fn(s, *args, **kwargs))
 
     async def close(self) -> None:
         """Nothing is open."""

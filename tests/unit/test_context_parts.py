@@ -1,13 +1,20 @@
-"""Names that tell people apart, and estimates that learn."""
+"""Names that tell people apart, estimates that learn, and large files that hold nobody up."""
 
 from __future__ import annotations
 
+import base64
 import json
+import threading
+from typing import Any, cast
 
 import pytest
-from colloquy_server.context import authors
+from colloquy_server.context import authors, content_parts
+from colloquy_server.context.content_parts import ContentParts, Room
+from colloquy_server.context.extraction_cache import ExtractionCache
 from colloquy_server.context.token_estimates import TokenEstimates, estimate_tokens
-from colloquy_server.database.models import Message, User
+from colloquy_server.database.models import Attachment, Message, User
+from colloquy_server.files.filetypes import PDF, Kind
+from colloquy_server.providers.catalog import Model, Provider
 
 
 def said(*names: str) -> list[Message]:
@@ -72,3 +79,42 @@ def test_estimates_learn_slowly_within_reason_and_from_ones_own_texts_alone() ->
 def test_an_estimate_counts_bytes() -> None:
     assert estimate_tokens("word" * 100) == 108
     assert estimate_tokens("苹果") == 9
+
+
+class OneFile:
+    """Extractions of a file with these bytes."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    async def data(self, file: Attachment) -> bytes:
+        return self._data
+
+    async def pages(self, file: Attachment) -> int:
+        return 1
+
+
+async def test_a_large_file_becomes_json_in_a_thread_piece_by_piece(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    encoded: list[tuple[int, bool]] = []
+    encode = base64.b64encode
+
+    def recorded(data: bytes, *options: Any) -> bytes:
+        encoded.append((len(data), threading.current_thread() is threading.main_thread()))
+        return encode(data, *options)
+
+    monkeypatch.setattr(base64, "b64encode", recorded)
+    data = bytes(range(256)) * 4_000 + b"!"  # no multiple of three
+    parts = ContentParts(cast(ExtractionCache, OneFile(data)))
+    file = Attachment(
+        kind=Kind.DOCUMENT, content_type=PDF, byte_size=len(data), filename='a "b" ü.pdf'
+    )
+    model = Model("m", Provider("p"), frozenset({"document"}), 100_000, 1_000, 0, 0)
+    content = await parts.of(file, model, Room(10_000), is_new=True, as_text=False)
+    assert content.part is not None
+    part = json.loads(content.part)["file"]
+    assert part["filename"] == file.filename
+    assert part["file_data"] == f"data:{PDF};base64,{encode(data).decode()}"
+    assert max(size for size, _ in encoded) == content_parts.ENCODED_AT_ONCE
+    assert not any(is_main for _, is_main in encoded)

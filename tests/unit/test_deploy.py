@@ -124,7 +124,7 @@ def test_the_servers_settings_hold(
     catalogue = yaml.safe_load((ROOT / "config" / "ai_models.yml").read_text("utf-8"))
     keys = {provider.get("api_key_env") for provider in catalogue["providers"].values()} - {None}
     named = set(SERVICES[service]["environment"])
-    assert named <= own | keys | {"OPENAI_BASE_URL"}
+    assert named <= own | keys | {"OPENAI_BASE_URL", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"}
     assert keys <= named, "every provider's key is passed on"
 
 

@@ -11,7 +11,7 @@ from colloquy_slack.settings import Settings as SlackSettings
 
 EXAMPLE = Path(__file__).resolve().parents[2] / ".env.example"
 # Settings of others: the OpenAI SDK's own, and the clients'.
-OTHERS = {"OPENAI_API_KEY", "OPENAI_BASE_URL"}
+OTHERS = {"OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"}
 CLIENTS = "CONVERSATION_"
 SLACK = "SLACK_"
 

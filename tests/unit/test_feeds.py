@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from colloquy_server.database.engine import open_database
+from colloquy_server.database.repository.feed import Page
+from colloquy_server.database.transactions import DatabaseUnavailable
 from colloquy_server.replies.bus import MemoryBus
 from colloquy_server.replies.feeds import Feed, Feeds
 
@@ -32,3 +35,93 @@ async def test_what_is_new_ends_every_wait(watched: Feed) -> None:
     async with asyncio.timeout(5):
         assert await asyncio.gather(*waits) == [True, True, True]
     watched.stop()
+
+
+class Reads:
+    """A feed's reads of the database, each of which ends when the test says so."""
+
+    def __init__(self, feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.feed = feed
+        self.begun: list[asyncio.Future[Page]] = []
+        monkeypatch.setattr(feed._feeds.db, "read", self._read)
+
+    async def _read(self, *_: Any) -> Page:
+        self.begun.append(asyncio.get_running_loop().create_future())
+        return await self.begun[-1]
+
+    async def watch(self, since: int, followed: str = "") -> asyncio.Task[Page]:
+        """A watcher that asks for what follows, and has begun to wait for it."""
+        task = asyncio.create_task(self.feed.changes(since, followed))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        return task
+
+    def end(self, version: int) -> Page:
+        """The latest read ends with changes up to this version."""
+        page = Page(version, [], None, None)
+        self.begun[-1].set_result(page)
+        return page
+
+
+@pytest.fixture
+def reads(watched: Feed, monkeypatch: pytest.MonkeyPatch) -> Reads:
+    watched.notice(5)
+    return Reads(watched, monkeypatch)
+
+
+async def test_all_watchers_at_one_place_share_a_read(reads: Reads) -> None:
+    tasks = [await reads.watch(4) for _ in range(50)]
+    page = reads.end(5)
+    assert all(taken is page for taken in await asyncio.gather(*tasks))
+    assert await (await reads.watch(4)) is page, "who comes later"
+    assert len(reads.begun) == 1
+
+
+async def test_who_stands_elsewhere_or_follows_another_reply_reads_alone(reads: Reads) -> None:
+    tasks = [await reads.watch(*place) for place in ((4, ""), (3, ""), (4, "reply"))]
+    pages = [Page(5, [], None, None) for _ in tasks]
+    for read, page in zip(reads.begun, pages, strict=True):
+        read.set_result(page)
+    taken = await asyncio.gather(*tasks)
+    assert all(mine is page for mine, page in zip(taken, pages, strict=True))
+    other = await reads.watch(3)
+    page = reads.end(5)
+    assert await other is page
+
+
+@pytest.mark.parametrize("reached", [4, 5])
+async def test_a_page_is_not_shared_when_there_is_more(reads: Reads, reached: int) -> None:
+    """Also one that was read just before, and so says nothing new."""
+    first = await reads.watch(4)
+    reads.feed.notice(6)
+    reads.end(reached)
+    await first
+    second = await reads.watch(4)
+    page = reads.end(6)
+    assert await second is page
+
+
+async def test_an_error_reaches_all_who_wait_and_the_next_read_is_new(reads: Reads) -> None:
+    tasks = [await reads.watch(4) for _ in range(3)]
+    reads.begun[-1].set_exception(DatabaseUnavailable())
+    for task in tasks:
+        with pytest.raises(DatabaseUnavailable):
+            await task
+    again = await reads.watch(4)
+    page = reads.end(5)
+    assert await again is page
+    assert len(reads.begun) == 2
+
+
+async def test_who_goes_away_takes_nothing_from_those_who_wait(reads: Reads) -> None:
+    reader, waiter, *others = [await reads.watch(4) for _ in range(10)]
+    waiter.cancel()
+    await asyncio.wait([waiter])
+    assert len(reads.begun) == 1
+    reader.cancel()
+    await asyncio.wait([reader])
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert len(reads.begun) == 2, "one of them reads for all"
+    page = reads.end(5)
+    assert all(taken is page for taken in await asyncio.gather(*others))

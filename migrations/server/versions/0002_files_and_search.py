@@ -8,8 +8,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 from colloquy_server.database.models import Message
-from colloquy_server.database.repository import search
-from sqlalchemy.orm import Session
+from colloquy_server.database.repository import indexing
+from colloquy_server.database.transactions import EVERY_ACCOUNT, Session
 
 revision = "0002"
 down_revision = "0001"
@@ -160,13 +160,17 @@ def _enter_all() -> None:
         Message.id, Message.account_id, Message.conversation_id, Message.content
     )  # fmt: skip
     finished = sa.select(*columns).where(Message.state >= 3, Message.content != "")
-    with Session(op.get_bind()) as session:
+    with Session(op.get_bind(), EVERY_ACCOUNT) as session:
         after = ""
         while True:
             page = finished.where(Message.id > after).order_by(Message.id).limit(100)
             rows = session.execute(page).all()
-            for row in rows:
-                search.enter(session, row.account_id, row.conversation_id, row.id, row.content)
+            texts = tuple(
+                indexing.Text(row.id, row.account_id, row.conversation_id, row.content)
+                for row in rows
+            )
+            batch = indexing.Batch(texts, {}, False, session.is_sqlite)
+            indexing.enter(session, batch.entries())
             if not rows:
                 return
             after = rows[-1].id

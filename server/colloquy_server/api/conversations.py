@@ -25,9 +25,10 @@ from colloquy_server.api.tokens import (
 )
 from colloquy_server.api.watcher import Watcher
 from colloquy_server.database import tokenizer
-from colloquy_server.database.models import Conversation, Message, State
-from colloquy_server.database.repository import conversations, feed, history, messages, search
+from colloquy_server.database.models import State
+from colloquy_server.database.repository import conversations, feed, messages, receipts, search
 from colloquy_server.database.repository.sending import OnBusy, Prompt
+from colloquy_server.database.rows import ConversationRow, MessageRow
 from colloquy_server.database.transactions import Database
 from colloquy_server.errors import InvalidField
 from colloquy_server.files.files import Files
@@ -50,10 +51,16 @@ _KINDS = {
 }
 
 
-def _shaped(row: Message) -> tuple[resources.Message, int]:
+def _shaped(row: MessageRow) -> tuple[resources.Message, int]:
     """A message as the API has it, and its bytes."""
     message = convert.message(row)
     return message, message.ByteSize()
+
+
+def _shaped_hit(row: MessageRow) -> tuple[resources.Message, int]:
+    """The same, with the bytes that its snippet may take."""
+    message, size = _shaped(row)
+    return message, size + tokenizer.MAX_SNIPPET_BYTES
 
 
 class ConversationService:
@@ -199,7 +206,7 @@ class ConversationService:
         self, request: api.GetMessageRequest, _context: Context
     ) -> api.GetMessageResponse:
         row, receipt = await self._db.read(
-            principal.get().account_id, history.message, request.message_id.lower()
+            principal.get().account_id, receipts.message, request.message_id.lower()
         )
         message = convert.message(row, self._text_of(row))
         if receipt is not None:
@@ -219,7 +226,7 @@ class ConversationService:
             request.conversation_id.lower(),
             limit=page_size(request.page_size),
             max_bytes=MAX_PAGE_BYTES,
-            size=lambda row: convert.message(row).ByteSize() + tokenizer.MAX_SNIPPET_BYTES,
+            shape=_shaped_hit,
             before=int(key[0]) if key else None,
         )
         snippets = await asyncio.to_thread(
@@ -227,9 +234,7 @@ class ConversationService:
         )
         return api.SearchMessagesResponse(
             hits=[
-                api.SearchMessagesResponse.Hit(
-                    message=convert.message(hit.message), snippet=snippet
-                )
+                api.SearchMessagesResponse.Hit(message=hit.message, snippet=snippet)
                 for hit, snippet in zip(hits, snippets, strict=True)
             ],
             next_page_token=encode_page(hits[-1].number) if has_more else "",
@@ -278,7 +283,7 @@ class ConversationService:
         self, request: api.CancelReplyRequest, _context: Context
     ) -> api.CancelReplyResponse:
         account_id = principal.get().account_id
-        row: Message | None
+        row: MessageRow | None
         if request.message_id:
             row = await self._replies.cancel(account_id, request.message_id.lower())
         else:
@@ -380,7 +385,7 @@ class ConversationService:
 
     # --- live text ----------------------------------------------------------------------------
 
-    def _text_of(self, row: Message) -> str:
+    def _text_of(self, row: MessageRow) -> str:
         """A message's text; of a reply that is live here, what watchers see."""
         live = self._feeds.live.get(row.conversation_id)
         if (
@@ -393,9 +398,9 @@ class ConversationService:
 
     def _token(
         self,
-        conversation: Conversation,
-        unfinished: list[Message],
-        shown: list[tuple[Message, str]],
+        conversation: ConversationRow,
+        unfinished: list[MessageRow],
+        shown: list[tuple[MessageRow, str]],
     ) -> str:
         """A token to watch from what was `shown`, each message with its text. A live reply that
         was not shown is told of from its start."""

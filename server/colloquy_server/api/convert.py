@@ -9,8 +9,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from colloquy_server.database import models
 from colloquy_server.database.models import MICROS
-from colloquy_server.database.repository import history
 from colloquy_server.database.repository.access import Author
+from colloquy_server.database.repository.receipts import ContextReceipt
+from colloquy_server.database.rows import ConversationRow, MessageRow, UserRow
 
 
 def timestamp(micros: int | None) -> Timestamp | None:
@@ -21,7 +22,7 @@ def timestamp(micros: int | None) -> Timestamp | None:
     return Timestamp(seconds=seconds, nanos=rest * 1_000)
 
 
-def user(row: models.User) -> api.User:
+def user(row: models.User | UserRow) -> api.User:
     """A user."""
     return api.User(
         id=row.id,
@@ -36,15 +37,15 @@ def author(named: api.User) -> Author:
     return Author(named.id.lower(), named.external_id, named.display_name, named.avatar_url)
 
 
-def conversation(row: models.Conversation) -> api.Conversation:
-    """A conversation whose memberships are loaded."""
+def conversation(row: ConversationRow) -> api.Conversation:
+    """A conversation."""
     return api.Conversation(
         id=row.id,
         title=row.title,
         model=row.model,
         system_prompt=row.system_prompt,
         external_id=row.external_id or "",
-        participants=[user(membership.user) for membership in row.memberships],
+        participants=[user(each) for each in row.participants],
         message_count=row.message_count,
         create_time=timestamp(row.create_time),
         update_time=timestamp(row.update_time),
@@ -65,7 +66,7 @@ def attachment(row: models.Attachment) -> api.Attachment:
     )
 
 
-def message(row: models.Message, content: str | None = None) -> api.Message:
+def message(row: MessageRow, content: str | None = None) -> api.Message:
     """A message; `content` stands in for a live reply's saved text."""
     is_user = row.role == models.Role.USER
     result = api.Message(
@@ -74,7 +75,7 @@ def message(row: models.Message, content: str | None = None) -> api.Message:
         role=row.role,  # type: ignore[arg-type]
         author=user(row.author) if is_user and row.author else None,
         content=row.content if content is None else content,
-        attachments=[attachment(file) for file in row.attachments] if row.attachment_count else (),
+        attachments=[attachment(file) for file in row.attachments],
         state=row.state,  # type: ignore[arg-type]
         attempt=row.attempt,
         reply_to=row.reply_to or "",
@@ -95,7 +96,7 @@ def message(row: models.Message, content: str | None = None) -> api.Message:
     return result
 
 
-def receipt(row: history.ContextReceipt) -> api.ContextReceipt:
+def receipt(row: ContextReceipt) -> api.ContextReceipt:
     """What a reply's model was given."""
     return api.ContextReceipt(
         message_ids=row.message_ids,

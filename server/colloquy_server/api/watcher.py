@@ -13,7 +13,8 @@ from colloquy.api import conversation_service_pb2 as api
 
 from colloquy_server.api import convert
 from colloquy_server.api.tokens import Position, encode_position
-from colloquy_server.database.models import Conversation, Message, State
+from colloquy_server.database.models import State
+from colloquy_server.database.rows import ConversationRow, MessageRow
 from colloquy_server.errors import NotFound
 from colloquy_server.replies.feeds import Feed
 from colloquy_server.replies.live_reply import LiveText
@@ -51,7 +52,7 @@ class Watcher:
 
     # --- events -------------------------------------------------------------------------------
 
-    def accepted(self, prompt: Message, reply: Message) -> list[bytes]:
+    def accepted(self, prompt: MessageRow, reply: MessageRow) -> list[bytes]:
         """How a send begins: deltas go on from the text in it. A reply that has ended already
         also ends the stream."""
         if reply.state == State.GENERATING:
@@ -77,7 +78,7 @@ class Watcher:
         """Says that the stream is alive."""
         return self._event(("heartbeat",), lambda event: event.heartbeat.SetInParent())
 
-    def snapshot(self, conversation: Conversation, unfinished: list[Message]) -> list[bytes]:
+    def snapshot(self, conversation: ConversationRow, unfinished: list[MessageRow]) -> list[bytes]:
         """The conversation as it stands and its unfinished replies: how a watch begins."""
         newest = conversation.version
         pending = [message.version - 1 for message in unfinished]
@@ -109,7 +110,7 @@ class Watcher:
             self.done = True
         return events
 
-    def resume(self, unfinished: list[Message]) -> list[bytes]:
+    def resume(self, unfinished: list[MessageRow]) -> list[bytes]:
         """How a watch goes on from a token: a live reply that began before it, and that the token
         says nothing of, is caught up with."""
         events = []
@@ -134,7 +135,7 @@ class Watcher:
             self._version = self.feed.version
             return self.take()
         events: list[bytes] = []
-        groups: dict[int, list[Message]] = {}
+        groups: dict[int, list[MessageRow]] = {}
         for message in page.messages:
             groups.setdefault(message.version, []).append(message)
         conversation = page.conversation
@@ -157,8 +158,8 @@ class Watcher:
     def _take(
         self,
         version: int,
-        conversation: Conversation | None,
-        messages: tuple[Message, ...],
+        conversation: ConversationRow | None,
+        messages: tuple[MessageRow, ...],
         events: list[bytes],
     ) -> None:
         """One change. Until its last event is made, a token stands before it."""
@@ -178,14 +179,14 @@ class Watcher:
         if not self._only:
             self._at.version = version
 
-    def _wants(self, row: Message) -> bool:
+    def _wants(self, row: MessageRow) -> bool:
         if self._only and row.id != self._only:
             return False
         if (row.id, row.version) in self._early:
             return False
         return row.id != self._at.reply or row.version > self._at.reply_version
 
-    def _take_message(self, row: Message, reached: int | None, events: list[bytes]) -> None:
+    def _take_message(self, row: MessageRow, reached: int | None, events: list[bytes]) -> None:
         """One message of a change; the token of its last event stands at `reached`."""
         at = self._at
         follows = row.id == at.reply
@@ -211,7 +212,7 @@ class Watcher:
         if row.id == self._only and row.state > State.GENERATING:
             self.done = True
 
-    def _finish_text(self, row: Message, events: list[bytes]) -> None:
+    def _finish_text(self, row: MessageRow, events: list[bytes]) -> None:
         """What a stream has not seen yet of the text of a reply that has ended."""
         if row.attempt > self._at.attempt and row.content:
             self._follow(row, 0)
@@ -241,26 +242,26 @@ class Watcher:
 
         events.append(self._event(("delta", offset), make))
 
-    def _follow(self, row: Message, offset: int) -> None:
+    def _follow(self, row: MessageRow, offset: int) -> None:
         self._at.reply = row.id
         self._at.reply_version = row.version
         self._at.attempt = row.attempt
         self._at.offset = offset
 
-    def _text_of(self, row: Message) -> str:
+    def _text_of(self, row: MessageRow) -> str:
         """The text so far of a reply: what is live here may be ahead of what is saved."""
         live = self.feed.live
         if live and live.message_id == row.id and live.attempt == row.attempt:
             return live.text if row.state == State.GENERATING else row.content
         return row.content
 
-    def _conversation(self, row: Conversation) -> bytes:
+    def _conversation(self, row: ConversationRow) -> bytes:
         return self._event(
             ("conversation", row.info_version),
             lambda event: event.conversation.CopyFrom(convert.conversation(row)),
         )
 
-    def _message(self, row: Message, text: str, *, is_generating: bool = False) -> bytes:
+    def _message(self, row: MessageRow, text: str, *, is_generating: bool = False) -> bytes:
         def make(event: api.ConversationEvent) -> None:
             message = event.message
             message.CopyFrom(convert.message(row, text))

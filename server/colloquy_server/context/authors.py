@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 
-from colloquy_server.database.models import Message
+from colloquy_server.database.rows import UserRow
 
 ENVELOPE = (
     "Several people write in this conversation. Each of their messages is a JSON object made by"
@@ -19,14 +19,14 @@ _NAME_LENGTH = 48
 """Characters of a display name that are kept: OpenAI allows 64 in all."""
 
 
-def distinct(messages: Sequence[Message]) -> dict[str | None, str]:
-    """The display name of each author, unlike any other's; none when there is only one author."""
-    return _named(messages, lambda name: name, "User {}")
+def distinct(writers: Sequence[UserRow]) -> dict[str | None, str]:
+    """The display name of each writer, unlike any other's; none when there is only one author."""
+    return _named(writers, lambda name: name, "User {}")
 
 
-def field_names(messages: Sequence[Message]) -> dict[str | None, str]:
+def field_names(writers: Sequence[UserRow]) -> dict[str | None, str]:
     """The same, in the characters that OpenAI allows in the field `name`."""
-    return _named(messages, _in_field, "user_{}")
+    return _named(writers, _in_field, "user_{}")
 
 
 def _in_field(name: str) -> str:
@@ -34,9 +34,9 @@ def _in_field(name: str) -> str:
 
 
 def _named(
-    messages: Sequence[Message], clean: Callable[[str], str], nameless: str
+    writers: Sequence[UserRow], clean: Callable[[str], str], nameless: str
 ) -> dict[str | None, str]:
-    authors = {message.author_id: message.author for message in messages if message.author}
+    authors = {writer.id: writer for writer in writers}
     if len(authors) < 2:
         return {}
     names: dict[str | None, str] = {}

@@ -7,9 +7,11 @@ prompt and the newest message never do. What was given and what was not is writt
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+
+import orjson
 
 from colloquy_server.context import authors
 from colloquy_server.context.content_parts import (
@@ -25,8 +27,10 @@ from colloquy_server.context.content_parts import (
 from colloquy_server.context.token_estimates import TokenEstimates, estimate_tokens
 from colloquy_server.database.models import Attachment
 from colloquy_server.database.repository import history
-from colloquy_server.database.repository.history import Given, Turn
-from colloquy_server.database.transactions import Database
+from colloquy_server.database.repository.history import History, Turn
+from colloquy_server.database.repository.receipts import Given
+from colloquy_server.database.rows import MessageRow
+from colloquy_server.database.transactions import Database, Session
 from colloquy_server.errors import MessageTooLong
 from colloquy_server.files.filetypes import Kind
 from colloquy_server.providers.catalog import Model
@@ -49,14 +53,12 @@ def budget(model: Model) -> int:
 class Request:
     """What a model is asked. `estimated` is in tokens as we count them, uncorrected."""
 
-    messages: list[dict[str, Any]]
+    messages: bytes
+    """The messages, as a JSON array."""
+    has_parts: bool
+    """Whether something else than text is asked."""
     given: Given
     estimated: int
-
-    @property
-    def has_parts(self) -> bool:
-        """Whether something else than text is asked."""
-        return any(isinstance(message["content"], list) for message in self.messages)
 
 
 @dataclass(slots=True)
@@ -100,20 +102,39 @@ class ContextBuilder:
                 }
             )
 
+    def reader(
+        self, account_id: str, model: Model
+    ) -> Callable[[Session, MessageRow, str], History]:
+        """Reads what a model may know of the newest prompt of a conversation, which it is given
+        with the conversation's system prompt: to be a part of the transaction that stores it."""
+        room = self._room(account_id, model, None)
+
+        def read(s: Session, prompt: MessageRow, system_prompt: str) -> History:
+            return history.read_for_new(s, prompt, system_prompt, room, _turn_cost)
+
+        return read
+
+    def _room(self, account_id: str, model: Model, limit: int | None) -> int:
+        factor = self._estimates.factor(account_id, model.id)
+        return min(int(budget(model) / factor), budget(model) if limit is None else limit)
+
     async def build(
         self,
         account_id: str,
         reply_id: str,
         model: Model,
+        known: History | None = None,
         limit: int | None = None,
         *,
         as_text: bool = False,
     ) -> Request:
         """The request of a reply, in at most `limit` tokens, or what the model takes; `as_text`
-        gives files as their texts or names alone."""
+        gives files as their texts or names alone. `known` is what `reader` has read for it."""
         factor = self._estimates.factor(account_id, model.id)
-        room = min(int(budget(model) / factor), budget(model) if limit is None else limit)
-        found = await self._db.read(account_id, history.read, reply_id, room, _turn_cost)
+        room = self._room(account_id, model, limit)
+        found = known
+        if found is None:
+            found = await self._db.read(account_id, history.read, reply_id, room, _turn_cost)
         newest = _Shown(found.turns[0])
         left = room - _cost(found.system_prompt) - _turn_cost(newest.turn)
         # A correction learned of texts takes no room from pictures.
@@ -138,7 +159,7 @@ class ContextBuilder:
             shown.append(_Shown(turn))
         await self._add_older_files(shown[1:], model, Room(left, raw), as_text=as_text)
         shown.reverse()
-        return _request(found.system_prompt, shown, model, factor)
+        return await _request(found.system_prompt, shown, model, factor)
 
     async def _add_older_files(
         self, newest_first: list[_Shown], model: Model, room: Room, *, as_text: bool
@@ -167,7 +188,7 @@ class ContextBuilder:
                 return None
             return await self.build(account_id, reply_id, model, as_text=True)
         self._estimates.too_low(account_id, model.id)
-        shorter = await self.build(account_id, reply_id, model, refused.estimated // 2)
+        shorter = await self.build(account_id, reply_id, model, limit=refused.estimated // 2)
         return shorter if shorter.estimated < refused.estimated else None
 
     def learn(self, account_id: str, model: Model, request: Request, counted: int) -> None:
@@ -180,7 +201,7 @@ def _cost(text: str) -> int:
 
 
 def _files(turn: Turn) -> Sequence[Attachment]:
-    return turn.prompt.attachments if turn.prompt.attachment_count else ()
+    return turn.files
 
 
 def _turn_cost(turn: Turn) -> int:
@@ -193,23 +214,26 @@ def _names_cost(files: Sequence[Attachment]) -> int:
     return sum(estimate_tokens(label(file)) + 20 for file in files)
 
 
-def _request(
+async def _request(
     system_prompt: str, oldest_first: list[_Shown], model: Model, factor: float
 ) -> Request:
     given = Given(floor=oldest_first[0].turn.prompt.position)
     estimated = _cost(system_prompt)
-    prompts = [shown.turn.prompt for shown in oldest_first]
+    writers = [shown.turn.author for shown in oldest_first if shown.turn.author is not None]
     is_enveloped = model.provider.author_names == "envelope"
-    names = authors.distinct(prompts) if is_enveloped else authors.field_names(prompts)
+    names = authors.distinct(writers) if is_enveloped else authors.field_names(writers)
     if is_enveloped and names:
         system_prompt = f"{system_prompt}\n\n{authors.ENVELOPE}".strip()
-    messages: list[dict[str, Any]] = []
+    messages: list[Sequence[bytes]] = []
     if system_prompt:
-        messages.append({"role": "system", "content": system_prompt})
+        messages.append([orjson.dumps({"role": "system", "content": system_prompt})])
     for shown in oldest_first:
         name = names.get(shown.turn.prompt.author_id, "")
         messages.append(_user_message(shown, name, is_enveloped=is_enveloped))
-        messages += [{"role": "assistant", "content": said.content} for said in shown.turn.replies]
+        messages += [
+            [orjson.dumps({"role": "assistant", "content": said.content})]
+            for said in shown.turn.replies
+        ]
         given.positions += [m.position for m in (shown.turn.prompt, *shown.turn.replies)]
         given.withheld += shown.turn.withheld
         given.files += [
@@ -219,14 +243,26 @@ def _request(
         ]
         estimated += _turn_cost(shown.turn) + sum(content.tokens for _, content in shown.files)
     given.estimated_tokens = int(estimated * factor)
-    return Request(messages, given, estimated)
+    has_parts = any(content.part for shown in oldest_first for _, content in shown.files)
+    return Request(await _array(messages, has_parts=has_parts), has_parts, given, estimated)
 
 
-def _user_message(shown: _Shown, name: str, *, is_enveloped: bool) -> dict[str, Any]:
-    """One user's message. Where there is only text it is one string, which every server takes."""
+async def _array(messages: Sequence[Sequence[bytes]], *, has_parts: bool) -> bytes:
+    """The messages in one JSON array; each is in pieces that join to its JSON."""
+    pieces = [b"["]
+    for message in messages:
+        pieces += [*message, b","]
+    pieces[-1] = b"]"
+    # Parts are megabytes, and the thread that copies them lets others run.
+    return await asyncio.to_thread(b"".join, pieces) if has_parts else b"".join(pieces)
+
+
+def _user_message(shown: _Shown, name: str, *, is_enveloped: bool) -> Sequence[bytes]:
+    """One user's message as pieces of JSON. Where there is only text it is one string, which every
+    server takes."""
     prompt = shown.turn.prompt
     seals = is_enveloped and bool(name)
-    parts: list[dict[str, Any]] = []
+    parts: list[bytes] = []
     texts = [authors.envelope(name, prompt.content) if seals else prompt.content]
     for file, content in shown.files:
         if content.part is not None:
@@ -240,9 +276,13 @@ def _user_message(shown: _Shown, name: str, *, is_enveloped: bool) -> dict[str, 
             )
         else:
             texts.append(f"File {label(file)} is attached, but not shown to you: {content.reason}.")
-    message: dict[str, Any] = {"role": "user", "content": "\n\n".join(texts)}
-    if parts:
-        message["content"] = [*({"type": "text", "text": text} for text in texts), *parts]
+    message: dict[str, object] = {"role": "user"}
     if name and not is_enveloped:
         message["name"] = name
-    return message
+    if not parts:
+        message["content"] = "\n\n".join(texts)
+        return [orjson.dumps(message)]
+    message["content"] = [{"type": "text", "text": text} for text in texts]
+    around = orjson.dumps(message)
+    end = len(around) - len("]}")  # the parts follow the texts in `content`
+    return [around[:end], *(piece for part in parts for piece in (b",", part)), around[end:]]

@@ -8,8 +8,8 @@ import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
+import orjson
 import structlog
 
 from colloquy_server.context.extraction_cache import ExtractionCache
@@ -25,9 +25,9 @@ log = structlog.get_logger()
 
 MAX_RAW = 12_000_000
 """Bytes of files as they are in one request. Providers take more (Anthropic 32 MB in base64, OpenAI
-50), but the request is one piece of JSON, and while it is made no other stream moves."""
+50), but each request is held in memory as long as it is being answered."""
 
-_ENCODED_AT_ONCE = 3 << 16
+ENCODED_AT_ONCE = 3 << 16
 """Bytes that become base64 without a pause for others; a multiple of three, so that pieces join."""
 
 PICTURE_TOKENS = 1_600
@@ -62,10 +62,10 @@ _PAUSES = (0.5, 1.0, 2.0)
 
 @dataclass(frozen=True, slots=True)
 class FileContent:
-    """What a model is given of a file: `part` of a message, or `text`; with neither, `reason` says
-    why. `note` says what is missing of a text. `raw` is in bytes."""
+    """What a model is given of a file: `part` of a message, as JSON, or `text`; with neither,
+    `reason` says why. `note` says what is missing of a text. `raw` is in bytes."""
 
-    part: dict[str, Any] | None = None
+    part: bytes | None = None
     text: str = ""
     reason: str = ""
     note: str = ""
@@ -133,15 +133,16 @@ class ContentParts:
             tokens = await self._extractions.pages(file) * _PAGE_TOKENS
         if tokens > room.tokens:
             return None
-        data = await asyncio.to_thread(_encode, await self._extractions.data(file))
-        part: dict[str, Any]
+        data = await self._extractions.data(file)
+        part: dict[str, object]
         if file.kind == Kind.AUDIO:
-            sound = {"data": data, "format": _AS_AUDIO[file.content_type]}
+            sound = {"format": _AS_AUDIO[file.content_type], "data": ""}
             part = {"type": "input_audio", "input_audio": sound}
         else:
-            uri = f"data:{filetypes.PDF};base64,{data}"
+            uri = f"data:{filetypes.PDF};base64,"
             part = {"type": "file", "file": {"filename": file.filename, "file_data": uri}}
-        return FileContent(part, tokens=tokens, raw=file.byte_size)
+        encoded = await asyncio.to_thread(_encode, part, data)
+        return FileContent(encoded, tokens=tokens, raw=file.byte_size)
 
     async def _picture(self, file: Attachment, room: Room) -> FileContent:
         tokens = picture_tokens(file)
@@ -158,9 +159,9 @@ class ContentParts:
             content_type = "image/png" if data.startswith(b"\x89PNG") else "image/jpeg"
         if len(data) > room.raw:
             return FileContent(reason=TOO_MANY_BYTES)
-        url = f"data:{content_type};base64,{await asyncio.to_thread(_encode, data)}"
-        part = {"type": "image_url", "image_url": {"url": url}}
-        return FileContent(part, tokens=tokens, raw=len(data))
+        part = {"type": "image_url", "image_url": {"url": f"data:{content_type};base64,"}}
+        encoded = await asyncio.to_thread(_encode, part, data)
+        return FileContent(encoded, tokens=tokens, raw=len(data))
 
     # --- as text ------------------------------------------------------------------------------
 
@@ -190,8 +191,10 @@ def label(file: Attachment) -> str:
     return f"{json.dumps(file.filename, ensure_ascii=False)} ({file.content_type})"
 
 
-def _encode(data: bytes) -> str:
-    pieces = range(0, len(data), _ENCODED_AT_ONCE)
-    return "".join(
-        base64.b64encode(data[at : at + _ENCODED_AT_ONCE]).decode("ascii") for at in pieces
-    )
+def _encode(part: Mapping[str, object], data: bytes) -> bytes:
+    """The part as JSON, with the data in base64 at the end of its last string."""
+    around = orjson.dumps(part)
+    end = len(around) - len('"}}')
+    pieces = range(0, len(data), ENCODED_AT_ONCE)
+    encoded = (base64.b64encode(data[at : at + ENCODED_AT_ONCE]) for at in pieces)
+    return b"".join((around[:end], *encoded, around[end:]))

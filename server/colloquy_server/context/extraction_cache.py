@@ -196,12 +196,14 @@ class ExtractionCache:
 
     async def _whole(self, key: str, limit: int) -> bytes:
         """An object's bytes, up to a limit."""
-        data = bytearray()
+        pieces = []
+        room = limit
         async for piece in self._storage.stream(key):
-            data += piece
-            if len(data) >= limit:
+            pieces.append(piece[:room])
+            room -= len(pieces[-1])
+            if not room:
                 break
-        return bytes(data[:limit])
+        return await asyncio.to_thread(b"".join, pieces)  # which lets others run meanwhile
 
 
 def _decode(data: bytes) -> str:

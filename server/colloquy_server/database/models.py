@@ -32,6 +32,11 @@ class db_now(FunctionElement[int]):
     inherit_cache = True
 
 
+@compiles(db_now)
+def _some_now(_element: db_now, _compiler: Any, **_kw: Any) -> str:
+    return "db_now()"  # for who looks at a statement, before it is any database's
+
+
 @compiles(db_now, "sqlite")
 def _sqlite_now(_element: db_now, _compiler: Any, **_kw: Any) -> str:
     # 2440587.5 is the Julian day of 1970-01-01T00:00Z; precise to a millisecond.
@@ -144,7 +149,8 @@ class Conversation(Owned, Base):
 
     `version` grows by one with every transaction that changes anything in the conversation, and
     the lock on this row makes those transactions queue up. `info_version` is the version at which
-    the conversation itself (title, model, prompt) last changed.
+    the conversation itself (title, model, prompt) last changed, `searchable_version` the version
+    up to which every finished message has its entry for search.
     """
 
     __tablename__ = "conversations"
@@ -158,6 +164,13 @@ class Conversation(Owned, Base):
             "title_owed",
             sqlite_where=text("title_owed > 0"),
             postgresql_where=text("title_owed > 0"),
+        ),
+        # What search has to look through.
+        Index(
+            "ix_conversations_unsearchable",
+            "activity_time",
+            sqlite_where=text("version > searchable_version"),
+            postgresql_where=text("version > searchable_version"),
         ),
     )
 
@@ -174,6 +187,8 @@ class Conversation(Owned, Base):
     request_hash: Mapped[str | None] = mapped_column(String(64))
     version: Mapped[int] = mapped_column(default=1)
     info_version: Mapped[int] = mapped_column(default=1)
+    # In its first version a conversation holds nothing.
+    searchable_version: Mapped[int] = mapped_column(default=1)
     message_count: Mapped[int] = mapped_column(default=0)
     create_time: Mapped[int]
     update_time: Mapped[int]
@@ -397,8 +412,8 @@ class Receipt(Owned, Base):
 
 
 class SearchEntry(Owned, Base):
-    """A finished message that can be found. Its terms are in the table `search_words`, under the
-    same number: a full-text table on SQLite, a tsvector on Postgres."""
+    """A finished message that search knows. Its terms, if it has any, are in the table
+    `search_words`, under the same number: a full-text table on SQLite, a tsvector on Postgres."""
 
     __tablename__ = "search_entries"
     __table_args__ = (Index(None, "conversation_id"),)

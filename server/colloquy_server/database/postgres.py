@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from colloquy_server.concurrency import shielded
-from colloquy_server.database.transactions import Database, ScopedSession, Session, translated
+from colloquy_server.database.transactions import Database, Session, commit, translated
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -63,7 +63,7 @@ class PostgresDatabase(Database):
         pool gets back a connection that is still read-only, or that is lost."""
 
         def run(connection: Connection) -> T:
-            with ScopedSession(connection, account_id) as session:
+            with Session(connection, account_id) as session:
                 return fn(session, *args, **kwargs)
 
         return await shielded(self._run(self._engine, run, _SNAPSHOT))
@@ -92,8 +92,7 @@ class PostgresDatabase(Database):
 
     async def _commit(self, engine: AsyncEngine, account_id: str, fn: Callable[[Session], T]) -> T:
         def run(connection: Connection) -> T:
-            with ScopedSession(connection, account_id) as session, session.begin():
-                return fn(session)
+            return commit(connection, account_id, fn)
 
         return await shielded(self._run(engine, run, {}))
 

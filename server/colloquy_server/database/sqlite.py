@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
+import time
 from collections import deque
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
 
-from colloquy_server.database.transactions import Database, ScopedSession, Session, translated
+from colloquy_server.database.transactions import Database, Session, translated
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -21,17 +25,49 @@ T = TypeVar("T")
 _BUSY_TIMEOUT = 10.0
 """Seconds to wait for another process's write lock on the SQLite file, a migration's say."""
 
-_Job = tuple[Future[Any], Callable[[], Any]]
+_BATCH_SIZE = 64
+_BATCH_SECONDS = 0.01
+"""Transactions that are committed together, and how long one that waits for its commit lets others
+join it. What goes first has to wait for no more than that, and one commit."""
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    """A transaction that somebody waits for."""
+
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Any]
+    account_id: str
+    fn: Callable[[Session], Any]
+    result: Any = None
+    error: BaseException | None = None
+
+    def deliver(self) -> None:
+        """Tells who waits, in the loop's thread."""
+        if self.future.done():  # the caller has gone
+            return
+        if self.error is None:
+            self.future.set_result(self.result)
+        else:
+            self.future.set_exception(self.error)
 
 
 class SqliteDatabase(Database):
-    """A SQLite file in WAL mode: writers queue up in one thread, readers never wait for them."""
+    """A SQLite file in WAL mode: writers queue up in one thread, readers never wait for them.
+
+    The writers that wait are committed together, as a commit's wait for the disk costs more than
+    what most of them do. Each stands in a savepoint of its own: one that fails leaves nothing
+    behind, and takes nothing from the others. None hears of its end before the commit of all.
+    """
 
     def __init__(self, url: URL, *, readers: int = 2) -> None:
         self.engine = sqlite_engine(url)
+        self._kept = _KeptConnections(self.engine)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="sqlite-writer")
         self._first: deque[_Job] = deque()
         self._then: deque[_Job] = deque()
+        self._is_writing = False
+        self._lock = threading.Lock()
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="sqlite-reader")
 
     async def read(
@@ -45,8 +81,11 @@ class SqliteDatabase(Database):
         """In a reader thread."""
 
         def run() -> T:
-            with translated(), ScopedSession(self.engine, account_id) as session:
-                session.connection(execution_options={"sqlite_begin": "DEFERRED"})
+            with (
+                translated(),
+                self._kept.transaction(sqlite_begin="DEFERRED") as connection,
+                Session(connection, account_id) as session,
+            ):
                 return fn(session, *args, **kwargs)
 
         return await asyncio.get_running_loop().run_in_executor(self._readers, run)
@@ -70,35 +109,123 @@ class SqliteDatabase(Database):
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        """In the writer thread, as soon as the transaction that runs there has ended."""
+        """In the writer thread, before all that waits in `write`."""
         return await self._submit(self._first, account_id, lambda s: fn(s, *args, **kwargs))
 
     async def _submit(self, queue: deque[_Job], account_id: str, fn: Callable[[Session], T]) -> T:
-        def run() -> T:
-            with translated(), ScopedSession(self.engine, account_id) as session, session.begin():
-                return fn(session)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        queue.append(_Job(loop, future, account_id, fn))
+        with self._lock:
+            if not self._is_writing:
+                self._writer.submit(self._write)
+                self._is_writing = True
+        return await future
 
-        result: Future[T] = Future()
-        queue.append((result, run))
-        self._writer.submit(self._run_next)
-        return await asyncio.wrap_future(result)
+    def _next(self) -> _Job | None:
+        while queue := self._first or self._then:
+            job = queue.popleft()
+            if not job.future.cancelled():
+                return job
+        return None
 
-    def _run_next(self) -> None:
-        # As many calls of this as there are jobs: each finds one.
-        result, run = (self._first or self._then).popleft()
-        if not result.set_running_or_notify_cancel():
-            return
+    # --- in the writer thread -----------------------------------------------------------------
+
+    def _write(self) -> None:
+        """Runs what waits, batch by batch, until nothing does."""
+        while True:
+            job = self._next()
+            if job is None:
+                with self._lock:
+                    if not (self._first or self._then):
+                        self._is_writing = False
+                        return
+                continue
+            batch = [job]
+            try:
+                with translated():
+                    self._run_batch(batch)
+            except BaseException as error:
+                for one in batch:
+                    one.result, one.error = None, one.error or error
+            for loop in {one.loop for one in batch}:
+                with suppress(RuntimeError):  # the loop has ended, and with it those who waited
+                    loop.call_soon_threadsafe(_deliver, [one for one in batch if one.loop is loop])
+
+    def _run_batch(self, batch: list[_Job]) -> None:
+        """Commits the first transaction of the batch, and with it those that come meanwhile."""
+        with self._kept.transaction(sqlite_begin="IMMEDIATE") as connection:
+            driver: Any = connection.connection.driver_connection
+            until = time.monotonic() + _BATCH_SECONDS
+            self._run(connection, driver, batch[0])
+            while len(batch) < _BATCH_SIZE and time.monotonic() < until:
+                job = self._next()
+                if job is None:
+                    return
+                batch.append(job)
+                self._run(connection, driver, job)
+
+    def _run(self, connection: Connection, driver: sqlite3.Connection, job: _Job) -> None:
+        driver.execute("SAVEPOINT job")
+        is_kept = False
         try:
-            result.set_result(run())
+            with translated(), Session(connection, job.account_id) as session:
+                job.result = job.fn(session)
+                session.flush()
+                is_kept = not session.is_undone
         except BaseException as error:
-            result.set_exception(error)
+            job.error = error
+            if not driver.in_transaction:  # SQLite has rolled all of it back: the disk is full, say
+                raise
+        if not is_kept:
+            driver.execute("ROLLBACK TO job")
+        driver.execute("RELEASE job")
 
     async def close(self) -> None:
         """Lets running transactions end, then closes all connections."""
         loop = asyncio.get_running_loop()
         for pool in (self._writer, self._readers):
             await loop.run_in_executor(None, pool.shutdown)
+        self._kept.close()
         self.engine.dispose()
+
+
+class _KeptConnections:
+    """A connection for each thread, kept from one transaction to the next: to get one from the
+    pool costs more than most transactions."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._of_thread = threading.local()
+        self._all: list[Connection] = []
+
+    @contextmanager
+    def transaction(self, **options: Any) -> Iterator[Connection]:
+        """A transaction of this thread, committed at its end unless an exception ends it. After
+        one the connection is not used again, whatever is wrong with it."""
+        connection: Connection | None = getattr(self._of_thread, "connection", None)
+        if connection is None:
+            connection = self._engine.connect().execution_options(**options)
+            self._all.append(connection)
+            self._of_thread.connection = connection
+        try:
+            with connection.begin():
+                yield connection
+        except BaseException:
+            self._of_thread.connection = None
+            self._all.remove(connection)
+            connection.close()
+            raise
+
+    def close(self) -> None:
+        """Closes all connections. No thread uses one any more."""
+        while self._all:
+            self._all.pop().close()
+
+
+def _deliver(jobs: list[_Job]) -> None:
+    for job in jobs:
+        job.deliver()
 
 
 def sqlite_engine(url: URL) -> Engine:

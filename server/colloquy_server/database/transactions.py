@@ -5,7 +5,8 @@ On SQLite the function runs in the one writer thread, or in a reader thread; on 
 event loop through the async driver. The functions are the same.
 
 Here, and nowhere else, queries are bound to an account: every statement on a table that is Owned
-gets `account_id = …` added, and a transaction says whose it is, or that it is the server's own.
+gets `account_id = …` added (`scope.py` for those that go without the ORM), and a transaction says
+whose it is, or that it is the server's own.
 """
 
 from __future__ import annotations
@@ -14,24 +15,26 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
 import structlog
-from sqlalchemy import bindparam, event
+from sqlalchemy import Connection, CursorResult, Executable, bindparam, event
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
+from sqlalchemy.orm import ORMExecuteState, with_loader_criteria
+from sqlalchemy.orm import Session as OrmSession
 
 from colloquy_server.database.models import Owned
+from colloquy_server.database.scope import EVERY_ACCOUNT, Values, bound
 from colloquy_server.errors import Unavailable
 
 __all__ = [
     "EVERY_ACCOUNT",
     "Database",
     "DatabaseUnavailable",
-    "ScopedSession",
     "Session",
+    "commit",
     "translated",
 ]
 
@@ -40,26 +43,51 @@ T = TypeVar("T")
 
 log = structlog.get_logger()
 
-EVERY_ACCOUNT: Final = "*"
-"""The scope of the server's own work: authentication, administration, leases."""
-
 
 class DatabaseUnavailable(Unavailable):
     """The database cannot be reached at the moment. Try again."""
 
 
-class ScopedSession(Session):
-    """A Session whose statements see one account only."""
+class Session(OrmSession):
+    """A session whose statements see one account only, within a transaction that `Database` begins
+    and ends."""
 
-    def __init__(self, bind: Any, account_id: str) -> None:
-        super().__init__(bind, expire_on_commit=False, autoflush=False)
+    def __init__(self, connection: Connection, account_id: str) -> None:
+        super().__init__(
+            connection,
+            expire_on_commit=False,
+            autoflush=False,
+            join_transaction_mode="rollback_only",
+        )
         self.account_id = account_id
+        self.is_undone = False
+        """Whether the transaction turned out to have nothing to do, and leaves nothing behind."""
+        self._connection = connection
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Which of the two databases this is."""
+        return self._connection.dialect.name == "sqlite"
+
+    def run(self, statement: Executable, values: Values = None) -> CursorResult[*tuple[Any, ...]]:
+        """Runs a statement without what the ORM adds, which costs more than most statements. One
+        that is made once, at import, is also compiled once.
+
+        Raises Unscoped for a statement that could reach other accounts.
+        """
+        if self.account_id != EVERY_ACCOUNT:
+            statement, values = bound(statement, self.account_id, values)
+        return self._connection.execute(statement, values)
+
+    def undo(self) -> None:
+        """Leaves nothing behind of this transaction."""
+        self.is_undone = True
 
 
-@event.listens_for(ScopedSession, "do_orm_execute")
+@event.listens_for(Session, "do_orm_execute")
 def _bind_to_account(state: ORMExecuteState) -> None:
     session = state.session
-    assert isinstance(session, ScopedSession)
+    assert isinstance(session, Session)
     if session.account_id == EVERY_ACCOUNT or state.is_relationship_load:
         return
     _account.set(session.account_id)
@@ -126,6 +154,18 @@ class Database(ABC):
     @abstractmethod
     async def close(self) -> None:
         """Lets running transactions end, then closes all connections."""
+
+
+def commit(connection: Connection, account_id: str, fn: Callable[[Session], T]) -> T:
+    """Runs a transaction on a connection that is in none, and commits it, unless it is undone."""
+    with Session(connection, account_id) as session:
+        result = fn(session)
+        session.flush()
+        if session.is_undone:
+            connection.rollback()
+        else:
+            connection.commit()
+        return result
 
 
 @contextmanager

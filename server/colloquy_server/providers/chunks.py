@@ -112,7 +112,7 @@ class AnswerReader:
                 return ""
             if not marker:
                 return ""
-            chunk = _lenient_json(event)
+            chunk = lenient_json(event)
         try:
             choices = chunk.get("choices")
         except AttributeError:
@@ -164,7 +164,7 @@ class AnswerReader:
             self.usage = TokenUsage(read, written)
 
     def _read_document(self, body: bytes) -> str:
-        completion = _lenient_json(body)
+        completion = lenient_json(body)
         if not isinstance(completion, dict) or not completion.get("choices"):
             failed = isinstance(completion, dict) and ("error" in completion)
             self._fail(
@@ -189,7 +189,7 @@ def _is_count(value: object) -> TypeGuard[int]:
     return type(value) is int and 0 <= value < 2**31
 
 
-def _lenient_json(data: bytes) -> Any:
+def lenient_json(data: bytes) -> Any:
     """Like orjson, but takes lone surrogates and bad UTF-8, both to be repaired; None if it
     is not JSON."""
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 
@@ -26,8 +26,8 @@ class Watchdog:
         self._waiting: asyncio.Task[Any] | None = None
         self._expired = False
 
-    async def next(self, body: AsyncIterator[bytes]) -> bytes | None:
-        """The next bytes, None at the end. Raises TimeoutError."""
+    async def next(self, read: Callable[[], Awaitable[bytes]]) -> bytes:
+        """What `read` gives, in time. Raises TimeoutError."""
         if self._is_first:
             self._is_first = False
         else:
@@ -40,7 +40,7 @@ class Watchdog:
         cancelling = task.cancelling()
         self._waiting = task
         try:
-            return await anext(body, None)
+            return await read()
         except asyncio.CancelledError:
             if self._expired and task.uncancel() <= cancelling:
                 raise TimeoutError from None

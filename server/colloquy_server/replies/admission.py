@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from colloquy_server.concurrency import FairSemaphore, KeyedLocks
 from colloquy_server.context.builder import ContextBuilder
-from colloquy_server.database.models import Attachment, Conversation
+from colloquy_server.database.models import Attachment
 from colloquy_server.database.repository import sending
 from colloquy_server.database.repository.changes import Lease
-from colloquy_server.database.repository.sending import Prompt, Sent
+from colloquy_server.database.repository.sending import Choice, Prompt, Sent
 from colloquy_server.database.transactions import Database, Session
 from colloquy_server.providers.catalog import Catalog
 from colloquy_server.replies.bus import Bus
@@ -64,7 +64,7 @@ class Admission:
     async def send(self, account_id: str, prompt: Prompt) -> Started:
         """Stores a prompt and its reply. Raises NotFound, InvalidField, RequestIdReused,
         ConversationBusy, QueueFull."""
-        check = self._check("")
+        check = self._check(account_id, "")
         return await self._admit(
             account_id,
             prompt.conversation_id,
@@ -76,7 +76,7 @@ class Admission:
     ) -> Started:
         """Stores a new reply to the same prompt. Raises NotFound, InvalidField, RequestIdReused,
         QueueFull."""
-        check = self._check(model)
+        check = self._check(account_id, model)
         return await self._admit(
             account_id,
             message_id,
@@ -85,15 +85,15 @@ class Admission:
             ),
         )
 
-    def _check(self, model_id: str) -> sending.Check:
+    def _check(self, account_id: str, model_id: str) -> sending.Check:
         """A check that the model, or else the conversation's, can be used and takes the prompt."""
 
-        def check(conversation: Conversation, content: str, files: Sequence[Attachment]) -> str:
-            model = self._catalog.resolve(model_id or conversation.model)
-            self._contexts.check_fits(
-                conversation.account_id, model, conversation.system_prompt, content, files
-            )
-            return model.id
+        def check(
+            usual_model: str, system_prompt: str, content: str, files: Sequence[Attachment]
+        ) -> Choice:
+            model = self._catalog.resolve(model_id or usual_model)
+            self._contexts.check_fits(account_id, model, system_prompt, content, files)
+            return Choice(model.id, self._contexts.reader(account_id, model))
 
         return check
 
@@ -133,7 +133,7 @@ class Admission:
             ownership.reserved -= has_room
         feed = self._feeds.open_at(account_id, sent.change)
         if sent.owned:
-            self._executor.launch(sent.reply, deadline, is_new=True)
+            self._executor.launch(sent.reply, deadline, is_new=True, history=sent.history)
         elif lease is None:
             self._bus.publish({"kind": "work"})  # another process may have room
         if sent.interrupted is not None:

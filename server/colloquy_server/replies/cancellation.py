@@ -8,9 +8,10 @@ import asyncio
 import structlog
 
 from colloquy_server.concurrency import shielded
-from colloquy_server.database.models import Message, State
+from colloquy_server.database.models import State
 from colloquy_server.database.repository import cancellation, messages
 from colloquy_server.database.repository.cancellation import CancelResult
+from colloquy_server.database.rows import MessageRow
 from colloquy_server.database.transactions import Database, DatabaseUnavailable
 from colloquy_server.errors import NotFound
 from colloquy_server.replies.bus import Bus
@@ -37,7 +38,7 @@ class Cancellation:
         self._executor = executor
         self._interrupts: set[asyncio.Task[None]] = set()
 
-    async def cancel(self, account_id: str, message_id: str) -> Message:
+    async def cancel(self, account_id: str, message_id: str) -> MessageRow:
         """Stops a reply; returns it as it then stands. Raises NotFound, InvalidField."""
         asked = await self._db.write_first(account_id, cancellation.cancel, message_id)
         reply = await self._see_through(account_id, asked)
@@ -46,26 +47,26 @@ class Cancellation:
 
     async def cancel_request(
         self, account_id: str, conversation_id: str, request_id: str
-    ) -> Message | None:
+    ) -> MessageRow | None:
         """Stops the reply of a request; None when the request has not come. Raises NotFound."""
         asked = await self._db.write_first(
             account_id, cancellation.cancel_request, account_id, conversation_id, request_id
         )
         return await self._see_through(account_id, asked)
 
-    def interrupt(self, account_id: str, row: Message) -> None:
+    def interrupt(self, account_id: str, row: MessageRow) -> None:
         """Stops a live reply that is to make room for another, in the background."""
         task = asyncio.create_task(self._interrupt(account_id, row))
         self._interrupts.add(task)
         task.add_done_callback(self._interrupts.discard)
 
-    async def _interrupt(self, account_id: str, row: Message) -> None:
+    async def _interrupt(self, account_id: str, row: MessageRow) -> None:
         try:
             await self._end_live(account_id, row)
         except DatabaseUnavailable:  # its owner hears of it with its next renewal
             log.warning("database is away", message_id=row.id)
 
-    async def _see_through(self, account_id: str, asked: CancelResult) -> Message | None:
+    async def _see_through(self, account_id: str, asked: CancelResult) -> MessageRow | None:
         if asked.change is not None:
             self._feeds.apply(asked.change)
         if asked.reply is None or not asked.is_live:
@@ -73,7 +74,7 @@ class Cancellation:
         await shielded(self._end_live(account_id, asked.reply))
         return await self._db.read(account_id, messages.get, asked.reply.id)
 
-    async def _end_live(self, account_id: str, row: Message) -> None:
+    async def _end_live(self, account_id: str, row: MessageRow) -> None:
         """Has a live reply end that is to be cancelled: by its owner, else over its head."""
         ownership = self._ownership
         reply = ownership.live.get(row.id)
@@ -98,7 +99,7 @@ class Cancellation:
         if ended is not None and reply is not None:
             ownership.fence(reply)
 
-    async def _ended_elsewhere(self, account_id: str, row: Message) -> bool:
+    async def _ended_elsewhere(self, account_id: str, row: MessageRow) -> bool:
         """Tells the owner, another process, to cancel a reply, and waits for it to end."""
         loop = asyncio.get_running_loop()
         until = loop.time() + _OWNER_TIMEOUT

@@ -15,10 +15,10 @@ from __future__ import annotations
 
 from colloquy_server.concurrency import shielded
 from colloquy_server.context.builder import ContextBuilder
-from colloquy_server.database.models import Message
 from colloquy_server.database.repository import access, conversations
 from colloquy_server.database.repository.changes import Change
 from colloquy_server.database.repository.sending import Prompt
+from colloquy_server.database.rows import MessageRow
 from colloquy_server.database.transactions import EVERY_ACCOUNT, Database
 from colloquy_server.providers.catalog import Catalog
 from colloquy_server.providers.client import Providers
@@ -93,13 +93,13 @@ class Replies:
         """
         return await self._admission.regenerate(account_id, message_id, model, request_id)
 
-    async def cancel(self, account_id: str, message_id: str) -> Message:
+    async def cancel(self, account_id: str, message_id: str) -> MessageRow:
         """Stops a reply; returns it as it then stands. Raises NotFound, InvalidField."""
         return await self._cancellation.cancel(account_id, message_id)
 
     async def cancel_request(
         self, account_id: str, conversation_id: str, request_id: str
-    ) -> Message | None:
+    ) -> MessageRow | None:
         """Stops the reply of a request; None when the request has not come. Raises NotFound."""
         return await self._cancellation.cancel_request(account_id, conversation_id, request_id)
 

@@ -7,16 +7,18 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, Concatenate, ParamSpec
+from typing import Concatenate, ParamSpec
 
 import structlog
 
 from colloquy_server.concurrency import shielded
 from colloquy_server.context.builder import ContextBuilder
-from colloquy_server.database.models import Message, State
+from colloquy_server.database.models import State
 from colloquy_server.database.repository import leases
 from colloquy_server.database.repository.changes import Fenced, Transition
+from colloquy_server.database.repository.history import History
 from colloquy_server.database.repository.leases import Outcome
+from colloquy_server.database.rows import MessageRow
 from colloquy_server.database.transactions import Database, Session
 from colloquy_server.providers.catalog import Catalog, ModelError
 from colloquy_server.providers.client import ProviderError, Providers
@@ -93,28 +95,31 @@ class Executor:
             is_new = transition.owned.epoch == 1
             self.launch(transition.owned, deadline, is_new=is_new)
 
-    def launch(self, row: Message, deadline: float, *, is_new: bool) -> None:
-        """Begins to generate a reply that this process has come to own."""
+    def launch(
+        self, row: MessageRow, deadline: float, *, is_new: bool, history: History | None = None
+    ) -> None:
+        """Begins to generate a reply that this process has come to own. `history` is what its
+        model may know, if that was read already."""
         if self._ownership.has_ended:  # too late to release it: its lease runs out
             return
         reply = LiveReply.of(row, deadline, is_new=is_new)
         self._ownership.add(reply)
         self._publisher.suspend_detector.begin()
-        reply.generation = asyncio.create_task(self._generate(reply))
+        reply.generation = asyncio.create_task(self._generate(reply, history))
         reply.task = asyncio.create_task(self._see_through(reply))
 
     # --- generating ---------------------------------------------------------------------------
 
-    async def _generate(self, reply: LiveReply) -> Outcome:
+    async def _generate(self, reply: LiveReply, history: History | None) -> Outcome:
         try:
             model = self._catalog.resolve(reply.model)
         except ModelError as error:
             return _failure(reply, error.reason, error.fields["model"])
         while_owner = self._ownership.while_owner
-        request = await while_owner(reply, self._contexts.build, reply.message_id, model)
+        request = await while_owner(reply, self._contexts.build, reply.message_id, model, history)
         reply.receipt = request.given.dump()
 
-        async def fall_back(error: ProviderError) -> list[dict[str, Any]] | None:
+        async def fall_back(error: ProviderError) -> bytes | None:
             nonlocal request
             other = await while_owner(
                 reply,

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
-from colloquy_server.database.models import Message
 from colloquy_server.database.repository import feed as feed_reads
 from colloquy_server.database.repository.changes import Change
+from colloquy_server.database.rows import MessageRow
 from colloquy_server.database.transactions import EVERY_ACCOUNT, Database
 from colloquy_server.errors import ColloquyError
 from colloquy_server.replies.bus import Bus, Event
@@ -33,6 +34,16 @@ _PAGE = 8
 and a watcher that does not take them holds them."""
 
 
+@dataclass(slots=True)
+class _Read:
+    """A read of the database that watchers share. When it has ended it has a page or an error, or
+    neither if the watcher that read went away."""
+
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    page: feed_reads.Page | None = None
+    error: Exception | None = None
+
+
 class Feed:
     """The changes of one conversation, from `floor` (not included) to `version`."""
 
@@ -45,6 +56,8 @@ class Feed:
         self.watchers = 0
         self._feeds = feeds
         self._recent: deque[Change] = deque()
+        self._reads: dict[tuple[int, str], _Read] = {}
+        self._last_read: tuple[tuple[int, str], feed_reads.Page] | None = None
         self._waiting: list[tuple[asyncio.Future[bool], float]] = []
         self._timer: asyncio.Handle | None = None
         self._timer_at = 0.0
@@ -70,11 +83,11 @@ class Feed:
             self.notice(change.version)
         self.wake()
 
-    def expect(self, row: Message) -> None:
+    def expect(self, row: MessageRow) -> None:
         """Sees to it that the text of a live reply is known here, whoever owns it."""
         self._feeds.mirrors.expect(row)
 
-    def settle(self, row: Message) -> None:
+    def settle(self, row: MessageRow) -> None:
         """A reply has ended."""
         self._feeds.mirrors.settle(row)
 
@@ -92,10 +105,35 @@ class Feed:
 
     async def changes(self, since: int, followed: str) -> feed_reads.Page:
         """What the database has of changes after a version, for a watcher that follows a reply.
-        Raises NotFound."""
-        return await self._feeds.db.read(
-            self.account_id, feed_reads.changes, self.conversation_id, since, _PAGE, followed
-        )
+
+        It is read once for all that stand there: who comes while it is read waits for the same
+        page or error, who comes later gets the page as long as there is nothing newer.
+        Raises NotFound.
+        """
+        wanted = (since, followed)
+        while (read := self._reads.get(wanted)) is not None:
+            await read.ended.wait()
+            if read.error is not None:
+                raise read.error
+            if read.page is not None:
+                return read.page
+        if self._last_read is not None:
+            asked, page = self._last_read
+            if asked == wanted and page.version >= self.version:
+                return page
+        read = self._reads[wanted] = _Read()
+        try:
+            read.page = await self._feeds.db.read(
+                self.account_id, feed_reads.changes, self.conversation_id, since, _PAGE, followed
+            )
+        except Exception as error:
+            read.error = error
+            raise
+        finally:
+            del self._reads[wanted]
+            read.ended.set()
+        self._last_read = (wanted, read.page)
+        return read.page
 
     def after(self, version: int) -> Change:
         """The change that follows `version`, which is not below `floor`."""
@@ -165,6 +203,8 @@ class Feeds:
     def __init__(self, db: Database, bus: Bus) -> None:
         self.db = db
         self.live: dict[str, LiveText] = {}
+        self.has_changed = asyncio.Event()
+        """Set when this process changed a conversation; `search_indexing` clears it."""
         self._bus = bus
         self._feeds: dict[str, Feed] = {}
         self._stream_end: ColloquyError | None = None
@@ -179,7 +219,9 @@ class Feeds:
         conversation_id = change.conversation_id
         if change.deleted:
             self._bus.publish({"kind": "deleted", "conversation": conversation_id})
-        elif change.messages or change.conversation:
+            return
+        self.has_changed.set()
+        if change.messages or change.conversation:
             self._bus.publish(
                 {"kind": "changed", "conversation": conversation_id, "version": change.version}
             )
@@ -234,7 +276,7 @@ class Feeds:
         if feed is not None:
             feed.wake()
 
-    def known_text(self, row: Message) -> tuple[str, int]:
+    def known_text(self, row: MessageRow) -> tuple[str, int]:
         """The text of a live reply that watchers of this process may have seen, and its attempt."""
         live = self.live.get(row.conversation_id)
         if live is None or live.message_id != row.id:

@@ -6,7 +6,6 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
 
 from colloquy_server.database.models import State
 from colloquy_server.database.repository.leases import Outcome
@@ -59,10 +58,10 @@ class Generator:
         self,
         reply: LiveReply,
         model: Model,
-        messages: list[dict[str, Any]],
-        fall_back: Callable[[ProviderError], Awaitable[list[dict[str, Any]] | None]],
+        messages: bytes,
+        fall_back: Callable[[ProviderError], Awaitable[bytes | None]],
     ) -> Outcome:
-        """Generates the reply. Provider trouble becomes an Outcome too.
+        """Generates the reply; `messages` is a JSON array. Provider trouble becomes an Outcome too.
 
         When the provider does not take the messages, `fall_back` is asked once for others; it
         returns None when there are none to be tried.
@@ -86,7 +85,7 @@ class Generator:
                 self._on_retry(reply, error, delay)
             await asyncio.sleep(delay)
 
-    async def _ask(self, reply: LiveReply, model: Model, messages: list[dict[str, Any]]) -> Outcome:
+    async def _ask(self, reply: LiveReply, model: Model, messages: bytes) -> Outcome:
         continues = reply.is_first_request
         reply.is_first_request = False
         reply.finish_reason = ""

@@ -6,8 +6,8 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from colloquy_server.database.models import Message
 from colloquy_server.database.repository.leases import Outcome
+from colloquy_server.database.rows import MessageRow
 from colloquy_server.providers.client import TokenUsage
 
 
@@ -57,7 +57,7 @@ class LiveReply(LiveText):
     task: asyncio.Task[None] | None = None
 
     @staticmethod
-    def of(row: Message, deadline: float, *, is_new: bool) -> LiveReply:
+    def of(row: MessageRow, deadline: float, *, is_new: bool) -> LiveReply:
         """The reply of a row that this process has just come to own."""
         return LiveReply(
             message_id=row.id,

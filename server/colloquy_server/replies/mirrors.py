@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Container
 from typing import ClassVar
 
-from colloquy_server.database.models import Message, State
+from colloquy_server.database.models import State
+from colloquy_server.database.rows import MessageRow
 from colloquy_server.replies.bus import Bus, Event
 from colloquy_server.replies.live_reply import LiveText
 
@@ -40,7 +41,7 @@ class Mirrors:
         self._bus = bus
         self._wake = wake
 
-    def expect(self, row: Message) -> None:
+    def expect(self, row: MessageRow) -> None:
         """A live reply is watched here, and the database had this of it: unless it is generated
         here, mirrors it from there on."""
         live = self._live.get(row.conversation_id)
@@ -63,7 +64,7 @@ class Mirrors:
             if live.is_mirror:
                 self._ask(conversation_id, live)
 
-    def settle(self, row: Message) -> None:
+    def settle(self, row: MessageRow) -> None:
         """A reply has ended: its mirror, if there is one, is not needed any more."""
         live = self._live.get(row.conversation_id)
         has_ended = row.state > State.GENERATING

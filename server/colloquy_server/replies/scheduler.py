@@ -10,10 +10,10 @@ from typing import TypeVar
 import structlog
 
 from colloquy_server.concurrency import wait_up_to
-from colloquy_server.database.models import Message
 from colloquy_server.database.repository import leases, queue
 from colloquy_server.database.repository import titles as title_rows
 from colloquy_server.database.repository.changes import Transition
+from colloquy_server.database.rows import MessageRow
 from colloquy_server.database.transactions import EVERY_ACCOUNT, Database, DatabaseUnavailable
 from colloquy_server.replies.executor import Executor
 from colloquy_server.replies.feeds import Feeds
@@ -81,7 +81,7 @@ class Scheduler:
             if ownership.room > 0:
                 await _isolated(self._take_over(row), "take over", row.id)
 
-    async def _take_over(self, row: Message) -> Transition | None:
+    async def _take_over(self, row: MessageRow) -> Transition | None:
         """Takes over a reply of an owner whose lease is over."""
         text, attempt = self._feeds.known_text(row)
         return await self._executor.claim(

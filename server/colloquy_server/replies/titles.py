@@ -6,6 +6,7 @@ import asyncio
 import re
 import unicodedata
 
+import orjson
 import structlog
 
 from colloquy_server.database.models import MICROS
@@ -77,8 +78,8 @@ class Titles:
             if exchange is None:
                 return
             prompt, reply = exchange
-            answer = await self._ask(prompt.content, reply.content)
-            title = tidy(answer) or tidy(prompt.content)
+            answer = await self._ask(prompt, reply)
+            title = tidy(answer) or tidy(prompt)
             if not title:
                 return
             change = await self._db.write(account_id, title_rows.set_title, conversation_id, title)
@@ -103,7 +104,7 @@ class Titles:
             {"role": "user", "content": f"{exchange}\n\n{_INSTRUCTION}"},
         ]
         async with self._providers.open(
-            model, request, max_output_tokens=_MAX_OUTPUT_TOKENS
+            model, orjson.dumps(request), max_output_tokens=_MAX_OUTPUT_TOKENS
         ) as stream:
             return "".join([piece async for piece in stream])
 

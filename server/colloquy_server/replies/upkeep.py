@@ -1,5 +1,5 @@
-"""The background work of a process: loops that save, renew, fence, poll and schedule, each for
-ever. What each does is in the module of its class."""
+"""The background work of a process: loops that save, renew, fence, poll, index and schedule, each
+for ever. What each does is in the module of its class."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from colloquy_server.replies.feeds import Feeds
 from colloquy_server.replies.polling import Polling
 from colloquy_server.replies.renewal import LeaseExpiry, LeaseRenewal, TitleRenewal
 from colloquy_server.replies.scheduler import Scheduler
+from colloquy_server.replies.search_indexing import SearchIndexing
 from colloquy_server.replies.titles import Titles
 from colloquy_server.settings import Settings
 
@@ -57,6 +58,7 @@ class Upkeep:
             TitleRenewal(db, titles, settings.lease_ttl),
             LeaseExpiry(ownership),
             Polling(feeds),
+            SearchIndexing(db, feeds),
             Scheduler(
                 db,
                 feeds,

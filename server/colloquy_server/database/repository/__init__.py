@@ -11,9 +11,11 @@ of a transaction or all of it.
     cancellation.py   stopping replies
     messages.py       reading and rating messages
     feed.py           what watchers read: snapshots, and changes since a version
-    history.py        what a reply's model may know, and what it was given
+    history.py        what a reply's model may know
+    receipts.py       what a reply's model was given
     attachments.py    files, and what was extracted from them
-    search.py         full-text search
+    search.py         full-text search: finding
+    indexing.py       full-text search: making what was said findable
 
 The table of guards: every transaction that changes a conversation begins with `changes.lock`;
 every write of a reply's owner names the reply's epoch, and raises `Fenced` or reports the reply as

@@ -6,7 +6,6 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from sqlalchemy import bindparam, delete, select, update
-from sqlalchemy.orm import Session
 
 from colloquy_server.database.models import (
     Account,
@@ -27,6 +26,8 @@ from colloquy_server.database.repository.changes import (
     is_generating,
     now,
 )
+from colloquy_server.database.rows import USER, UserRow
+from colloquy_server.database.transactions import Session
 from colloquy_server.errors import InvalidField, NotFound
 
 
@@ -124,7 +125,7 @@ def create_key(
         account_id=account_id,
         name=name,
         role=role,
-        user=resolve_author(s, account_id, user, time),
+        user_id=resolve_author(s, account_id, user, time).id,
         secret_hash=secret_hash,
         create_time=time,
         expire_time=expire_time,
@@ -132,6 +133,7 @@ def create_key(
     )
     s.add(key)
     s.flush()
+    s.refresh(key)
     return key
 
 
@@ -179,24 +181,45 @@ def valid_keys(s: Session, key_ids: Collection[str]) -> set[str]:
     )
 
 
-_USER = select(User).where(User.id == bindparam("wanted"), User.account_id == bindparam("account"))
+_BY_ID = select(*USER).where(User.id == bindparam("wanted"), User.account_id == bindparam("owner"))
+_BY_EXTERNAL_ID = select(*USER).where(
+    User.external_id == bindparam("wanted"), User.account_id == bindparam("owner")
+)
+_DEFAULT_USER = select(Account.default_user_id).where(Account.id == bindparam("owner"))
+_RENAME = (
+    update(User)
+    .where(User.id == bindparam("wanted"))
+    .values(display_name=bindparam("name"), avatar_url=bindparam("avatar"))
+)
 
 
-def find_author(s: Session, account_id: str, author: Author) -> User | None:
+def find_author(s: Session, account_id: str, author: Author) -> UserRow | None:
     """The user that an Author means, if there is one yet. Raises InvalidField for an unknown id."""
-    user_id = author.id
+    user_id: str | None = author.id
     if not (author.id or author.external_id):
-        user_id = get_account(s, account_id).default_user_id
+        user_id = s.run(_DEFAULT_USER, {"owner": account_id}).scalar_one_or_none()
+        if user_id is None:
+            raise NotFound("ACCOUNT")
+    statement, wanted = (_BY_ID, user_id) if user_id else (_BY_EXTERNAL_ID, author.external_id)
+    row = s.run(statement, {"wanted": wanted, "owner": account_id}).one_or_none()
+    user = UserRow._make(row) if row is not None else None
     if not user_id:
-        by_name = select(User).where(User.external_id == author.external_id)
-        return s.scalars(by_name.where(User.account_id == account_id)).one_or_none()
-    user = s.scalars(_USER, {"wanted": user_id, "account": account_id}).one_or_none()
+        return user
     if user is None or (author.external_id and user.external_id != author.external_id):
         raise InvalidField({"author.id": "no such user; set author.external_id to add one"})
     return user
 
 
-def resolve_author(s: Session, account_id: str, author: Author, time: int) -> User:
+def is_up_to_date(user: UserRow, author: Author) -> bool:
+    """Whether a user is all that an Author says, of whom it was found by its id if it has one."""
+    return (
+        author.external_id in ("", user.external_id)
+        and author.display_name in ("", user.display_name)
+        and author.avatar_url in ("", user.avatar_url)
+    )
+
+
+def resolve_author(s: Session, account_id: str, author: Author, time: int) -> UserRow:
     """The user that an Author means, added or brought up to date. Raises InvalidField."""
     user = find_author(s, account_id, author)
     if user is None:
@@ -212,8 +235,11 @@ def resolve_author(s: Session, account_id: str, author: Author, time: int) -> Us
         )
         user = find_author(s, account_id, author)
         assert user is not None
-    elif author.display_name or author.avatar_url:
-        user.display_name = author.display_name or user.display_name
-        user.avatar_url = author.avatar_url or user.avatar_url
-        s.flush()
+    if not is_up_to_date(user, author):
+        user = user._replace(
+            display_name=author.display_name or user.display_name,
+            avatar_url=author.avatar_url or user.avatar_url,
+        )
+        names = {"name": user.display_name, "avatar": user.avatar_url}
+        s.run(_RENAME, {"wanted": user.id, **names})
     return user

@@ -13,12 +13,10 @@ The rules, which hold however many processes work at once:
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, delete, select, tuple_, update
-from sqlalchemy.orm import Session
-from sqlalchemy.orm.attributes import set_committed_value
+from sqlalchemy import ColumnElement, bindparam, delete, select, tuple_, update
 
 from colloquy_server.database.models import (
     MICROS,
@@ -38,6 +36,8 @@ from colloquy_server.database.repository.changes import (
     insert_new,
     now,
 )
+from colloquy_server.database.rows import MessageRow
+from colloquy_server.database.transactions import Session
 from colloquy_server.errors import NotFound
 
 UNUSED_KEPT = 86_400 * MICROS
@@ -183,22 +183,30 @@ def _same_bytes() -> ColumnElement[bool]:
 # --- messages and their files ---------------------------------------------------------------------
 
 
-def load(s: Session, messages: Iterable[Message]) -> None:
-    """Fills in `attachments` of those of the messages that have some."""
-    having = [message for message in messages if message.attachment_count]
-    if not having:
-        return
-    rows = s.execute(
-        select(MessageAttachment.message_id, Attachment)
-        .join(Attachment, Attachment.id == MessageAttachment.attachment_id)
-        .where(MessageAttachment.message_id.in_([message.id for message in having]))
-        .order_by(MessageAttachment.message_id, MessageAttachment.position)
-    )
+_FILES = (
+    select(MessageAttachment.message_id, Attachment)
+    .join(Attachment, Attachment.id == MessageAttachment.attachment_id)
+    .where(MessageAttachment.message_id.in_(bindparam("messages", expanding=True)))
+    .order_by(MessageAttachment.message_id, MessageAttachment.position)
+)
+
+
+def files_of(s: Session, message_ids: Collection[str]) -> Mapping[str, list[Attachment]]:
+    """The files of messages, by message, for those that have some."""
     found: dict[str, list[Attachment]] = defaultdict(list)
-    for message_id, attachment in rows:
-        found[message_id].append(attachment)
-    for message in having:
-        set_committed_value(message, "attachments", found[message.id])
+    if message_ids:
+        for message_id, attachment in s.execute(_FILES, {"messages": list(message_ids)}):
+            found[message_id].append(attachment)
+    return found
+
+
+def load(s: Session, messages: Sequence[MessageRow]) -> list[MessageRow]:
+    """The same messages, with their files."""
+    having = [message.id for message in messages if message.attachment_count]
+    if not having:
+        return list(messages)
+    files = files_of(s, having)
+    return [message._replace(attachments=files.get(message.id, ())) for message in messages]
 
 
 def resolve(s: Session, attachment_ids: Sequence[str]) -> list[Attachment]:
@@ -219,7 +227,7 @@ def resolve(s: Session, attachment_ids: Sequence[str]) -> list[Attachment]:
     return [found[attachment_id] for attachment_id in attachment_ids]
 
 
-def attach(s: Session, message: Message, attachments: Sequence[Attachment]) -> None:
+def attach(s: Session, message: MessageRow, attachments: Sequence[Attachment]) -> None:
     """Gives a message that is stored its files."""
     if not attachments:
         return

@@ -5,14 +5,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import delete, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import delete, insert, select, update
 
 from colloquy_server.database.models import MICROS, CancelWish, Message, Role, State, db_now
-from colloquy_server.database.repository import search
 from colloquy_server.database.repository.changes import (
-    FRESH,
-    NO_SYNC,
     Change,
     Lease,
     Locked,
@@ -20,10 +16,11 @@ from colloquy_server.database.repository.changes import (
     is_generating,
     is_queued,
     lock,
-    undo,
 )
 from colloquy_server.database.repository.leases import longer
 from colloquy_server.database.repository.queue import start_next
+from colloquy_server.database.rows import MESSAGE, MessageRow, message
+from colloquy_server.database.transactions import Session
 from colloquy_server.errors import InvalidField, NotFound
 
 WISH_KEPT = 3_600 * MICROS
@@ -36,7 +33,7 @@ class CancelResult:
     `is_live` when its owner has to be told."""
 
     change: Change | None
-    reply: Message | None
+    reply: MessageRow | None
     is_live: bool = False
 
 
@@ -45,7 +42,7 @@ def cancel(s: Session, message_id: str) -> CancelResult:
 
     Raises NotFound, and InvalidField when the message is not a reply.
     """
-    found = s.execute(
+    found = s.run(
         select(Message.conversation_id, Message.role).where(Message.id == message_id)
     ).one_or_none()
     if found is None:
@@ -69,28 +66,27 @@ def cancel_request(
     reply_id = reply_of_request(s, conversation_id, request_id)
     if reply_id is not None:
         return cancel_in(s, locked, reply_id)
-    s.execute(
+    s.run(
         delete(CancelWish).where(
             CancelWish.conversation_id == conversation_id,
             (CancelWish.request_id == request_id) | (CancelWish.expire_time < locked.now),
-        ),
-        execution_options=NO_SYNC,
-    )
-    s.add(
-        CancelWish(
-            account_id=account_id,
-            conversation_id=conversation_id,
-            request_id=request_id,
-            expire_time=locked.now + WISH_KEPT,
         )
     )
-    s.flush()
+    s.run(
+        insert(CancelWish),
+        {
+            "account_id": account_id,
+            "conversation_id": conversation_id,
+            "request_id": request_id,
+            "expire_time": locked.now + WISH_KEPT,
+        },
+    )
     return CancelResult(Change(conversation_id, locked.version), None)
 
 
 def reply_of_request(s: Session, conversation_id: str, request_id: str) -> str | None:
     """The reply that a request made: RegenerateReply's own, or the first to SendMessage's."""
-    made = s.execute(
+    made = s.run(
         select(Message.id, Message.role).where(
             Message.conversation_id == conversation_id, Message.request_id == request_id
         )
@@ -100,51 +96,42 @@ def reply_of_request(s: Session, conversation_id: str, request_id: str) -> str |
     if made.role == Role.ASSISTANT:
         return str(made.id)
     first = select(Message.id).where(Message.reply_to == made.id).order_by(Message.position)
-    return s.scalars(first.limit(1)).one()
+    return str(s.run(first.limit(1)).scalar_one())
 
 
-def use_up_wish(s: Session, locked: Locked, request_id: str) -> bool:
-    """Whether this request was cancelled before it came; the wish is used up."""
-    wish = s.scalars(
-        delete(CancelWish)
-        .where(
-            CancelWish.conversation_id == locked.conversation.id,
-            CancelWish.request_id == request_id,
+def use_up_wish(s: Session, locked: Locked, request_id: str) -> None:
+    """Forgets the wish to cancel a request."""
+    s.run(
+        delete(CancelWish).where(
+            CancelWish.conversation_id == locked.id, CancelWish.request_id == request_id
         )
-        .returning(CancelWish.expire_time),
-        execution_options=NO_SYNC,
-    ).one_or_none()
-    return wish is not None and wish >= locked.now
+    )
 
 
 def cancel_in(s: Session, locked: Locked, message_id: str) -> CancelResult:
     """The same within a transaction that holds the conversation."""
-    conversation_id = locked.conversation.id
-    cancelled = s.scalars(
+    cancelled = s.run(
         update(Message)
         .where(Message.id == message_id, is_queued)
         .values(state=State.CANCELLED, version=locked.version, update_time=locked.now)
-        .returning(Message),
-        execution_options=FRESH,
+        .returning(*MESSAGE)
     ).one_or_none()
     if cancelled is not None:
-        return CancelResult(Change(conversation_id, locked.version, (cancelled,)), cancelled)
-    asked = s.scalars(
+        reply = message(cancelled)
+        return CancelResult(Change(locked.id, locked.version, (reply,)), reply)
+    asked = s.run(
         update(Message)
         .where(Message.id == message_id, is_generating)
         .values(cancel_requested=True)
-        .returning(Message),
-        execution_options=FRESH,
+        .returning(*MESSAGE)
     ).one_or_none()
-    unseen = Change(conversation_id, locked.version)
+    unseen = Change(locked.id, locked.version)
     if asked is not None:
-        return CancelResult(unseen, asked, is_live=True)
-    finished = s.scalars(
-        select(Message).where(Message.id == message_id), execution_options=FRESH
-    ).one_or_none()
+        return CancelResult(unseen, message(asked), is_live=True)
+    finished = s.run(select(*MESSAGE).where(Message.id == message_id)).one_or_none()
     if finished is None:
         raise NotFound("MESSAGE")
-    return CancelResult(unseen, finished)
+    return CancelResult(unseen, message(finished))
 
 
 def force_cancel(
@@ -159,17 +146,17 @@ def force_cancel(
         locked = lock(s, conversation_id)
     except NotFound:
         return None
-    reply = s.scalars(
-        select(Message)
+    found = s.run(
+        select(*MESSAGE)
         .where(Message.id == message_id, is_generating, Message.cancel_requested.is_(True))
-        .with_for_update(of=Message),  # a checkpoint does not wait for the conversation's row
-        execution_options=FRESH,
+        .with_for_update(of=Message)  # a checkpoint does not wait for the conversation's row
     ).one_or_none()
-    if reply is None:
-        undo(s)
+    if found is None:
+        s.undo()
         return None
+    reply = message(found)
     content = longer(known, reply.content) if reply.attempt == attempt else reply.content
-    cancelled = s.scalars(
+    row = s.run(
         update(Message)
         .where(Message.id == message_id, is_generating)
         .values(
@@ -180,10 +167,9 @@ def force_cancel(
             version=locked.version,
             update_time=locked.now,
         )
-        .returning(Message),
-        execution_options=FRESH,
+        .returning(*MESSAGE)
     ).one()
-    search.enter_all(s, [cancelled])
+    cancelled = message(row)
     following = start_next(s, locked, lease) if lease else None
     changed = (cancelled, following) if following else (cancelled,)
     return Transition(Change(conversation_id, locked.version, changed), following)

@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, and_, bindparam, literal_column, select, update
+from sqlalchemy import ColumnElement, Insert, and_, bindparam, literal_column, select, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import Session, selectinload
 
-from colloquy_server.database.models import Account, Base, Conversation, Membership, Message, db_now
+from colloquy_server.database.models import (
+    Account,
+    Base,
+    Conversation,
+    Membership,
+    Message,
+    User,
+    db_now,
+)
+from colloquy_server.database.rows import (
+    CONVERSATION,
+    USER,
+    ConversationRow,
+    MessageRow,
+    UserRow,
+    bare_conversation,
+)
+from colloquy_server.database.transactions import Session
 from colloquy_server.errors import NotFound
 
 # Written as literals, because a database proves that a partial index serves only from literals.
@@ -42,9 +61,9 @@ class Change:
 
     conversation_id: str
     version: int
-    messages: tuple[Message, ...] = ()
-    conversation: Conversation | None = None
-    """The conversation, if its title, model or prompt changed, with its memberships."""
+    messages: tuple[MessageRow, ...] = ()
+    conversation: ConversationRow | None = None
+    """The conversation, if its title, model or prompt changed, with its participants."""
     deleted: bool = False
 
 
@@ -54,29 +73,29 @@ class Transition:
     reply that the caller now owns, if any."""
 
     change: Change
-    owned: Message | None = None
+    owned: MessageRow | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Locked:
-    """A conversation whose row this transaction holds; `now` is the database's time."""
+    """A conversation whose row this transaction holds, and the version that it makes; `now` is the
+    database's time. `is_titled` says whether it has a title, or is to have none."""
 
-    conversation: Conversation
+    id: str
+    account_id: str
+    version: int
     now: int
-
-    @property
-    def version(self) -> int:
-        """The version that this transaction makes."""
-        return self.conversation.version
+    is_titled: bool
 
 
-# Statements that every reply needs are built once, here and in the other modules of this package:
-# building one takes longer than running it.
+# Statements are built once, here and in the other modules of this package: building one takes
+# longer than running it.
+has_title = (Conversation.title != "") | Conversation.title_by_user.is_(True)
 _LOCK = (
     update(Conversation)
     .where(Conversation.id == bindparam("wanted"))
     .values(version=Conversation.version + 1)
-    .returning(Conversation, db_now())
+    .returning(Conversation.id, Conversation.account_id, Conversation.version, db_now(), has_title)
 )
 
 
@@ -85,10 +104,10 @@ def lock(s: Session, conversation_id: str) -> Locked:
 
     Raises NotFound.
     """
-    row = s.execute(_LOCK, {"wanted": conversation_id}, execution_options=FRESH).one_or_none()
+    row = s.run(_LOCK, {"wanted": conversation_id}).one_or_none()
     if row is None:
         raise NotFound("CONVERSATION")
-    return Locked(row[0], row[1])
+    return Locked(*row)
 
 
 _HELD = (
@@ -104,41 +123,57 @@ def hold_account(s: Session, account_id: str) -> None:
 
     Raises NotFound.
     """
-    if s.scalars(_HELD, {"wanted": account_id}).one_or_none() is None:
+    if s.run(_HELD, {"wanted": account_id}).one_or_none() is None:
         raise NotFound("ACCOUNT")
-
-
-def undo(s: Session) -> None:
-    """Ends a transaction that turned out to have nothing to do, without a new version."""
-    s.rollback()
 
 
 def insert_new(s: Session, table: type[Base], **values: object) -> bool:
     """Inserts a row, unless one with the same unique key is there, also one that another
     transaction is inserting right now; says whether it did."""
-    is_sqlite = s.get_bind().dialect.name == "sqlite"
+    return s.run(_insert_new(table, s.is_sqlite), values).rowcount == 1
+
+
+@cache
+def _insert_new(table: type[Base], is_sqlite: bool) -> Insert:
     insert = sqlite.insert(table) if is_sqlite else postgresql.insert(table)
-    statement = insert.values(**values).on_conflict_do_nothing()
-    inserted = s.connection().execute(statement, execution_options={"preserve_rowcount": True})
-    return inserted.rowcount == 1
+    return insert.on_conflict_do_nothing().execution_options(preserve_rowcount=True)
+
+
+_NOW = select(db_now())
 
 
 def now(s: Session) -> int:
     """The database's time in microseconds."""
-    return s.scalars(select(db_now())).one()
+    return int(s.run(_NOW).scalar_one())
 
 
-def with_participants(s: Session, conversation_id: str) -> Conversation:
-    """The conversation as it stands in this transaction, with its memberships.
+_CONVERSATION = select(*CONVERSATION).where(Conversation.id == bindparam("wanted"))
+_PARTICIPANTS = (
+    select(Membership.conversation_id, *USER)
+    .join(User, User.id == Membership.user_id)
+    .where(Membership.conversation_id.in_(bindparam("conversations", expanding=True)))
+    .order_by(Membership.conversation_id, Membership.position)
+)
+
+
+def conversation(s: Session, conversation_id: str) -> ConversationRow:
+    """The conversation as it stands in this transaction, with its participants.
 
     Raises NotFound.
     """
-    found = s.scalars(
-        select(Conversation)
-        .where(Conversation.id == conversation_id)
-        .options(selectinload(Conversation.memberships).joinedload(Membership.user)),
-        execution_options={"populate_existing": True},
-    ).one_or_none()
-    if found is None:
+    row = s.run(_CONVERSATION, {"wanted": conversation_id}).one_or_none()
+    if row is None:
         raise NotFound("CONVERSATION")
-    return found
+    return with_participants(s, [bare_conversation(row)])[0]
+
+
+def with_participants(
+    s: Session, conversations: Collection[ConversationRow]
+) -> list[ConversationRow]:
+    """The same conversations, with their participants."""
+    wrote: dict[str, list[UserRow]] = defaultdict(list)
+    if conversations:
+        ids = [each.id for each in conversations]
+        for row in s.run(_PARTICIPANTS, {"conversations": ids}):
+            wrote[row[0]].append(UserRow._make(row[1:]))
+    return [each._replace(participants=wrote.get(each.id, ())) for each in conversations]

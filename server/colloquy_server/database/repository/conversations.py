@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Integer,
+    Select,
+    Text,
+    bindparam,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy import delete as sql_delete
-from sqlalchemy import select, tuple_, update
-from sqlalchemy.orm import Session, selectinload
 
 from colloquy_server.database.models import (
     CancelWish,
@@ -21,6 +31,7 @@ from colloquy_server.database.repository import attachments, search
 from colloquy_server.database.repository.changes import (
     NO_SYNC,
     Change,
+    conversation,
     hold_account,
     insert_new,
     is_generating,
@@ -28,6 +39,9 @@ from colloquy_server.database.repository.changes import (
     now,
     with_participants,
 )
+from colloquy_server.database.rows import CONVERSATION, ConversationRow, bare_conversation
+from colloquy_server.database.scope import of_account
+from colloquy_server.database.transactions import Session
 from colloquy_server.errors import RequestIdReused
 
 
@@ -44,7 +58,7 @@ class NewConversation:
 
 def create(
     s: Session, account_id: str, new: NewConversation, choose_model: Callable[[], str]
-) -> Conversation:
+) -> ConversationRow:
     """Makes a conversation, or returns the one that has this external_id or request_id.
 
     Raises RequestIdReused when the request_id made another one, NotFound when the account is gone,
@@ -73,51 +87,68 @@ def create(
         update_time=time,
         activity_time=time,
     )
-    found = with_participants(s, conversation_id) if is_new else _existing(s, new)
+    found = conversation(s, conversation_id) if is_new else _existing(s, new)
     assert found is not None
     return found
 
 
-def _existing(s: Session, new: NewConversation) -> Conversation | None:
+_BY_REQUEST = select(Conversation.id, Conversation.request_hash).where(
+    Conversation.request_id == bindparam("wanted")
+)
+_BY_EXTERNAL_ID = select(Conversation.id).where(Conversation.external_id == bindparam("wanted"))
+
+
+def _existing(s: Session, new: NewConversation) -> ConversationRow | None:
     if new.request_id:
-        made = s.scalars(
-            select(Conversation).where(Conversation.request_id == new.request_id)
-        ).one_or_none()
+        made = s.run(_BY_REQUEST, {"wanted": new.request_id}).one_or_none()
         if made is not None:
-            if made.request_hash != new.request_hash:
+            if made[1] != new.request_hash:
                 raise RequestIdReused
-            return with_participants(s, made.id)
+            return conversation(s, made[0])
     if new.external_id:
-        found = s.scalars(
-            select(Conversation.id).where(Conversation.external_id == new.external_id)
-        ).one_or_none()
+        found = s.run(_BY_EXTERNAL_ID, {"wanted": new.external_id}).scalar_one_or_none()
         if found is not None:
-            return with_participants(s, found)
+            return conversation(s, found)
     return None
+
+
+def _page(*conditions: ColumnElement[bool]) -> Select[Any]:
+    return (
+        select(*CONVERSATION)
+        .where(*conditions)
+        .order_by(Conversation.activity_time.desc(), Conversation.id.desc())
+        .limit(bindparam("size", type_=Integer))
+    )
+
+
+_behind = tuple_(Conversation.activity_time, Conversation.id) < tuple_(
+    bindparam("time", type_=BigInteger), bindparam("after", type_=Text)
+)
+_is_of_participant = Conversation.id.in_(
+    select(Membership.conversation_id)
+    .join(User, User.id == Membership.user_id)
+    .where(of_account(Membership), of_account(User), User.external_id == bindparam("participant"))
+)
+_PAGES = {
+    (False, False): _page(),
+    (True, False): _page(_behind),
+    (False, True): _page(_is_of_participant),
+    (True, True): _page(_behind, _is_of_participant),
+}
+"""By whether it is a later page, and whether of one participant."""
 
 
 def page(
     s: Session, *, limit: int, after: tuple[int, str] | None, participant: str | None
-) -> list[Conversation]:
+) -> list[ConversationRow]:
     """Conversations by latest activity, newest first; `after` is (activity_time, id)."""
-    query = (
-        select(Conversation)
-        .order_by(Conversation.activity_time.desc(), Conversation.id.desc())
-        .limit(limit)
-        .options(selectinload(Conversation.memberships).joinedload(Membership.user))
-    )
+    values: dict[str, object] = {"size": limit}
     if after is not None:
-        query = query.where(
-            tuple_(Conversation.activity_time, Conversation.id) < tuple_(after[0], after[1])
-        )
+        values |= {"time": after[0], "after": after[1]}
     if participant is not None:
-        wrote = (
-            select(Membership.conversation_id)
-            .join(User, User.id == Membership.user_id)
-            .where(User.external_id == participant)
-        )
-        query = query.where(Conversation.id.in_(wrote))
-    return list(s.scalars(query))
+        values["participant"] = participant
+    statement = _PAGES[after is not None, participant is not None]
+    return with_participants(s, [bare_conversation(row) for row in s.run(statement, values)])
 
 
 def change(s: Session, conversation_id: str, values: Mapping[str, str]) -> Change:
@@ -130,9 +161,7 @@ def change(s: Session, conversation_id: str, values: Mapping[str, str]) -> Chang
         .values(**values, **more, update_time=locked.now, info_version=locked.version),
         execution_options=NO_SYNC,
     )
-    return Change(
-        conversation_id, locked.version, conversation=with_participants(s, conversation_id)
-    )
+    return Change(conversation_id, locked.version, conversation=conversation(s, conversation_id))
 
 
 def delete(s: Session, conversation_id: str) -> tuple[Change, list[str]]:

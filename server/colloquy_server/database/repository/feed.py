@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import bindparam, func, select
 
 from colloquy_server.database.models import Conversation, Message, State
 from colloquy_server.database.repository import messages
-from colloquy_server.database.repository.changes import is_generating, with_participants
+from colloquy_server.database.repository.changes import conversation, is_generating
+from colloquy_server.database.rows import MESSAGE, ConversationRow, MessageRow, message
+from colloquy_server.database.transactions import Session
 from colloquy_server.errors import NotFound
 
 
@@ -21,9 +22,9 @@ class Page:
     also when that is among the changes after these."""
 
     version: int
-    messages: list[Message]
-    conversation: Conversation | None
-    ended: Message | None
+    messages: list[MessageRow]
+    conversation: ConversationRow | None
+    ended: MessageRow | None
 
 
 def version(s: Session, conversation_id: str) -> int:
@@ -31,44 +32,49 @@ def version(s: Session, conversation_id: str) -> int:
     return _versions_of(s, conversation_id)[0]
 
 
+_VERSIONS = select(Conversation.version, Conversation.info_version).where(
+    Conversation.id == bindparam("wanted")
+)
+
+
 def _versions_of(s: Session, conversation_id: str) -> tuple[int, int]:
     """Of the conversation with its messages, and of what it says of itself."""
-    found = s.execute(
-        select(Conversation.version, Conversation.info_version).where(
-            Conversation.id == conversation_id
-        )
-    ).one_or_none()
+    found = s.run(_VERSIONS, {"wanted": conversation_id}).one_or_none()
     if found is None:
         raise NotFound("CONVERSATION")
     return found[0], found[1]
 
 
+_VERSIONS_OF_MANY = select(Conversation.id, Conversation.version).where(
+    Conversation.id.in_(bindparam("conversations", expanding=True))
+)
+
+
 def versions(s: Session, conversation_ids: Collection[str]) -> dict[str, int]:
     """The latest versions of those of the conversations that exist."""
-    rows = s.execute(
-        select(Conversation.id, Conversation.version).where(Conversation.id.in_(conversation_ids))
-    )
+    rows = s.run(_VERSIONS_OF_MANY, {"conversations": list(conversation_ids)})
     return {row[0]: row[1] for row in rows}
+
+
+_LENGTHS = select(Message.id, Message.attempt, func.length(Message.content)).where(
+    Message.conversation_id.in_(bindparam("conversations", expanding=True)), is_generating
+)
+_MESSAGES = select(*MESSAGE).where(Message.id.in_(bindparam("wanted", expanding=True)))
 
 
 def generating(
     s: Session, conversation_ids: Collection[str], known: Mapping[str, tuple[int, int]]
-) -> list[Message]:
+) -> list[MessageRow]:
     """The live replies of these conversations that are further than is `known`: attempt and code
     points, by message."""
-    lengths = s.execute(
-        select(Message.id, Message.attempt, func.length(Message.content)).where(
-            Message.conversation_id.in_(conversation_ids), is_generating
-        )
-    )
+    lengths = s.run(_LENGTHS, {"conversations": list(conversation_ids)})
     further = [row[0] for row in lengths if (row[1], row[2]) > known.get(row[0], (0, -1))]
-    return list(s.scalars(select(Message).where(Message.id.in_(further)))) if further else []
+    return [message(row) for row in s.run(_MESSAGES, {"wanted": further})] if further else []
 
 
-def snapshot(s: Session, conversation_id: str) -> tuple[Conversation, list[Message]]:
+def snapshot(s: Session, conversation_id: str) -> tuple[ConversationRow, list[MessageRow]]:
     """A conversation and its replies that are not finished. Raises NotFound."""
-    conversation = with_participants(s, conversation_id)
-    return conversation, messages.unfinished(s, conversation_id)
+    return conversation(s, conversation_id), messages.unfinished(s, conversation_id)
 
 
 def changes(s: Session, conversation_id: str, since: int, limit: int, followed: str) -> Page:
@@ -76,14 +82,13 @@ def changes(s: Session, conversation_id: str, since: int, limit: int, followed: 
     newest, info_version = _versions_of(s, conversation_id)
     read = messages.changed_since(s, conversation_id, since, limit)
     # A message that changed once more while we read comes again, with that change.
-    changed = [message for message in read if message.version <= newest]
+    changed = [row for row in read if row.version <= newest]
     reached = newest if len(changed) < limit else changed[-1].version
-    ended = next((message for message in changed if message.id == followed), None)
+    ended = next((row for row in changed if row.id == followed), None)
     is_whole = len(changed) == len(read) < limit
     if followed and ended is None and not is_whole:
         ended = messages.changed_message(s, followed, since)
     if ended is not None and ended.state <= State.GENERATING:
         ended = None
     is_due = since < info_version <= reached
-    conversation = with_participants(s, conversation_id) if is_due else None
-    return Page(reached, changed, conversation, ended)
+    return Page(reached, changed, conversation(s, conversation_id) if is_due else None, ended)

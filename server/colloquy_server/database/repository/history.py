@@ -1,38 +1,59 @@
 """What a reply's model may know: a conversation, read from its newest turn back as far as it is
-wanted; and the receipt of what it was given."""
+wanted."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from itertools import pairwise
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
-from sqlalchemy import Integer, bindparam, func, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import Integer, bindparam, select
+from sqlalchemy.orm import aliased
 
-from colloquy_server.database.models import Conversation, Message, Receipt, Role, State
-from colloquy_server.database.repository import attachments, messages
+from colloquy_server.database.models import (
+    Attachment,
+    Conversation,
+    Membership,
+    Message,
+    Role,
+    State,
+    User,
+)
+from colloquy_server.database.repository import attachments
+from colloquy_server.database.rows import USER, MessageRow, UserRow
+from colloquy_server.database.transactions import Session
 
-_FIRST_PAGE = 8
-_MAX_PAGE = 64
-"""Turns that are read at a time: few, then more, as long messages soon fill a window."""
+_FIRST_PAGE = 32
+_MAX_PAGE = 1_024
+"""Messages that are read at a time: few, then more, as long messages soon fill a window."""
 
-MAX_LEFT_OUT = 5_000
-"""Messages that a receipt names as left out, the newest: with more, an answer would not fit in the
-4 MiB that gRPC clients take."""
 
-OVER_WINDOW = "older than what fits in the model's window"
+class Said(NamedTuple):
+    """A message, as far as a model may know it."""
+
+    id: str
+    position: int
+    role: int
+    content: str
+    author_id: str | None
+    attachment_count: int
+    reply_to: str | None
+    state: int
+    superseded: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A user's message with the replies to it that the model may know, and the places of those
-    that it may not, each with the reason."""
+    """A user's message with its author and files, the replies to it that the model may know, and
+    the places of those that it may not, each with the reason. The author is named where several
+    people write."""
 
-    prompt: Message
-    replies: list[Message] = field(default_factory=list)
-    withheld: list[tuple[int, str]] = field(default_factory=list)
+    prompt: Said
+    replies: Sequence[Said] = ()
+    withheld: Sequence[tuple[int, str]] = ()
+    files: Sequence[Attachment] = ()
+    author: UserRow | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +64,6 @@ class History:
     turns: list[Turn]
 
 
-# Statements of every reply are built once: building one takes longer than running it.
 _prompt = aliased(Message)
 _ASKED = (
     select(Message.conversation_id, Conversation.system_prompt, _prompt.position)
@@ -51,28 +71,31 @@ _ASKED = (
     .join(_prompt, _prompt.id == Message.reply_to)
     .where(Message.id == bindparam("reply_id"))
 )
-_PROMPTS = (
-    select(Message)
+_SAID = tuple(getattr(Message, name) for name in Said._fields)
+_BACKWARDS = (
+    select(*_SAID)
     .where(
-        Message.conversation_id == bindparam("conversation_id"),
-        Message.role == Role.USER,
+        Message.conversation_id == bindparam("conversation"),
         Message.position < bindparam("before"),
     )
     .order_by(Message.position.desc())
     .limit(bindparam("size", type_=Integer))
 )
-_REPLIES = select(
-    Message.id,
-    Message.reply_to,
-    Message.position,
-    Message.state,
-    Message.superseded,
-    (Message.content != "").label("has_text"),
-).where(Message.reply_to.in_(bindparam("prompts", expanding=True)))
-_SAID = (
-    select(Message)
-    .where(Message.id.in_(bindparam("said", expanding=True)))
-    .order_by(Message.position)
+# Replies to older prompts that were asked for again since.
+_LATER = (
+    select(*_SAID)
+    .join(_prompt, _prompt.id == Message.reply_to)
+    .where(
+        Message.conversation_id == bindparam("conversation"),
+        Message.position > bindparam("newest"),
+        _prompt.position < bindparam("newest"),
+    )
+    .order_by(Message.position.desc())
+)
+_AUTHORS = (
+    select(*USER)
+    .join(Membership, Membership.user_id == User.id)
+    .where(Membership.conversation_id == bindparam("conversation"))
 )
 
 
@@ -82,147 +105,79 @@ def read(s: Session, reply_id: str, room: int, cost: Callable[[Turn], int]) -> H
 
     Replies that are superseded, failed or empty are withheld; cancelled ones with text are not.
     """
-    conversation_id, system_prompt, last = s.execute(_ASKED, {"reply_id": reply_id}).one()
-    history = History(system_prompt, [])
-    before, size = last + 1, _FIRST_PAGE
+    conversation_id, system_prompt, newest = s.run(_ASKED, {"reply_id": reply_id}).one()
+    later = s.run(_LATER, {"conversation": conversation_id, "newest": newest})
+    return _read(s, conversation_id, system_prompt, newest, list(later), room, cost)
+
+
+def read_for_new(
+    s: Session, prompt: MessageRow, system_prompt: str, room: int, cost: Callable[[Turn], int]
+) -> History:
+    """The same for the newest prompt of a conversation, to which there is no other reply yet."""
+    return _read(s, prompt.conversation_id, system_prompt, prompt.position, [], room, cost)
+
+
+def _read(
+    s: Session,
+    conversation_id: str,
+    system_prompt: str,
+    newest: int,
+    later: Iterable[Sequence[object]],
+    room: int,
+    cost: Callable[[Turn], int],
+) -> History:
+    turns: list[Turn] = []
+    replies: dict[str | None, list[Said]] = defaultdict(list)
+    for row in later:
+        said = Said._make(row)
+        replies[said.reply_to].append(said)
+    before, size = newest + 1, _FIRST_PAGE
     while True:
-        page = _page(s, conversation_id, before, size, newest=last)
-        for turn in page:
-            history.turns.append(turn)
+        values = {"conversation": conversation_id, "before": before, "size": size}
+        page = [Said._make(row) for row in s.run(_BACKWARDS, values)]
+        with_files = [said.id for said in page if said.attachment_count]
+        files = attachments.files_of(s, with_files)
+        for said in page:  # a reply comes before its prompt
+            if said.role != Role.USER:
+                replies[said.reply_to].append(said)
+                continue
+            answers = [] if said.position == newest else replies.pop(said.id, [])
+            turn = _turn(said, answers[::-1], files.get(said.id, ()))
+            turns.append(turn)
             room -= cost(turn)
             if room < 0:
-                return history
+                return History(system_prompt, _with_authors(s, conversation_id, turns))
         if len(page) < size:
-            return history
-        before, size = page[-1].prompt.position, min(size * 2, _MAX_PAGE)
+            return History(system_prompt, _with_authors(s, conversation_id, turns))
+        before, size = page[-1].position, min(size * 4, _MAX_PAGE)
 
 
-def _page(s: Session, conversation_id: str, before: int, size: int, newest: int) -> list[Turn]:
-    values = {"conversation_id": conversation_id, "before": before, "size": size}
-    prompts = list(s.scalars(_PROMPTS, values))
-    attachments.load(s, prompts)
-    turns = {prompt.id: Turn(prompt) for prompt in prompts}
-    # To the newest prompt there is no reply yet that the model may know.
-    answered = [prompt.id for prompt in prompts if prompt.position != newest]
-    if not answered:
-        return list(turns.values())
-    said = []
-    for reply in s.execute(_REPLIES, {"prompts": answered}):
-        reason = _why_withheld(reply.state, reply.superseded, reply.has_text)
+def _turn(prompt: Said, answers: list[Said], files: Sequence[Attachment]) -> Turn:
+    told: list[Said] = []
+    withheld: list[tuple[int, str]] = []
+    for said in answers:
+        reason = _why_withheld(said)
         if reason:
-            turns[reply.reply_to].withheld.append((reply.position, reason))
+            withheld.append((said.position, reason))
         else:
-            said.append(reply.id)
-    for message in s.scalars(_SAID, {"said": said}) if said else ():
-        assert message.reply_to
-        turns[message.reply_to].replies.append(message)
-    return list(turns.values())
+            told.append(said)
+    return Turn(prompt, told, withheld, files)
 
 
-def _why_withheld(state: int, superseded: bool, has_text: bool) -> str:
+def _with_authors(s: Session, conversation_id: str, turns: list[Turn]) -> list[Turn]:
+    if len({turn.prompt.author_id for turn in turns}) < 2:
+        return turns
+    rows = s.run(_AUTHORS, {"conversation": conversation_id})
+    authors = {row[0]: UserRow._make(row) for row in rows}
+    return [replace(turn, author=authors.get(turn.prompt.author_id or "")) for turn in turns]
+
+
+def _why_withheld(said: Said) -> str:
     """Why a reply is not shown to a model; empty when it is."""
-    if superseded:
+    if said.superseded:
         return "superseded by a later reply"
-    if state == State.FAILED:
+    if said.state == State.FAILED:
         return "the reply failed"
-    if state not in (State.COMPLETED, State.CANCELLED):
+    if said.state not in (State.COMPLETED, State.CANCELLED):
         return "not finished"
-    return "" if has_text else "no text"
-
-
-# --- receipts -------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class Given:
-    """What a model was given: places of messages, which stay what they are.
-
-    `floor` is the place of the oldest turn that was given; everything before it was left out.
-    """
-
-    floor: int
-    positions: list[int] = field(default_factory=list)
-    withheld: list[tuple[int, str]] = field(default_factory=list)
-    files: list[tuple[int, str, str]] = field(default_factory=list)
-    """Files that were left out: the place of their message, their id, and why."""
-    estimated_tokens: int = 0
-
-    def dump(self) -> str:
-        """As the table keeps it; places are kept as ranges, as there may be thousands."""
-        return json.dumps(
-            {
-                "floor": self.floor,
-                "given": _ranges(self.positions),
-                "unsaid": self.withheld,
-                "files": self.files,
-                "tokens": self.estimated_tokens,
-            },
-            separators=(",", ":"),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class LeftOut:
-    """A message, or one of its files, that a model was not given."""
-
-    message_id: str
-    attachment_id: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class ContextReceipt:
-    """A receipt with the messages' ids, in the order in which the model was given them."""
-
-    message_ids: list[str]
-    left_out: list[LeftOut]
-    estimated_tokens: int
-
-
-def message(s: Session, message_id: str) -> tuple[Message, ContextReceipt | None]:
-    """A message with its receipt. Raises NotFound."""
-    found = messages.get(s, message_id)
-    return found, receipt(s, found) if found.role == Role.ASSISTANT else None
-
-
-def receipt(s: Session, message: Message) -> ContextReceipt | None:
-    """What a reply's model was given; None when that is not known."""
-    body = s.scalars(select(Receipt.body).where(Receipt.message_id == message.id)).one_or_none()
-    if body is None:
-        return None
-    stored = json.loads(body)
-    prompt = aliased(Message)
-    place = func.coalesce(prompt.position, Message.position)
-    before = (
-        select(Message.id, Message.position, place.label("place"))
-        .outerjoin(prompt, prompt.id == Message.reply_to)
-        .where(
-            Message.conversation_id == message.conversation_id,
-            Message.position < message.position,
-        )
-    )
-    # What was given, or is named, is not below the floor; of what is, the newest are told.
-    floor = stored["floor"]
-    near = s.execute(before.where(Message.position >= floor)).all()
-    below = before.where(Message.position < floor).order_by(Message.position.desc())
-    far = s.execute(below.limit(MAX_LEFT_OUT)).all()
-    rows = sorted([*far, *near], key=lambda row: (row.place, row.position))
-    given = {p for first, last in stored["given"] for p in range(first, last + 1)}
-    ids = {row.position: row.id for row in rows}
-    older = [row.id for row in rows if row.place < floor][-MAX_LEFT_OUT:]
-    left_out = [LeftOut(message_id, "", OVER_WINDOW) for message_id in older]
-    left_out += [LeftOut(ids[p], "", why) for p, why in stored["unsaid"] if p in ids]
-    left_out += [LeftOut(ids[p], file, why) for p, file, why in stored["files"] if p in ids]
-    return ContextReceipt(
-        [row.id for row in rows if row.position in given], left_out, stored["tokens"]
-    )
-
-
-def _ranges(positions: Iterable[int]) -> list[tuple[int, int]]:
-    """Numbers as ranges, first and last included."""
-    ordered = sorted(positions)
-    if not ordered:
-        return []
-    ends = [left for left, right in pairwise(ordered) if right != left + 1]
-    starts = [right for left, right in pairwise(ordered) if right != left + 1]
-    return list(zip([ordered[0], *starts], [*ends, ordered[-1]], strict=True))
+    return "" if said.content else "no text"

@@ -7,15 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Table, and_, bindparam, insert, select, tuple_, update
-from sqlalchemy.orm import Session
+from sqlalchemy import (
+    Integer,
+    Table,
+    Update,
+    and_,
+    bindparam,
+    insert,
+    select,
+    tuple_,
+    update,
+)
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from colloquy_server.database.models import Conversation, Message, Receipt, State, db_now
-from colloquy_server.database.repository import search
 from colloquy_server.database.repository.changes import (
-    FRESH,
-    NO_SYNC,
     Change,
     Fenced,
     Lease,
@@ -23,10 +31,11 @@ from colloquy_server.database.repository.changes import (
     Transition,
     is_generating,
     lock,
-    undo,
 )
 from colloquy_server.database.repository.queue import start_next
 from colloquy_server.database.repository.titles import TITLE_TRIES
+from colloquy_server.database.rows import MESSAGE, MESSAGE_WITHOUT_TEXT, MessageRow, message
+from colloquy_server.database.transactions import Session
 from colloquy_server.errors import NotFound
 
 RELEASED = 0
@@ -66,43 +75,49 @@ class Checkpoint:
     content: str
 
 
+_KEPT = select(Message.id).where(
+    tuple_(Message.id, Message.epoch).in_(bindparam("owned", expanding=True)), has_owner
+)
+
+
 def save_checkpoints(s: Session, texts: Sequence[Checkpoint]) -> set[str]:
     """Saves the text so far of many replies; returns the ids of those that are not
     the caller's any more: they ended, or were released, claimed by another owner or deleted."""
-    if _write_owned(s, texts, {}):
+    if _write_owned(s, _SAVE, texts):
         return set()
     owned = [(text.message_id, text.epoch) for text in texts]
-    kept = s.scalars(
-        select(Message.id).where(tuple_(Message.id, Message.epoch).in_(owned), has_owner)
-    )
+    kept = s.run(_KEPT, {"owned": owned}).scalars()
     return {text.message_id for text in texts} - set(kept)
 
 
 def release(s: Session, texts: Sequence[Checkpoint]) -> None:
     """Saves the text so far of many replies and releases their leases, so that another process
     goes on with them at once."""
-    _write_owned(s, texts, {"lease_until": RELEASED})
+    _write_owned(s, _RELEASE, texts)
 
 
-def _write_owned(s: Session, texts: Sequence[Checkpoint], values: Mapping[str, int]) -> bool:
+_table = Message.__table__
+assert isinstance(_table, Table)
+_OWNED = _table.update().where(
+    _table.c.id == bindparam("reply"),
+    _table.c.epoch == bindparam("owner"),
+    _table.c.attempt == bindparam("of_attempt"),
+    _table.c.state == State.GENERATING,
+    _table.c.lease_until != RELEASED,
+)
+_SAVE = _OWNED.values(content=bindparam("text"))
+_RELEASE = _OWNED.values(content=bindparam("text"), lease_until=RELEASED)
+
+
+def _write_owned(s: Session, statement: Update, texts: Sequence[Checkpoint]) -> bool:
     """One statement for all, in the order of ids, so that two such writers cannot deadlock.
 
     Says whether all of them were written.
     """
     if not texts:
         return True
-    table = Message.__table__
-    assert isinstance(table, Table)
-    written = s.connection().execute(
-        table.update()
-        .where(
-            table.c.id == bindparam("reply"),
-            table.c.epoch == bindparam("owner"),
-            table.c.attempt == bindparam("of_attempt"),
-            table.c.state == State.GENERATING,
-            table.c.lease_until != RELEASED,
-        )
-        .values(content=bindparam("text"), **values),
+    written = s.run(
+        statement,
         [
             {
                 "reply": text.message_id,
@@ -116,22 +131,42 @@ def _write_owned(s: Session, texts: Sequence[Checkpoint], values: Mapping[str, i
     return written.rowcount == len(texts)
 
 
+_IN_ORDER = (
+    select(Message.id)
+    .where(Message.id.in_(bindparam("replies", expanding=True)))
+    .order_by(Message.id)
+    .with_for_update()
+)
+_RENEW = (
+    update(Message)
+    .where(tuple_(Message.id, Message.epoch).in_(bindparam("owned", expanding=True)), has_owner)
+    .values(lease_until=db_now() + bindparam("ttl"))
+    .returning(Message.id, Message.cancel_requested)
+)
+
+
 def renew(s: Session, owned: Sequence[tuple[str, int]], ttl: int) -> dict[str, bool]:
     """Renews the leases of the replies (id, epoch), for `ttl` microseconds from now.
 
     Returns, for each that is still the caller's, whether it is to be cancelled.
     """
     # In the order of a checkpoint, so that the two cannot deadlock.
-    ids = [message_id for message_id, _ in owned]
-    s.execute(select(Message.id).where(Message.id.in_(ids)).order_by(Message.id).with_for_update())
-    rows = s.execute(
-        update(Message)
-        .where(tuple_(Message.id, Message.epoch).in_(owned), has_owner)
-        .values(lease_until=db_now() + ttl)
-        .returning(Message.id, Message.cancel_requested),
-        execution_options=NO_SYNC,
+    s.run(_IN_ORDER, {"replies": [message_id for message_id, _ in owned]})
+    rows = s.run(_RENEW, {"owned": owned, "ttl": ttl})
+    return {row[0]: bool(row[1]) for row in rows}
+
+
+_ATTEMPT = (
+    update(Message)
+    .where(Message.id == bindparam("reply"), Message.epoch == bindparam("owner"), is_generating)
+    .values(
+        attempt=Message.attempt + 1,
+        content=bindparam("text"),
+        version=bindparam("new_version"),
+        update_time=bindparam("now"),
     )
-    return {row[0]: row[1] for row in rows}
+    .returning(*MESSAGE)
+)
 
 
 def begin_attempt(
@@ -139,21 +174,27 @@ def begin_attempt(
 ) -> Transition:
     """A new attempt came to its first text, which replaces the last attempt's. Raises Fenced."""
     locked = _lock_owned(s, conversation_id)
-    reply = s.scalars(
-        update(Message)
-        .where(Message.id == message_id, Message.epoch == epoch, is_generating)
-        .values(
-            attempt=Message.attempt + 1,
-            content=text,
-            version=locked.version,
-            update_time=locked.now,
-        )
-        .returning(Message),
-        execution_options=FRESH,
+    row = s.run(
+        _ATTEMPT,
+        {
+            "reply": message_id,
+            "owner": epoch,
+            "text": text,
+            "new_version": locked.version,
+            "now": locked.now,
+        },
     ).one_or_none()
-    if reply is None:
+    if row is None:
         raise Fenced
+    reply = message(row)
     return Transition(Change(conversation_id, locked.version, (reply,)), reply)
+
+
+_OWE_TITLE = (
+    update(Conversation)
+    .where(Conversation.id == bindparam("wanted"), Conversation.title_owed == 0)
+    .values(title_owed=TITLE_TRIES)
+)
 
 
 def finish(
@@ -166,17 +207,11 @@ def finish(
 ) -> Transition:
     """Ends a reply; with a lease, the next one starts, and the caller owns it. Raises Fenced."""
     locked = _lock_owned(s, conversation_id)
-    reply = _end(s, locked, message_id, outcome, Message.epoch == epoch)
+    reply = _end(s, _END_OWN, {"owner": epoch}, locked, message_id, outcome)
     if reply is None:
         raise Fenced
-    conversation = locked.conversation
-    if outcome.state == State.COMPLETED and not (conversation.title or conversation.title_by_user):
-        s.execute(
-            update(Conversation)
-            .where(Conversation.id == conversation_id, Conversation.title_owed == 0)
-            .values(title_owed=TITLE_TRIES),
-            execution_options=NO_SYNC,
-        )
+    if outcome.state == State.COMPLETED and not locked.is_titled:
+        s.run(_OWE_TITLE, {"wanted": conversation_id})
     return _ended(s, locked, reply, lease)
 
 
@@ -187,54 +222,79 @@ def _lock_owned(s: Session, conversation_id: str) -> Locked:
         raise Fenced from None
 
 
-_RECEIPT = insert(Receipt.__table__)  # type: ignore[arg-type]
+_RECEIPT = insert(Receipt)
+_END = (
+    update(Message)
+    .where(Message.id == bindparam("reply"), is_generating)
+    .values(
+        state=bindparam("new_state"),
+        content=bindparam("text"),
+        finish_reason=bindparam("why"),
+        error_reason=bindparam("error"),
+        error_message=bindparam("error_text"),
+        input_tokens=bindparam("tokens_in"),
+        output_tokens=bindparam("tokens_out"),
+        cost_usd=bindparam("cost"),
+        version=bindparam("new_version"),
+        update_time=bindparam("now"),
+    )
+    .returning(*MESSAGE_WITHOUT_TEXT)
+)
+_END_OWN = _END.where(Message.epoch == bindparam("owner"))
+_END_EXPIRED = _END.where(Message.lease_until < db_now())
 
 
 def _end(
-    s: Session, locked: Locked, message_id: str, outcome: Outcome, *conditions: object
-) -> Message | None:
-    reply = s.scalars(
-        update(Message)
-        .where(Message.id == message_id, is_generating, *conditions)  # type: ignore[arg-type]
-        .values(
-            state=outcome.state,
-            content=outcome.content,
-            finish_reason=outcome.finish_reason,
-            error_reason=outcome.error_reason,
-            error_message=outcome.error_message,
-            input_tokens=outcome.input_tokens,
-            output_tokens=outcome.output_tokens,
-            cost_usd=outcome.cost_usd,
-            version=locked.version,
-            update_time=locked.now,
-        )
-        .returning(Message),
-        execution_options=FRESH,
+    s: Session,
+    statement: ReturningUpdate[Any],
+    condition: Mapping[str, int],
+    locked: Locked,
+    message_id: str,
+    outcome: Outcome,
+) -> MessageRow | None:
+    row = s.run(
+        statement,
+        {
+            **condition,
+            "reply": message_id,
+            "new_state": outcome.state,
+            "text": outcome.content,
+            "why": outcome.finish_reason,
+            "error": outcome.error_reason,
+            "error_text": outcome.error_message,
+            "tokens_in": outcome.input_tokens,
+            "tokens_out": outcome.output_tokens,
+            "cost": outcome.cost_usd,
+            "new_version": locked.version,
+            "now": locked.now,
+        },
     ).one_or_none()
-    if reply is not None:
-        search.enter_all(s, [reply])
-        if outcome.receipt:
-            receipt = {"message_id": reply.id, "body": outcome.receipt}
-            s.connection().execute(_RECEIPT, {"account_id": reply.account_id, **receipt})
+    if row is None:
+        return None
+    reply = message((*row, outcome.content))
+    if outcome.receipt:
+        receipt = {"message_id": reply.id, "body": outcome.receipt}
+        s.run(_RECEIPT, {"account_id": reply.account_id, **receipt})
     return reply
 
 
-def _ended(s: Session, locked: Locked, reply: Message, lease: Lease | None) -> Transition:
+def _ended(s: Session, locked: Locked, reply: MessageRow, lease: Lease | None) -> Transition:
     following = start_next(s, locked, lease) if lease else None
     changed = (reply, following) if following else (reply,)
-    return Transition(Change(locked.conversation.id, locked.version, changed), following)
+    return Transition(Change(locked.id, locked.version, changed), following)
 
 
-def expired(s: Session, limit: int) -> list[Message]:
+_EXPIRED = (
+    select(*MESSAGE)
+    .where(is_generating, Message.lease_until < db_now())
+    .order_by(Message.lease_until)
+    .limit(bindparam("size", type_=Integer))
+)
+
+
+def expired(s: Session, limit: int) -> list[MessageRow]:
     """Replies whose owner's lease is over, the longest first."""
-    return list(
-        s.scalars(
-            select(Message)
-            .where(is_generating, Message.lease_until < db_now())
-            .order_by(Message.lease_until)
-            .limit(limit)
-        )
-    )
+    return [message(row) for row in s.run(_EXPIRED, {"size": limit})]
 
 
 def take_over(
@@ -256,15 +316,15 @@ def take_over(
     except NotFound:
         return None
     is_over = Message.lease_until < db_now()
-    reply = s.scalars(
-        select(Message)
+    found = s.run(
+        select(*MESSAGE)
         .where(Message.id == message_id, is_generating, is_over)
-        .with_for_update(of=Message),  # a checkpoint does not wait for the conversation's row
-        execution_options=FRESH,
+        .with_for_update(of=Message)  # a checkpoint does not wait for the conversation's row
     ).one_or_none()
-    if reply is None:
-        undo(s)
+    if found is None:
+        s.undo()
         return None
+    reply = message(found)
     died = reply.lease_until != RELEASED
     content = longer(known, reply.content) if reply.attempt == attempt else reply.content
     outcome = None
@@ -278,9 +338,9 @@ def take_over(
             error_message="The server stopped three times while writing this reply. Send it again.",
         )
     if outcome is not None:
-        ended = _end(s, locked, message_id, outcome, is_over)
+        ended = _end(s, _END_EXPIRED, {}, locked, message_id, outcome)
         return _ended(s, locked, ended, lease) if ended else None
-    claimed = s.scalars(
+    claimed = s.run(
         update(Message)
         .where(Message.id == message_id, is_generating, is_over)
         .values(
@@ -289,10 +349,11 @@ def take_over(
             lease_until=db_now() + lease.ttl,
             content=content,
         )
-        .returning(Message),
-        execution_options=FRESH,
+        .returning(*MESSAGE)
     ).one_or_none()
-    return Transition(Change(conversation_id, locked.version), claimed) if claimed else None
+    if claimed is None:
+        return None
+    return Transition(Change(conversation_id, locked.version), message(claimed))
 
 
 def longer(known: str, saved: str) -> str:

@@ -5,34 +5,49 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from sqlalchemy import select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Integer, bindparam, select, update
 
 from colloquy_server.database.models import Message, Role
 from colloquy_server.database.repository import attachments
 from colloquy_server.database.repository.access import Author, resolve_author
-from colloquy_server.database.repository.changes import FRESH, Change, is_unfinished, lock
+from colloquy_server.database.repository.changes import Change, is_unfinished, lock
+from colloquy_server.database.rows import MESSAGE, MessageRow, message, select_messages
+from colloquy_server.database.transactions import Session
 from colloquy_server.errors import InvalidField, NotFound
 
 Shaped = TypeVar("Shaped")
 
+_STATE = select(Message.state).where(Message.id == bindparam("wanted"))
+
 
 def state(s: Session, message_id: str) -> int | None:
     """How far a message is; None when it is gone."""
-    return s.scalars(select(Message.state).where(Message.id == message_id)).one_or_none()
+    return s.run(_STATE, {"wanted": message_id}).scalar_one_or_none()
 
 
-def get(s: Session, message_id: str) -> Message:
+_MESSAGE = select_messages().where(Message.id == bindparam("wanted"))
+
+
+def get(s: Session, message_id: str) -> MessageRow:
     """A message. Raises NotFound."""
-    message = s.scalars(select(Message).where(Message.id == message_id)).one_or_none()
-    if message is None:
+    row = s.run(_MESSAGE, {"wanted": message_id}).one_or_none()
+    if row is None:
         raise NotFound("MESSAGE")
-    attachments.load(s, [message])
-    return message
+    return attachments.load(s, [message(row)])[0]
 
 
 _READ_AT_ONCE = 16
 """Messages that are read at a time, because each may have 1 MiB."""
+
+
+_PAGE = (
+    select_messages()
+    .where(
+        Message.conversation_id == bindparam("conversation"), Message.position > bindparam("after")
+    )
+    .order_by(Message.position)
+    .limit(bindparam("size", type_=Integer))
+)
 
 
 def page(
@@ -41,99 +56,98 @@ def page(
     *,
     limit: int,
     max_bytes: int,
-    shape: Callable[[Message], tuple[Shaped, int]],
+    shape: Callable[[MessageRow], tuple[Shaped, int]],
     after: int,
-) -> tuple[list[tuple[Message, Shaped]], bool]:
+) -> tuple[list[tuple[MessageRow, Shaped]], bool]:
     """Messages of a conversation, oldest first, behind position `after`, and whether more follow.
 
     Each comes with what `shape` makes of it, which also says how many bytes that takes. The page
     ends before `max_bytes`, but holds at least one message.
     """
-    query = (
-        select(Message)
-        .where(Message.conversation_id == conversation_id)
-        .order_by(Message.position)
-        .limit(_READ_AT_ONCE)
-    )
-    found: list[tuple[Message, Shaped]] = []
+    found: list[tuple[MessageRow, Shaped]] = []
     room = max_bytes
     while True:
-        read = list(s.scalars(query.where(Message.position > after)))
-        attachments.load(s, read)
-        for message in read:
-            shaped, size = shape(message)
+        values = {"conversation": conversation_id, "after": after, "size": _READ_AT_ONCE}
+        read = attachments.load(s, [message(row) for row in s.run(_PAGE, values)])
+        for row in read:
+            shaped, size = shape(row)
             room -= size
             if found and (room < 0 or len(found) == limit):
                 return found, True
-            found.append((message, shaped))
+            found.append((row, shaped))
         if len(read) < _READ_AT_ONCE:
             return found, False
         after = read[-1].position
 
 
-def unfinished(s: Session, conversation_id: str) -> list[Message]:
+_UNFINISHED = (
+    select(*MESSAGE)
+    .where(Message.conversation_id == bindparam("conversation"), is_unfinished)
+    .order_by(Message.position)
+)
+
+
+def unfinished(s: Session, conversation_id: str) -> list[MessageRow]:
     """The replies of a conversation that are live or wait, oldest first."""
-    return list(
-        s.scalars(
-            select(Message)
-            .where(Message.conversation_id == conversation_id, is_unfinished)
-            .order_by(Message.position)
-        )
+    return [message(row) for row in s.run(_UNFINISHED, {"conversation": conversation_id})]
+
+
+_CHANGED = (
+    select_messages()
+    .where(Message.conversation_id == bindparam("conversation"), Message.version > bindparam("v"))
+    .order_by(Message.version, Message.position)
+    .limit(bindparam("size", type_=Integer))
+)
+_CHANGED_TOGETHER = (
+    select_messages()
+    .where(
+        Message.conversation_id == bindparam("conversation"),
+        Message.version == bindparam("v"),
+        Message.position > bindparam("after"),
     )
+    .order_by(Message.position)
+)
 
 
-def changed_since(s: Session, conversation_id: str, version: int, limit: int) -> list[Message]:
+def changed_since(s: Session, conversation_id: str, version: int, limit: int) -> list[MessageRow]:
     """Messages that changed after `version`, in the order of their changes.
 
     The page holds all messages of each version that is in it.
     """
-    messages = list(
-        s.scalars(
-            select(Message)
-            .where(Message.conversation_id == conversation_id, Message.version > version)
-            .order_by(Message.version, Message.position)
-            .limit(limit)
-        )
-    )
-    if len(messages) < limit:
-        attachments.load(s, messages)
-        return messages
-    last = messages[-1].version
-    rest = s.scalars(
-        select(Message)
-        .where(
-            Message.conversation_id == conversation_id,
-            Message.version == last,
-            Message.position > messages[-1].position,
-        )
-        .order_by(Message.position)
-    )
-    messages.extend(rest)
-    attachments.load(s, messages)
-    return messages
+    values = {"conversation": conversation_id, "v": version, "size": limit}
+    found = [message(row) for row in s.run(_CHANGED, values)]
+    if len(found) >= limit:
+        last = found[-1]
+        rest = {"conversation": conversation_id, "v": last.version, "after": last.position}
+        found += [message(row) for row in s.run(_CHANGED_TOGETHER, rest)]
+    return attachments.load(s, found)
 
 
-def changed_message(s: Session, message_id: str, version: int) -> Message | None:
+_CHANGED_MESSAGE = select(*MESSAGE).where(
+    Message.id == bindparam("wanted"), Message.version > bindparam("v")
+)
+
+
+def changed_message(s: Session, message_id: str, version: int) -> MessageRow | None:
     """A reply, if it changed after `version`."""
-    return s.scalars(
-        select(Message).where(Message.id == message_id, Message.version > version)
-    ).one_or_none()
+    row = s.run(_CHANGED_MESSAGE, {"wanted": message_id, "v": version}).one_or_none()
+    return message(row) if row is not None else None
 
 
 def rate(
     s: Session, account_id: str, message_id: str, rating: int, comment: str, author: Author
-) -> tuple[Change, Message]:
+) -> tuple[Change, MessageRow]:
     """Rates a reply; 0 takes the rating back. Raises NotFound, and InvalidField when the message
     is not a reply."""
-    message = get(s, message_id)
+    rated = get(s, message_id)
     try:
-        locked = lock(s, message.conversation_id)
+        locked = lock(s, rated.conversation_id)
     except NotFound:
         raise NotFound("MESSAGE") from None
-    if message.role != Role.ASSISTANT:
+    if rated.role != Role.ASSISTANT:
         raise InvalidField({"message_id": "must name a reply, and this is a user's message"})
     by = resolve_author(s, account_id, author, locked.now)
-    rated = s.scalars(
+    row = s.run(
         update(Message)
         .where(Message.id == message_id)
         .values(
@@ -143,7 +157,7 @@ def rate(
             version=locked.version,
             update_time=locked.now,
         )
-        .returning(Message),
-        execution_options=FRESH,
+        .returning(*MESSAGE)
     ).one()
-    return Change(message.conversation_id, locked.version, (rated,)), rated
+    rated = message(row)
+    return Change(locked.id, locked.version, (rated,)), rated

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Integer, Select, bindparam, func, select, update
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import Integer, Select, bindparam, func, literal_column, select, update
+from sqlalchemy.orm import aliased
 
 from colloquy_server.database.models import Message, State, db_now
 from colloquy_server.database.repository.changes import (
-    FRESH,
     Change,
     Lease,
     Locked,
@@ -15,55 +14,59 @@ from colloquy_server.database.repository.changes import (
     is_generating,
     is_queued,
     lock,
-    undo,
 )
+from colloquy_server.database.rows import MESSAGE, MessageRow, message
+from colloquy_server.database.transactions import Session
 from colloquy_server.errors import NotFound
 
+_live = aliased(Message)
 _NEXT = (
-    select(Message.id)
+    select(
+        Message.id,
+        select(func.count())
+        .where(
+            _live.account_id == Message.account_id,
+            _live.state == literal_column("2"),
+            _live.state < literal_column("3"),
+        )
+        .correlate(Message)
+        .scalar_subquery(),
+    )
     .where(Message.conversation_id == bindparam("conversation"), is_queued)
     .order_by(Message.queue_rank, Message.position)
     .limit(1)
 )
-
-
-def start_next(s: Session, locked: Locked, lease: Lease) -> Message | None:
-    """Starts the first queued reply of a locked conversation in which none is live, if its
-    account has room."""
-    head = s.scalars(_NEXT, {"conversation": locked.conversation.id}).one_or_none()
-    if head is None or not account_has_room(s, locked.conversation.account_id, lease):
-        return None
-    return s.scalars(
-        update(Message)
-        .where(Message.id == head, is_queued)
-        .values(
-            state=State.GENERATING,
-            epoch=Message.epoch + 1,
-            lease_until=db_now() + lease.ttl,
-            version=locked.version,
-            update_time=locked.now,
-        )
-        .returning(Message),
-        execution_options=FRESH,
-    ).one_or_none()
-
-
-_LIVE = (
-    select(func.count())
-    .select_from(Message)
-    .where(Message.account_id == bindparam("account"), is_generating)
+_START = (
+    update(Message)
+    .where(Message.id == bindparam("head"), is_queued)
+    .values(
+        state=State.GENERATING,
+        epoch=Message.epoch + 1,
+        lease_until=db_now() + bindparam("ttl"),
+        version=bindparam("new_version"),
+        update_time=bindparam("now"),
+    )
+    .returning(*MESSAGE)
 )
 
 
-def account_has_room(s: Session, account_id: str, lease: Lease) -> bool:
-    """Whether one more reply of this account may be generated."""
-    return s.scalars(_LIVE, {"account": account_id}).one() < lease.per_account
+def start_next(s: Session, locked: Locked, lease: Lease) -> MessageRow | None:
+    """Starts the first queued reply of a locked conversation in which none is live, if its
+    account has room."""
+    head = s.run(_NEXT, {"conversation": locked.id}).one_or_none()
+    if head is None or head[1] >= lease.per_account:
+        return None
+    row = s.run(
+        _START,
+        {"head": head[0], "ttl": lease.ttl, "new_version": locked.version, "now": locked.now},
+    ).one_or_none()
+    return message(row) if row is not None else None
 
 
 def is_busy(s: Session, conversation_id: str) -> bool:
     """Whether a reply of the conversation is live."""
     query = select(Message.id).where(Message.conversation_id == conversation_id, is_generating)
-    return s.scalars(query).first() is not None
+    return s.run(query).first() is not None
 
 
 def _startable() -> Select[str, str]:
@@ -111,7 +114,7 @@ _STARTABLE = _startable()
 def startable(s: Session, limit: int, per_account: int) -> list[tuple[str, str]]:
     """(account_id, conversation_id) of up to `limit` conversations whose first queued reply may
     start, the accounts in turn: whoever has fewest live replies goes first."""
-    rows = s.execute(_STARTABLE, {"room": limit, "per_account": per_account})
+    rows = s.run(_STARTABLE, {"room": limit, "per_account": per_account})
     return [(row[0], row[1]) for row in rows]
 
 
@@ -122,10 +125,10 @@ def start(s: Session, conversation_id: str, lease: Lease) -> Transition | None:
     except NotFound:
         return None
     if is_busy(s, conversation_id):
-        undo(s)
+        s.undo()
         return None
     reply = start_next(s, locked, lease)
     if reply is None:
-        undo(s)
+        s.undo()
         return None
     return Transition(Change(conversation_id, locked.version, (reply,)), reply)

@@ -6,26 +6,21 @@ Each entry also has its account and its conversation as terms, so that a search 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, Generic, TypeVar
 
-from sqlalchemy import ColumnElement, Select, column, delete, insert, select, table, text
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Select, bindparam, column, delete, select, table, text
 
-from colloquy_server.database.models import Conversation, Message, SearchEntry
+from colloquy_server.database.models import Conversation, Message, SearchEntry, User
 from colloquy_server.database.repository import attachments
-from colloquy_server.database.repository.changes import NO_SYNC
-from colloquy_server.database.tokenizer import searchable
+from colloquy_server.database.rows import MESSAGE, USER, MessageRow, author_of_message, message
+from colloquy_server.database.transactions import Session
 from colloquy_server.errors import NotFound
 
 _terms = table("search_words", column("rowid"), column("number"), column("words"))
 
-# Every message needs these: they are built once, and without what the ORM adds.
-_ENTRY = insert(SearchEntry.__table__).returning(SearchEntry.number)  # type: ignore[arg-type]
-_SQLITE_TERMS = text("INSERT INTO search_words (rowid, words, owner) VALUES (:n, :w, :o)")
-_POSTGRES_TERMS = text("INSERT INTO search_words (number, words) VALUES (:n, CAST(:w AS tsvector))")
-
+Shaped = TypeVar("Shaped")
 V = TypeVar("V")
 
 _VALUES = 500
@@ -36,72 +31,39 @@ _READ_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Hit:
-    """A message that was found; `number` is its place: newer ones have larger numbers."""
+class Hit(Generic[Shaped]):
+    """A message that was found, as it was shaped; `number` is its place, as `indexing` gave it:
+    newer ones have larger numbers."""
 
     number: int
-    message: Message
-
-
-def _is_sqlite(s: Session) -> bool:
-    return s.get_bind().dialect.name == "sqlite"
+    message: Shaped
 
 
 def _number(s: Session) -> ColumnElement[int]:
     """The terms' column with their entry's number."""
-    return _terms.c.rowid if _is_sqlite(s) else _terms.c.number
+    return _terms.c.rowid if s.is_sqlite else _terms.c.number
 
 
-def _owner(identifier: str) -> str:
+def owner_term(identifier: str) -> str:
     """An id as one term that no text holds: terms end at 64 characters, and this is longer."""
     return identifier.replace("-", "") + "0" * 64
 
 
-def enter(s: Session, account_id: str, conversation_id: str, message_id: str, content: str) -> None:
-    """Makes a finished message findable; one without terms is not."""
-    found = [term.text for term in searchable(content)]
-    if not found:
-        return
-    values = {
-        "account_id": account_id,
-        "conversation_id": conversation_id,
-        "message_id": message_id,
-    }
-    connection = s.connection()
-    number = connection.execute(_ENTRY, values).scalar_one()
-    owners = [_owner(account_id), _owner(conversation_id)]
-    if _is_sqlite(s):
-        given = {"n": number, "w": " ".join(found), "o": " ".join(owners)}
-        connection.execute(_SQLITE_TERMS, given)
-    else:
-        connection.execute(_POSTGRES_TERMS, {"n": number, "w": _vector(found, owners)})
-
-
-def enter_all(s: Session, messages: Iterable[Message]) -> None:
-    """Makes finished messages findable."""
-    for message in messages:
-        enter(s, message.account_id, message.conversation_id, message.id, message.content)
-
-
-def _vector(found: list[str], owners: list[str]) -> str:
-    """The text form of a tsvector. Terms are letters and digits, so nothing needs escaping."""
-    places: dict[str, list[str]] = {}
-    for place, term in enumerate(found, 1):
-        places.setdefault(term, []).append(str(place))
-    lexemes = [f"'{term}':{','.join(where[:255])}" for term, where in places.items()]
-    return " ".join([*lexemes, *(f"'{owner}'" for owner in owners)])
-
-
 def forget(s: Session, conversation_ids: Collection[str]) -> None:
-    """Takes conversations out of the search."""
+    """Takes conversations out of the search, which are to be deleted in this transaction."""
     key = _number(s)
-    for of_these in _batched(conversation_ids):
+    for of_these in _batched(sorted(conversation_ids)):
+        # Waits for entries that are being made, and keeps off more: see `indexing`.
+        s.run(
+            select(Conversation.id)
+            .where(Conversation.id.in_(of_these))
+            .order_by(Conversation.id)
+            .with_for_update()
+        )
         entries = select(SearchEntry.number).where(SearchEntry.conversation_id.in_(of_these))
-        for part in _batched(list(s.scalars(entries))):
-            s.connection().execute(delete(_terms).where(key.in_(part)))
-            s.execute(
-                delete(SearchEntry).where(SearchEntry.number.in_(part)), execution_options=NO_SYNC
-            )
+        for part in _batched(list(s.run(entries).scalars())):
+            s.run(delete(_terms).where(key.in_(part)))
+            s.run(delete(SearchEntry).where(SearchEntry.number.in_(part)))
 
 
 def _batched(values: Collection[V]) -> Iterator[list[V]]:
@@ -109,6 +71,9 @@ def _batched(values: Collection[V]) -> Iterator[list[V]]:
     given = list(values)
     for start in range(0, len(given), _VALUES):
         yield given[start : start + _VALUES]
+
+
+_EXISTS = select(Conversation.id).where(Conversation.id == bindparam("wanted"))
 
 
 def find(
@@ -119,39 +84,38 @@ def find(
     *,
     limit: int,
     max_bytes: int,
-    size: Callable[[Message], int],
+    shape: Callable[[MessageRow], tuple[Shaped, int]],
     before: int | None,
-) -> tuple[list[Hit], bool]:
+) -> tuple[list[Hit[Shaped]], bool]:
     """Messages that hold all `wanted` phrases, newest first, before the place `before`, and
-    whether more follow. The page ends before `max_bytes`, of which each message takes its `size`,
-    but holds at least one message.
+    whether more follow. Each comes as what `shape` makes of it, which also says how many bytes that
+    takes. The page ends before `max_bytes`, but holds at least one message.
 
     Raises NotFound when there is no such conversation.
     """
-    if conversation_id and not s.scalar(
-        select(Conversation.id).where(Conversation.id == conversation_id)
-    ):
+    if conversation_id and not s.run(_EXISTS, {"wanted": conversation_id}).one_or_none():
         raise NotFound("CONVERSATION")
-    statement = _statement(s, wanted, _owner(conversation_id or account_id))
-    hits: list[Hit] = []
+    statement = _statement(s, wanted, owner_term(conversation_id or account_id))
+    hits: list[Hit[Shaped]] = []
     room = max_bytes
     while wanted:
         page = statement if before is None else statement.where(_number(s) < before)
-        rows = s.execute(page).all()
-        attachments.load(s, [row[1] for row in rows])
-        for number, message in rows:
-            room -= size(message)
+        rows = s.run(page).all()
+        found = attachments.load(s, [message(row[1:]) for row in rows])
+        for row, said in zip(rows, found, strict=True):
+            shaped, size = shape(said)
+            room -= size
             if hits and (room < 0 or len(hits) == limit):
                 return hits, True
-            hits.append(Hit(number, message))
+            hits.append(Hit(row[0], shaped))
         if len(rows) < _READ_AT_ONCE:
             break
         before = rows[-1][0]
     return hits, False
 
 
-def _statement(s: Session, wanted: list[list[str]], owner: str) -> Select[int, Message]:
-    if _is_sqlite(s):
+def _statement(s: Session, wanted: list[list[str]], owner: str) -> Select[*tuple[Any, ...]]:
+    if s.is_sqlite:
         asked = " ".join(f'"{" ".join(phrase)}"' for phrase in wanted)
         condition, query = "search_words MATCH :query", f'owner : "{owner}" AND words : ({asked})'
     else:
@@ -160,9 +124,10 @@ def _statement(s: Session, wanted: list[list[str]], owner: str) -> Select[int, M
         query = " & ".join([f"'{owner}'", *(f"({part})" for part in parts)])
     number = _number(s)
     return (
-        select(SearchEntry.number, Message)
+        select(SearchEntry.number, *MESSAGE, *USER)
         .join(_terms, number == SearchEntry.number)
         .join(Message, Message.id == SearchEntry.message_id)
+        .outerjoin(User, author_of_message)
         .where(text(condition).bindparams(query=query))
         .order_by(number.desc())  # the terms' own order: by the entries' all hits would be sorted
         .limit(_READ_AT_ONCE)

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
+from typing import Any
 
-from sqlalchemy import bindparam, func, select, update
-from sqlalchemy.orm import Session
-from sqlalchemy.orm.attributes import set_committed_value
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    and_,
+    bindparam,
+    func,
+    insert,
+    literal_column,
+    select,
+    update,
+)
 
 from colloquy_server.database.models import (
     Attachment,
+    CancelWish,
     Conversation,
     Membership,
     Message,
@@ -21,25 +31,38 @@ from colloquy_server.database.models import (
     db_now,
     new_id,
 )
-from colloquy_server.database.repository import attachments, search
-from colloquy_server.database.repository.access import Author, find_author, resolve_author
+from colloquy_server.database.repository import attachments, messages
+from colloquy_server.database.repository.access import (
+    Author,
+    find_author,
+    is_up_to_date,
+    resolve_author,
+)
 from colloquy_server.database.repository.cancellation import (
     cancel_in,
     reply_of_request,
     use_up_wish,
 )
 from colloquy_server.database.repository.changes import (
-    FRESH,
-    NO_SYNC,
     Change,
     Lease,
     Locked,
+    has_title,
     insert_new,
     is_generating,
-    is_unfinished,
-    lock,
+    is_queued,
 )
-from colloquy_server.database.repository.queue import account_has_room
+from colloquy_server.database.repository.history import History
+from colloquy_server.database.rows import (
+    MESSAGE,
+    USER,
+    MessageRow,
+    UserRow,
+    message,
+    values_of,
+)
+from colloquy_server.database.scope import of_account
+from colloquy_server.database.transactions import Session
 from colloquy_server.errors import (
     ConversationBusy,
     InvalidField,
@@ -75,15 +98,161 @@ class Sent:
     generate it; `interrupted` is a live reply that has to be cancelled for it."""
 
     change: Change
-    prompt: Message
-    reply: Message
+    prompt: MessageRow
+    reply: MessageRow
     owned: bool = False
-    interrupted: Message | None = None
+    interrupted: MessageRow | None = None
+    history: History | None = None
+    """What the reply's model may know, when the reply is owned."""
 
 
-Check = Callable[[Conversation, str, Sequence[Attachment]], str]
-"""Given the conversation, the prompt's text and its files, returns the model that answers, or
-raises what speaks against it."""
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The model that answers a prompt, and how to read what it may know: `read` takes the prompt
+    and the conversation's system prompt."""
+
+    model: str
+    read: Callable[[Session, MessageRow, str], History]
+
+
+Check = Callable[[str, str, str, Sequence[Attachment]], Choice]
+"""Given the conversation's model and system prompt, the prompt's text and its files, says who
+answers, or raises what speaks against it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A conversation into which something is being sent, and all that has to be known for it."""
+
+    locked: Locked
+    model: str
+    system_prompt: str
+    message_count: int
+    """With what is being sent."""
+    is_known: bool
+    """Whether its request came before."""
+    is_unwanted: bool
+    """Whether its request was cancelled before it came."""
+    live: int
+    waiting: int
+    live_of_account: int
+    author: UserRow | None
+    """Who says it, if that is somebody known."""
+    has_written: bool
+    """Whether the author is a participant."""
+
+    @property
+    def is_busy(self) -> bool:
+        return self.live + self.waiting > 0
+
+    def may_start(self, lease: Lease | None) -> bool:
+        """Whether what is sent starts at once, for who asks with this lease."""
+        if self.is_unwanted or self.is_busy or lease is None:
+            return False
+        return self.live_of_account < lease.per_account
+
+
+# The conversation's row is locked, and takes in at once what this transaction adds to it: what
+# speaks against it undoes all of it.
+_OPEN = (
+    update(Conversation)
+    .where(Conversation.id == bindparam("wanted"))
+    .values(
+        version=Conversation.version + 1,
+        message_count=Conversation.message_count + bindparam("added"),
+        last_message_time=db_now(),
+        activity_time=db_now(),
+    )
+    .returning(
+        Conversation.account_id,
+        Conversation.version,
+        Conversation.activity_time,
+        Conversation.model,
+        Conversation.system_prompt,
+        Conversation.message_count,
+        has_title,
+    )
+)
+
+
+_INSERT = insert(Message)
+
+
+def _facts(author: ColumnElement[bool]) -> Select[Any]:
+    """All else that a send has to know, as one statement: each costs a way to the database."""
+    in_conversation = Message.conversation_id == bindparam("wanted")
+    counted = (in_conversation, is_generating), (in_conversation, is_queued), (is_generating,)
+    return select(
+        select(Message.id)
+        .where(of_account(Message), in_conversation, Message.request_id == bindparam("request"))
+        .scalar_subquery(),
+        select(CancelWish.expire_time)
+        .where(
+            of_account(CancelWish),
+            CancelWish.conversation_id == bindparam("wanted"),
+            CancelWish.request_id == bindparam("request"),
+        )
+        .scalar_subquery(),
+        *(
+            select(func.count())
+            .select_from(Message)
+            .where(of_account(Message), *conditions)
+            .scalar_subquery()
+            for conditions in counted
+        ),
+        select(Membership.position)
+        .where(
+            of_account(Membership),
+            of_account(User),
+            Membership.conversation_id == bindparam("wanted"),
+            Membership.user_id == User.id,
+        )
+        .correlate(User)
+        .scalar_subquery(),
+        *USER,
+    ).select_from(
+        select(literal_column("1").label("one"))
+        .subquery()
+        .outerjoin(User, and_(of_account(User), author))
+    )
+
+
+_FACTS_BY_ID = _facts(User.id == bindparam("author"))
+_FACTS_BY_EXTERNAL_ID = _facts(User.external_id == bindparam("author"))
+
+
+def _open(
+    s: Session, conversation_id: str, added: int, request_id: str | None, author: Author
+) -> _Opened:
+    """Locks a conversation for `added` new messages. Raises NotFound."""
+    row = s.run(_OPEN, {"wanted": conversation_id, "added": added}).one_or_none()
+    if row is None:
+        raise NotFound("CONVERSATION")
+    account_id, version, now, model, system_prompt, message_count, is_titled = row
+    request, wish, live, waiting, live_of_account, joined, *user = s.run(
+        _FACTS_BY_ID if author.id else _FACTS_BY_EXTERNAL_ID,
+        {
+            "wanted": conversation_id,
+            "request": request_id,
+            "author": author.id or author.external_id,
+        },
+    ).one()
+    locked = Locked(conversation_id, account_id, version, now, is_titled)
+    if wish is not None:
+        use_up_wish(s, locked, request_id or "")
+    return _Opened(
+        locked,
+        model,
+        system_prompt,
+        message_count,
+        is_known=request is not None,
+        is_unwanted=wish is not None and wish >= now,
+        live=live,
+        waiting=waiting,
+        live_of_account=live_of_account,
+        author=UserRow._make(user) if user[0] is not None else None,
+        has_written=joined is not None,
+    )
 
 
 def send(
@@ -95,23 +264,18 @@ def send(
     Raises NotFound, RequestIdReused, ConversationBusy, QueueFull, and what `check` raises.
     """
     conversation_id = prompt.conversation_id
-    locked = lock(s, conversation_id)
-    if prompt.request_id:
-        found = _attach(s, locked, prompt)
-        if found is not None:
-            return found
+    opened = _open(s, conversation_id, 2, prompt.request_id, prompt.author)
+    locked = opened.locked
+    if opened.is_known:
+        return _attach(s, locked, prompt)
     files = attachments.resolve(s, prompt.attachment_ids)
-    model = check(locked.conversation, prompt.content, files)
-    author = resolve_author(s, account_id, prompt.author, locked.now)
-    wished = bool(prompt.request_id) and use_up_wish(s, locked, prompt.request_id or "")
-    queue = _Queue.of(s, conversation_id)
-    if not wished:
-        if queue.is_busy and prompt.on_busy == OnBusy.REJECT:
-            raise ConversationBusy
-        if queue.waiting >= max_queued:
-            raise QueueFull(f"conversation:{conversation_id}", max_queued)
-    position = locked.conversation.message_count + 1
-    message = Message(
+    choice = check(opened.model, opened.system_prompt, prompt.content, files)
+    author = _author(s, opened, prompt.author)
+    if opened.is_busy and prompt.on_busy == OnBusy.REJECT and not opened.is_unwanted:
+        raise ConversationBusy
+    _refuse_when_full(opened, max_queued)
+    position = opened.message_count - 1
+    said = MessageRow(
         id=new_id(),
         account_id=account_id,
         conversation_id=conversation_id,
@@ -125,30 +289,40 @@ def send(
         request_id=prompt.request_id,
         create_time=locked.now,
         update_time=locked.now,
+        author=author,
+        attachments=files,
     )
-    set_committed_value(message, "author", author)
-    set_committed_value(message, "attachments", files)
-    reply = _new_reply(locked, message, model, position + 1)
+    owned = opened.may_start(lease)
+    reply = _new_reply(opened, said, choice.model, lease if owned else None)
     interrupted = None
-    if wished:
-        reply.state = State.CANCELLED
-    elif prompt.on_busy == OnBusy.INTERRUPT:
-        reply.queue_rank = -locked.version
-        interrupted = _interrupt(s, locked, queue)
-    owned = not (wished or queue.is_busy) and _begin(s, reply, lease)
-    s.add_all([message, reply])
-    s.flush()
-    attachments.attach(s, message, files)
-    search.enter_all(s, [message])
-    _count(s, locked, position + 1)
-    _join(s, locked, author, position)
+    if prompt.on_busy == OnBusy.INTERRUPT and not opened.is_unwanted:
+        reply = reply._replace(queue_rank=-locked.version)
+        interrupted = _interrupt(s, opened)
+    s.run(_INSERT, [values_of(said), values_of(reply)])
+    attachments.attach(s, said, files)
+    if not opened.has_written:
+        _join(s, locked, author, position)
     return Sent(
-        Change(conversation_id, locked.version, (message, reply)),
-        message,
+        Change(conversation_id, locked.version, (said, reply)),
+        said,
         reply,
         owned,
         interrupted,
+        choice.read(s, said, opened.system_prompt) if owned else None,
     )
+
+
+def _author(s: Session, opened: _Opened, author: Author) -> UserRow:
+    """Who speaks. Raises InvalidField."""
+    known = opened.author
+    if known is None or not is_up_to_date(known, author):
+        return resolve_author(s, opened.locked.account_id, author, opened.locked.now)
+    return known
+
+
+def _refuse_when_full(opened: _Opened, max_queued: int) -> None:
+    if opened.waiting >= max_queued and not opened.is_unwanted:
+        raise QueueFull(f"conversation:{opened.locked.id}", max_queued)
 
 
 def regenerate(
@@ -168,194 +342,127 @@ def regenerate(
     Raises NotFound, InvalidField when the message is not a reply, RequestIdReused, QueueFull, and
     what `check` raises.
     """
-    old = s.scalars(select(Message).where(Message.id == message_id)).one_or_none()
-    if old is None:
-        raise NotFound("MESSAGE")
+    old = messages.get(s, message_id)
     try:
-        locked = lock(s, old.conversation_id)
+        opened = _open(s, old.conversation_id, 1, request_id, Author())
     except NotFound:
         raise NotFound("MESSAGE") from None
+    locked = opened.locked
     if old.role != Role.ASSISTANT:
         raise InvalidField({"message_id": "must name a reply, and this is a user's message"})
-    prompt = s.scalars(select(Message).where(Message.id == old.reply_to)).one()
-    attachments.load(s, [prompt])
-    files = prompt.attachments if prompt.attachment_count else ()
-    if request_id:
-        found = _attach_regenerate(s, locked, prompt, request_id, model)
-        if found is not None:
-            return found
-    chosen = check(locked.conversation, prompt.content, files)
-    wished = bool(request_id) and use_up_wish(s, locked, request_id or "")
-    queue = _Queue.of(s, old.conversation_id)
-    if not wished and queue.waiting >= max_queued:
-        raise QueueFull(f"conversation:{old.conversation_id}", max_queued)
-    # A request that was cancelled before it came takes no reply's place.
-    changed = [] if wished else _supersede(s, locked, prompt.id)
-    queue = _Queue.of(s, old.conversation_id)
-    position = locked.conversation.message_count + 1
-    reply = _new_reply(locked, prompt, chosen, position)
-    reply.request_id = request_id
-    if wished:
-        reply.state = State.CANCELLED
-    owned = not (wished or queue.is_busy) and _begin(s, reply, lease)
-    s.add(reply)
-    s.flush()
-    _count(s, locked, position)
+    prompt = messages.get(s, old.reply_to or "")
+    if opened.is_known:
+        return _attach_regenerate(s, locked, prompt, request_id or "", model)
+    choice = check(opened.model, opened.system_prompt, prompt.content, prompt.attachments)
+    _refuse_when_full(opened, max_queued)
+    changed: Sequence[MessageRow] = ()
+    if not opened.is_unwanted:  # one that was cancelled before it came takes no reply's place
+        changed, freed = _supersede(s, locked, prompt.id)
+        opened = replace(opened, waiting=opened.waiting - freed)
+    owned = opened.may_start(lease)
+    reply = _new_reply(opened, prompt, choice.model, lease if owned else None)
+    reply = reply._replace(request_id=request_id)
+    s.run(_INSERT, values_of(reply))
     return Sent(
-        Change(old.conversation_id, locked.version, (*changed, reply)), prompt, reply, owned
+        Change(locked.id, locked.version, (*changed, reply)),
+        prompt,
+        reply,
+        owned,
+        history=choice.read(s, prompt, opened.system_prompt) if owned else None,
     )
 
 
-_COUNTS = (
-    select(Message.state, func.count())
-    .where(Message.conversation_id == bindparam("conversation"), is_unfinished)
-    .group_by(Message.state)
-)
-
-
-@dataclass(frozen=True, slots=True)
-class _Queue:
-    """How busy a conversation is."""
-
-    live: int
-    waiting: int
-
-    @property
-    def is_busy(self) -> bool:
-        return self.live + self.waiting > 0
-
-    @staticmethod
-    def of(s: Session, conversation_id: str) -> _Queue:
-        counts = {row[0]: row[1] for row in s.execute(_COUNTS, {"conversation": conversation_id})}
-        return _Queue(counts.get(State.GENERATING, 0), counts.get(State.QUEUED, 0))
-
-
-def _attach(s: Session, locked: Locked, prompt: Prompt) -> Sent | None:
+def _attach(s: Session, locked: Locked, prompt: Prompt) -> Sent:
     """The prompt that this request_id stored before, with its reply."""
-    assert prompt.request_id
-    reply_id = reply_of_request(s, prompt.conversation_id, prompt.request_id)
-    if reply_id is None:
-        return None
-    reply = _get(s, reply_id)
-    assert reply.reply_to
-    message = _get(s, reply.reply_to)
+    s.undo()
+    reply_id = reply_of_request(s, prompt.conversation_id, prompt.request_id or "")
+    reply = messages.get(s, reply_id or "")
+    said = messages.get(s, reply.reply_to or "")
     try:
-        author = find_author(s, message.account_id, prompt.author)
+        author = find_author(s, said.account_id, prompt.author)
     except InvalidField:  # nobody, and so somebody else
         author = None
-    attachments.load(s, [message])
-    files = message.attachments if message.attachment_count else ()
     if (
-        message.request_id != prompt.request_id  # it was a RegenerateReply's
-        or message.content != prompt.content
-        or tuple(file.id for file in files) != prompt.attachment_ids
+        said.request_id != prompt.request_id  # it was a RegenerateReply's
+        or said.content != prompt.content
+        or tuple(file.id for file in said.attachments) != prompt.attachment_ids
         or author is None
-        or message.author_id != author.id
+        or said.author_id != author.id
     ):
         raise RequestIdReused
-    return Sent(Change(prompt.conversation_id, locked.version), message, reply)
+    return Sent(Change(prompt.conversation_id, locked.version - 1), said, reply)
 
 
 def _attach_regenerate(
-    s: Session, locked: Locked, prompt: Message, request_id: str, model: str
-) -> Sent | None:
+    s: Session, locked: Locked, prompt: MessageRow, request_id: str, model: str
+) -> Sent:
     """The reply to this prompt that this request_id asked for before, of that model if any."""
-    reply_id = reply_of_request(s, locked.conversation.id, request_id)
-    if reply_id is None:
-        return None
-    reply = _get(s, reply_id)
+    s.undo()
+    reply = messages.get(s, reply_of_request(s, locked.id, request_id) or "")
     is_same = reply.request_id == request_id and reply.reply_to == prompt.id
     if not is_same or model not in ("", reply.model):
         raise RequestIdReused
-    return Sent(Change(locked.conversation.id, locked.version), prompt, reply)
+    return Sent(Change(locked.id, locked.version - 1), prompt, reply)
 
 
-def _get(s: Session, message_id: str) -> Message:
-    return s.scalars(select(Message).where(Message.id == message_id), execution_options=FRESH).one()
-
-
-def _new_reply(locked: Locked, prompt: Message, model: str, position: int) -> Message:
-    return Message(
+def _new_reply(opened: _Opened, prompt: MessageRow, model: str, lease: Lease | None) -> MessageRow:
+    """A reply to a prompt, which starts at once with a lease."""
+    locked = opened.locked
+    waits = State.CANCELLED if opened.is_unwanted else State.QUEUED
+    return MessageRow(
         id=new_id(),
         account_id=prompt.account_id,
         conversation_id=prompt.conversation_id,
-        position=position,
+        position=opened.message_count,
         role=Role.ASSISTANT,
-        state=State.QUEUED,
+        author_id=None,
+        state=State.GENERATING if lease else waits,
         version=locked.version,
+        request_id=None,
         create_time=locked.now,
         update_time=locked.now,
         reply_to=prompt.id,
         model=model,
         attempt=1,
-        epoch=0,
-        lease_until=0,
+        epoch=1 if lease else 0,
+        lease_until=locked.now + lease.ttl if lease else 0,
         queue_rank=locked.version,
     )
 
 
-def _begin(s: Session, reply: Message, lease: Lease | None) -> bool:
-    """Lets a reply that is not stored yet start at once, if there is room."""
-    if lease is None or not account_has_room(s, reply.account_id, lease):
-        return False
-    reply.state = State.GENERATING
-    reply.epoch = 1
-    reply.lease_until = db_now() + lease.ttl
-    return True
-
-
-def _interrupt(s: Session, locked: Locked, queue: _Queue) -> Message | None:
+def _interrupt(s: Session, opened: _Opened) -> MessageRow | None:
     """Asks for the cancel of the live reply."""
-    if not queue.live:
+    if not opened.live:
         return None
-    live = s.scalars(
-        select(Message.id).where(Message.conversation_id == locked.conversation.id, is_generating)
-    ).one()
-    return cancel_in(s, locked, live).reply
+    live = select(Message.id).where(Message.conversation_id == opened.locked.id, is_generating)
+    return cancel_in(s, opened.locked, s.run(live).scalar_one()).reply
 
 
-def _supersede(s: Session, locked: Locked, prompt_id: str) -> Sequence[Message]:
-    """Takes the replies to a prompt out of the context; one that waits is cancelled."""
-    waiting = s.scalars(
+def _supersede(s: Session, locked: Locked, prompt_id: str) -> tuple[list[MessageRow], int]:
+    """Takes the replies to a prompt out of the context; one that waits is cancelled. Returns them,
+    and how many waited."""
+    waiting = s.run(
         select(Message.id).where(Message.reply_to == prompt_id, Message.state == State.QUEUED)
-    ).all()
-    for message_id in waiting:
+    )
+    ids = waiting.scalars().all()
+    for message_id in ids:
         cancel_in(s, locked, message_id)
-    return s.scalars(
+    superseded = s.run(
         update(Message)
         .where(Message.reply_to == prompt_id, Message.superseded.is_(False))
         .values(superseded=True, version=locked.version, update_time=locked.now)
-        .returning(Message),
-        execution_options=FRESH,
-    ).all()
-
-
-_COUNT = (
-    update(Conversation)
-    .where(Conversation.id == bindparam("wanted"))
-    .values(
-        message_count=bindparam("count"),
-        last_message_time=bindparam("now"),
-        activity_time=bindparam("now"),
+        .returning(*MESSAGE)
     )
-)
+    return [message(row) for row in superseded], len(ids)
 
 
-def _count(s: Session, locked: Locked, messages: int) -> None:
-    s.execute(
-        _COUNT,
-        {"wanted": locked.conversation.id, "count": messages, "now": locked.now},
-        execution_options=NO_SYNC,
-    )
-
-
-def _join(s: Session, locked: Locked, author: User, position: int) -> None:
-    """Makes the author a participant, if they are not one yet."""
+def _join(s: Session, locked: Locked, author: UserRow, position: int) -> None:
+    """Makes the author a participant."""
     insert_new(
         s,
         Membership,
-        conversation_id=locked.conversation.id,
+        conversation_id=locked.id,
         user_id=author.id,
-        account_id=author.account_id,
+        account_id=locked.account_id,
         position=position,
     )

@@ -1,0 +1,90 @@
+"""Asks providers to write recordings down: the only module that knows the OpenAI SDK."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import IO, Any, cast
+
+import httpx2
+import openai
+
+from colloquy_server.providers.catalog import Provider, Transcriber
+from colloquy_server.providers.connection import (
+    TROUBLE,
+    api_key,
+    broken_off,
+    certificates,
+    is_loopback,
+    is_named,
+    unreachable,
+)
+from colloquy_server.providers.errors import ProviderError, broken, from_status
+from colloquy_server.providers.text_repair import repaired
+
+_SECONDS = 180.0  # a recording of 25 MB is half an hour
+
+_SDK_TROUBLE = (
+    openai.OpenAIError,
+    httpx2.HTTPError,
+    httpx2.StreamError,
+    httpx2.InvalidURL,
+    *TROUBLE,
+)
+
+
+async def transcribe(
+    transcriber: Transcriber,
+    base_url: str,
+    environ: Mapping[str, str],
+    connect_timeout: float,
+    file: IO[bytes],
+    filename: str,
+) -> str:
+    """What is said in a recording. Raises ProviderError. Read `certificates` in a thread before."""
+    provider = transcriber.provider
+    timeout = httpx2.Timeout(None, connect=connect_timeout)
+    failure: ProviderError
+    async with openai.AsyncOpenAI(
+        # The SDK asks for one; without a key the header is left out of the request.
+        api_key=api_key(provider, environ) or "none",
+        organization=environ.get("OPENAI_ORG_ID") or None,
+        project=environ.get("OPENAI_PROJECT_ID") or None,
+        base_url=base_url,
+        max_retries=0,
+        timeout=timeout,
+        http_client=openai.DefaultAioHttpClient(
+            verify=certificates(), timeout=timeout, trust_env=not is_loopback(base_url)
+        ),
+    ) as client:
+        try:
+            async with asyncio.timeout(_SECONDS):
+                answer = await client.audio.transcriptions.create(
+                    model=transcriber.id,
+                    file=(filename, await asyncio.to_thread(file.read)),
+                    response_format="json",
+                    extra_headers=cast(Any, _left_out(provider)),
+                )
+        except _SDK_TROUBLE as error:
+            failure = _translate(error)
+        else:
+            said = getattr(answer, "text", None)  # the SDK does not look at what came
+            if isinstance(said, str):
+                return repaired(said)
+            failure = broken("a transcription without text")
+    raise failure  # outside the handler: the SDK's error carries the provider's text
+
+
+def _left_out(provider: Provider) -> dict[str, openai.Omit]:
+    """Headers that the SDK sends of itself and that are not this provider's business."""
+    names = ["Authorization"] if provider.api_key_env is None else []
+    if is_named(provider):
+        names += ["OpenAI-Organization", "OpenAI-Project"]
+    return dict.fromkeys(names, openai.omit)
+
+
+def _translate(error: Exception) -> ProviderError:
+    """Our error for one of the SDK or of the libraries under it."""
+    if isinstance(error, openai.APIStatusError):
+        return from_status(error.status_code, error.body, error.response.headers)
+    return unreachable(error) if isinstance(error, openai.OpenAIError) else broken_off(error)
