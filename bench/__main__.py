@@ -83,6 +83,8 @@ def main() -> int:
                 except* _FAILURES as group:
                     failures += [f"{part.name} on {kind}: {each}" for each in group.exceptions]
     _progress("")
+    if arguments.write_docs and not failures:
+        documents.write(rows)
     print("\n".join(table(rows)))
     print(f"Measured in {time.monotonic() - started:.0f} s.")
     failures += [
@@ -93,8 +95,6 @@ def main() -> int:
     ]
     for failure in failures:
         print(f"bench: {failure}", file=sys.stderr)
-    if arguments.write_docs:
-        documents.write(rows)
     return int(bool(failures))
 
 

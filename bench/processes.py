@@ -13,6 +13,9 @@ from itertools import count
 from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parents[1]
+_MODULES = os.pathsep.join(str(_ROOT / folder) for folder in (".", "server", "clients/python"))
+"""What is measured is the code beside this, whatever is installed."""
+
 _START_TIMEOUT = 30.0
 _STOP_TIMEOUT = 10.0
 """Seconds for a process to start and to end."""
@@ -56,7 +59,7 @@ class Metered:
                 cwd=folder,
                 env={
                     **{key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ},
-                    "PYTHONPATH": str(_ROOT),
+                    "PYTHONPATH": _MODULES,
                     **environment,
                 },
                 stdin=asyncio.subprocess.PIPE,
