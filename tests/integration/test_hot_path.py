@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,7 +14,6 @@ from colloquy_server.database.repository import (
     access,
     conversations,
     feed,
-    history,
     leases,
     sending,
 )
@@ -23,11 +22,11 @@ from colloquy_server.database.repository.access import Author
 from colloquy_server.database.repository.changes import Lease
 from colloquy_server.database.repository.conversations import NewConversation
 from colloquy_server.database.repository.leases import Outcome
-from colloquy_server.database.repository.sending import Choice, OnBusy, Prompt, Sent
-from colloquy_server.database.rows import MessageRow
+from colloquy_server.database.repository.sending import OnBusy, Prompt, Sent
 from colloquy_server.database.transactions import EVERY_ACCOUNT, Session, commit
 from sqlalchemy import Engine, event
 
+from tests.fakes.choices import own_model
 from tests.harness import make_database
 
 T = TypeVar("T")
@@ -58,7 +57,7 @@ class World:
         prompt = Prompt(self.conversation_id, "Hi", author, request_id, OnBusy.ENQUEUE)
         return self.run(
             self.account_id,
-            lambda s: sending.send(s, self.account_id, prompt, _choose, LEASE, 100),
+            lambda s: sending.send(s, self.account_id, prompt, own_model, LEASE, 100),
         )
 
     def finish(self, sent: Sent) -> None:
@@ -86,14 +85,6 @@ class World:
             yield asked
         finally:
             event.remove(self.engine, "before_cursor_execute", note)
-
-
-def _choose(model: str, _system: str, _content: str, _files: Sequence[object]) -> Choice:
-    return Choice(model, _read)
-
-
-def _read(s: Session, prompt: MessageRow, system_prompt: str) -> history.History:
-    return history.read_for_new(s, prompt, system_prompt, 1_000, lambda _turn: 1)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -20,7 +20,7 @@ from colloquy_server.database.models import (
     State,
     new_id,
 )
-from colloquy_server.database.repository import receipts
+from colloquy_server.database.repository import messages, receipts
 from colloquy_server.database.repository.receipts import ContextReceipt, Given, LeftOut
 from sqlalchemy import Engine, event
 from sqlalchemy.orm import Session
@@ -160,7 +160,7 @@ def test_a_receipt_names_what_the_model_was_given_and_what_not(
             account_id = talk.conversation.account_id
             with transactions.Session(plain.connection(), account_id) as session:
                 for reply in replies:
-                    told = receipts.receipt(session, reply)
+                    told = receipts.receipt(session, messages.get(session, reply.id))
                     assert told == expected(talk, reply, written[reply.id]), (number, reply.id)
 
 
@@ -198,8 +198,9 @@ def steps_of_a_receipt(folder: Path, older: int, later: int, *, is_regenerated: 
         talk.write_down(reply, given)
         plain.flush()
         with transactions.Session(plain.connection(), talk.conversation.account_id) as session:
+            row = messages.get(session, reply.id)
             steps = 0
-            told = receipts.receipt(session, reply)
+            told = receipts.receipt(session, row)
             taken = steps
         assert told == expected(talk, reply, given)
     engine.dispose()
