@@ -152,10 +152,8 @@ _OWNERS = (
         (
             Edit(
                 LEASES,
-                """    .where(tuple_(Message.id, Message.epoch).in_(bindparam("owned", expanding=True)), has_owner)
-    .values(lease_until""",
-                """    .where(Message.id.in_(bindparam("owned", expanding=True)), has_owner)
-    .values(lease_until""",
+                ".where(tuple_(Message.id, Message.epoch).in_(",
+                ".where(Message.id.in_(",
             ),
             Edit(
                 LEASES,
@@ -167,10 +165,8 @@ _OWNERS = (
     _guard(
         "a renewal is of a live reply",
         LEASES,
-        """    .where(tuple_(Message.id, Message.epoch).in_(bindparam("owned", expanding=True)), has_owner)
-    .values(lease_until""",
-        """    .where(tuple_(Message.id, Message.epoch).in_(bindparam("owned", expanding=True)))
-    .values(lease_until""",
+        "expanding=True)), has_owner)",
+        "expanding=True)))",
     ),
     _guard(
         "a renewal is not of a reply that was released",
@@ -188,14 +184,14 @@ _OWNERS = (
     _guard(
         "a new attempt names the epoch",
         LEASES,
-        '.where(Message.id == bindparam("reply"), Message.epoch == bindparam("owner"), is_generating)',
-        '.where(Message.id == bindparam("reply"), Message.epoch >= 0 * bindparam("owner"), is_generating)',
+        'Message.epoch == bindparam("owner"), is_generating)',
+        'Message.epoch >= 0 * bindparam("owner"), is_generating)',
     ),
     _guard(
         "a new attempt is of a live reply",
         LEASES,
-        '.where(Message.id == bindparam("reply"), Message.epoch == bindparam("owner"), is_generating)',
-        '.where(Message.id == bindparam("reply"), Message.epoch == bindparam("owner"))',
+        'Message.epoch == bindparam("owner"), is_generating)',
+        'Message.epoch == bindparam("owner"))',
     ),
     _guard(
         "a new attempt has a new number",
@@ -298,9 +294,8 @@ _TAKEOVERS = (
     _guard(
         "a takeover loses no checkpoint",
         LEASES,
-        """        .with_for_update(of=Message)  # a checkpoint does not wait for the conversation's row
-""",
-        "",
+        "        .with_for_update(of=Message)  # a checkpoint",
+        "        # a checkpoint",
         "tests/stateful/test_between.py",
     ),
     _guard(
@@ -543,6 +538,42 @@ _REQUESTS = (
         ".order_by(Message.position)\n",
         ".order_by(Message.position.desc())\n",
     ),
+    _guard(
+        "a repeated send changes nothing",
+        SENDING,
+        """that this request_id stored before, with its reply.\"""
+    s.undo()
+""",
+        """that this request_id stored before, with its reply.\"""
+""",
+    ),
+    _guard(
+        "a repeated regenerate changes nothing",
+        SENDING,
+        """that this request_id asked for before, of that model if any.\"""
+    s.undo()
+""",
+        """that this request_id asked for before, of that model if any.\"""
+""",
+    ),
+    _guard(
+        "a wish is granted once",
+        SENDING,
+        "    if wish is not None:\n",
+        "    if wish == 0:\n",
+    ),
+    _guard(
+        "a wish that is granted takes no other request's",
+        CANCELLATION,
+        "CancelWish.conversation_id == locked.id, CancelWish.request_id == request_id",
+        "CancelWish.conversation_id == locked.id",
+    ),
+    _guard(
+        "a wish that is granted takes no other conversation's",
+        CANCELLATION,
+        "CancelWish.conversation_id == locked.id, CancelWish.request_id == request_id",
+        "CancelWish.request_id == request_id",
+    ),
 )
 
 _CANCELS = (
@@ -578,9 +609,8 @@ _CANCELS = (
     _guard(
         "a forced cancel loses no checkpoint",
         CANCELLATION,
-        """        .with_for_update(of=Message)  # a checkpoint does not wait for the conversation's row
-""",
-        "",
+        "        .with_for_update(of=Message)  # a checkpoint",
+        "        # a checkpoint",
         "tests/stateful/test_between.py",
     ),
     _guard(
@@ -833,8 +863,8 @@ _WATCHERS = (
     _guard(
         "what is followed ends before the next begins",
         FEED,
-        "return Page(reached, changed, conversation(s, conversation_id) if is_due else None, ended)",
-        "return Page(reached, changed, conversation(s, conversation_id) if is_due else None, None)",
+        "conversation(s, conversation_id) if is_due else None, ended)",
+        "conversation(s, conversation_id) if is_due else None, None)",
         "tests/stateful/test_found.py",
     ),
     _guard(
