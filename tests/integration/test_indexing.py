@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from colloquy_server.database import migrate
@@ -26,9 +25,10 @@ from colloquy_server.database.repository.changes import Lease, lock
 from colloquy_server.database.repository.conversations import NewConversation
 from colloquy_server.database.repository.leases import Outcome
 from colloquy_server.database.repository.sending import OnBusy, Prompt
-from colloquy_server.database.transactions import EVERY_ACCOUNT, Database, ScopedSession, Session
+from colloquy_server.database.transactions import EVERY_ACCOUNT, Database, Session
 from sqlalchemy import text
 
+from tests.fakes.choices import own_model
 from tests.harness import eventually
 
 LEASE = Lease(3_600 * MICROS, 100)
@@ -112,10 +112,6 @@ class Talk:
         return await self.db.read(EVERY_ACCOUNT, counts)
 
 
-def own_model(_conversation: Any, _content: str, _files: Any) -> str:
-    return "model"
-
-
 def counts(s: Session) -> tuple[int, int]:
     entries = s.execute(text("SELECT count(*) FROM search_entries")).scalar_one()
     return entries, s.execute(text("SELECT count(*) FROM search_words")).scalar_one()
@@ -144,7 +140,7 @@ def another_process(talk: Talk) -> Iterator[Session]:
     """A transaction that stays open."""
     engine = sync_engine(talk.url)
     try:
-        with ScopedSession(engine, EVERY_ACCOUNT) as session:
+        with engine.connect() as connection, Session(connection, EVERY_ACCOUNT) as session:
             yield session
     finally:
         engine.dispose()
@@ -274,7 +270,7 @@ async def test_a_deletion_waits_for_entries_that_are_being_made(
         indexing.enter(session, batch.entries())
         deleting = asyncio.create_task(delete(talk, what))
         await eventually(lambda: waiting_for_locks(talk), 1)
-        session.commit()
+        session.connection().commit()
     await deleting
     assert await talk.stored() == (0, 0)
 
@@ -292,7 +288,7 @@ async def test_a_deletion_that_is_undone_leaves_the_messages_findable(on_postgre
         conversations.delete(session, talk.id)
         indexing_it = asyncio.create_task(talk.index(batch))
         await eventually(lambda: waiting_for_locks(talk), 1)
-        session.rollback()
+        session.connection().rollback()
     await indexing_it
     await talk.index_all()
     assert await talk.found("kept") == ["kept"]
@@ -306,7 +302,7 @@ async def test_entries_of_what_is_being_deleted_are_not_made(on_postgres: Talk) 
         conversations.delete(session, talk.id)
         indexing_it = asyncio.create_task(talk.index(batch))
         await eventually(lambda: waiting_for_locks(talk), 1)
-        session.commit()
+        session.connection().commit()
     await indexing_it
     assert await talk.stored() == (0, 0)
 
@@ -320,7 +316,7 @@ async def test_a_send_does_not_wait_for_entries(on_postgres: Talk) -> None:
         indexing.enter(session, batch.entries())
         async with asyncio.timeout(30):
             await talk.say("second", answer="an answer")
-        session.commit()
+        session.connection().commit()
     await talk.index_all()
     assert await talk.stored() == (4, 4)
 
@@ -334,7 +330,7 @@ async def test_entries_do_not_wait_for_a_send(on_postgres: Talk) -> None:
         async with asyncio.timeout(30):
             await talk.index(batch)
         assert await talk.found("first") == ["first"]
-        session.commit()
+        session.connection().commit()
     await talk.index_all()
     assert await talk.stored() == (1, 1)
 

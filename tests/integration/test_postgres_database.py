@@ -11,7 +11,7 @@ from colloquy_server.database.engine import sync_engine
 from colloquy_server.database.models import KeyRole
 from colloquy_server.database.postgres import PostgresDatabase
 from colloquy_server.database.repository import access, attachments, conversations
-from colloquy_server.database.transactions import EVERY_ACCOUNT, Session, Session
+from colloquy_server.database.transactions import EVERY_ACCOUNT, Session
 from colloquy_server.errors import NotFound
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
@@ -100,20 +100,20 @@ def test_what_is_made_in_an_account_waits_for_its_end_and_its_end_for_that(
 
     first, second = begin(), begin()
     account_id = access.create_account(first, "A", None).id
-    first.commit()
+    first.connection().commit()
 
     make(first, account_id)
     with pytest.raises(OperationalError, match="lock timeout"):
         access.delete_account(second, account_id)
-    second.rollback()
-    first.rollback()
+    second.connection().rollback()
+    first.connection().rollback()
 
     access.delete_account(first, account_id)
     second.execute(text("SET LOCAL lock_timeout = '50ms'"))
     with pytest.raises(OperationalError, match="lock timeout"):
         make(second, account_id)
-    second.rollback()
-    first.commit()
+    second.connection().rollback()
+    first.connection().commit()
     with pytest.raises(NotFound, match="account"):
         make(second, account_id)
     for session in (first, second):

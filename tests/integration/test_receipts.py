@@ -9,6 +9,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from colloquy_server.database import transactions
 from colloquy_server.database.engine import sync_engine
 from colloquy_server.database.models import (
     Account,
@@ -19,10 +20,10 @@ from colloquy_server.database.models import (
     State,
     new_id,
 )
-from colloquy_server.database.repository import receipts
+from colloquy_server.database.repository import messages, receipts
 from colloquy_server.database.repository.receipts import ContextReceipt, Given, LeftOut
-from colloquy_server.database.transactions import ScopedSession, Session
 from sqlalchemy import Engine, event
+from sqlalchemy.orm import Session
 
 from tests.harness import make_database
 
@@ -157,9 +158,9 @@ def test_a_receipt_names_what_the_model_was_given_and_what_not(
                 talk.write_down(reply, written[reply.id])
             plain.flush()
             account_id = talk.conversation.account_id
-            with ScopedSession(plain.connection(), account_id) as session:
+            with transactions.Session(plain.connection(), account_id) as session:
                 for reply in replies:
-                    told = receipts.receipt(session, reply)
+                    told = receipts.receipt(session, messages.get(session, reply.id))
                     assert told == expected(talk, reply, written[reply.id]), (number, reply.id)
 
 
@@ -196,9 +197,10 @@ def steps_of_a_receipt(folder: Path, older: int, later: int, *, is_regenerated: 
         given = Given(floor, [*range(floor, floor + 100), asked.position])
         talk.write_down(reply, given)
         plain.flush()
-        with ScopedSession(plain.connection(), talk.conversation.account_id) as session:
+        with transactions.Session(plain.connection(), talk.conversation.account_id) as session:
+            row = messages.get(session, reply.id)
             steps = 0
-            told = receipts.receipt(session, reply)
+            told = receipts.receipt(session, row)
             taken = steps
         assert told == expected(talk, reply, given)
     engine.dispose()

@@ -17,7 +17,6 @@ from colloquy_server.api import convert
 from colloquy_server.api.access import Principal, principal
 from colloquy_server.database.models import (
     MICROS,
-    Attachment,
     CancelWish,
     Conversation,
     Message,
@@ -30,7 +29,6 @@ from colloquy_server.database.repository import (
     cancellation,
     conversations,
     feed,
-    history,
     leases,
     messages,
     queue,
@@ -42,8 +40,7 @@ from colloquy_server.database.repository.changes import Change, Fenced, Lease, T
 from colloquy_server.database.repository.conversations import NewConversation
 from colloquy_server.database.repository.leases import RELEASED, Checkpoint, Outcome
 from colloquy_server.database.repository.sending import OnBusy, Prompt, Sent
-from colloquy_server.database.rows import MessageRow
-from colloquy_server.database.transactions import EVERY_ACCOUNT, Session
+from colloquy_server.database.transactions import EVERY_ACCOUNT
 from colloquy_server.errors import ColloquyError
 from colloquy_server.replies.bus import Event
 from hypothesis import note
@@ -51,6 +48,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from sqlalchemy import Engine, Select, Table, bindparam, case, select, update
 
+from tests.fakes.choices import own_model
 from tests.stateful.model import FENCED, MAX_QUEUED, Held, Model, Placed, Refused, Said, Talk
 from tests.stateful.readers import Client, Truth
 from tests.stateful.world import Flight, Owner, Process, SteppedDatabase
@@ -1227,18 +1225,6 @@ class ReplyMachine(RuleBasedStateMachine):
         if conversation.info_version > client.base or client.transcript.conversation:
             assert client.transcript.conversation is not None
             assert client.transcript.conversation.title == conversation.title
-
-
-def own_model(
-    model: str, _system_prompt: str, _content: str, _files: Sequence[Attachment]
-) -> sending.Choice:
-    """Chooses the model that answers."""
-    return sending.Choice(model, read_all)
-
-
-def read_all(s: Session, prompt: MessageRow, system_prompt: str) -> history.History:
-    """What the model may know: all of it."""
-    return history.read_for_new(s, prompt, system_prompt, 1, lambda _turn: 0)
 
 
 def _stored() -> Select[Any]:

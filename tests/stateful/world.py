@@ -15,9 +15,9 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from colloquy.api import conversation_service_pb2 as api
 from colloquy_server.api.conversations import ConversationService
-from colloquy_server.database.models import Message
 from colloquy_server.database.repository.changes import Change
 from colloquy_server.database.repository.sending import Sent
+from colloquy_server.database.rows import MessageRow
 from colloquy_server.database.transactions import Database, Session, commit
 from colloquy_server.errors import ColloquyError, Unavailable
 from colloquy_server.replies.admission import Started
@@ -220,7 +220,7 @@ class Process:
 
     # --- owning -------------------------------------------------------------------------------
 
-    def launch(self, row: Message) -> None:
+    def launch(self, row: MessageRow) -> None:
         """Begins to generate a reply that this process now owns."""
         before = self.owners.get(row.id)
         if before is not None:

@@ -12,18 +12,14 @@ from colloquy_server.context import authors, content_parts
 from colloquy_server.context.content_parts import ContentParts, Room
 from colloquy_server.context.extraction_cache import ExtractionCache
 from colloquy_server.context.token_estimates import TokenEstimates, estimate_tokens
-from colloquy_server.database.models import Attachment, Message, User
+from colloquy_server.database.models import Attachment
+from colloquy_server.database.rows import UserRow
 from colloquy_server.files.filetypes import PDF, Kind
 from colloquy_server.providers.catalog import Model, Provider
 
 
-def said(*names: str) -> list[Message]:
-    messages = []
-    for number, name in enumerate(names):
-        message = Message(author_id=str(number))
-        message.__dict__["author"] = User(id=str(number), display_name=name)
-        messages.append(message)
-    return messages
+def said(*names: str) -> list[UserRow]:
+    return [UserRow(str(number), None, name) for number, name in enumerate(names)]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from colloquy_server.database.models import Message, State
+from colloquy_server.database.models import Role, State
+from colloquy_server.database.rows import MessageRow
 from colloquy_server.replies.feeds import Feed
 from colloquy_server.replies.live_reply import LiveText
 from colloquy_server.replies.mirrors import Mirror, Mirrors
@@ -20,10 +21,11 @@ def told(attempt: int, offset: int, text: str) -> dict[str, Any]:
     return {"conversation": "c", "message": "m", "attempt": attempt, "offset": offset, "text": text}
 
 
-def row(attempt: int, content: str) -> Message:
-    return Message(
-        id="m", conversation_id="c", attempt=attempt, content=content, state=State.GENERATING
-    )
+def row(attempt: int, content: str) -> MessageRow:
+    return MessageRow(
+        "m", "a", "c", 2, Role.ASSISTANT, None, State.GENERATING, 1, None, 0, 0,
+        attempt=attempt, content=content,
+    )  # fmt: skip
 
 
 def test_a_mirror_takes_no_text_of_another_attempt() -> None:

@@ -7,9 +7,9 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -62,6 +62,7 @@ class SqliteDatabase(Database):
 
     def __init__(self, url: URL, *, readers: int = 2) -> None:
         self.engine = sqlite_engine(url)
+        self._kept = _KeptConnections(self.engine)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="sqlite-writer")
         self._first: deque[_Job] = deque()
         self._then: deque[_Job] = deque()
@@ -80,10 +81,12 @@ class SqliteDatabase(Database):
         """In a reader thread."""
 
         def run() -> T:
-            with translated(), self.engine.connect() as connection:
-                connection = connection.execution_options(sqlite_begin="DEFERRED")
-                with Session(connection, account_id) as session:
-                    return fn(session, *args, **kwargs)
+            with (
+                translated(),
+                self._kept.transaction(sqlite_begin="DEFERRED") as connection,
+                Session(connection, account_id) as session,
+            ):
+                return fn(session, *args, **kwargs)
 
         return await asyncio.get_running_loop().run_in_executor(self._readers, run)
 
@@ -151,7 +154,7 @@ class SqliteDatabase(Database):
 
     def _run_batch(self, batch: list[_Job]) -> None:
         """Commits the first transaction of the batch, and with it those that come meanwhile."""
-        with self.engine.connect() as connection, connection.begin():
+        with self._kept.transaction(sqlite_begin="IMMEDIATE") as connection:
             driver: Any = connection.connection.driver_connection
             until = time.monotonic() + _BATCH_SECONDS
             self._run(connection, driver, batch[0])
@@ -183,7 +186,41 @@ class SqliteDatabase(Database):
         loop = asyncio.get_running_loop()
         for pool in (self._writer, self._readers):
             await loop.run_in_executor(None, pool.shutdown)
+        self._kept.close()
         self.engine.dispose()
+
+
+class _KeptConnections:
+    """A connection for each thread, kept from one transaction to the next: to get one from the
+    pool costs more than most transactions."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._of_thread = threading.local()
+        self._all: list[Connection] = []
+
+    @contextmanager
+    def transaction(self, **options: Any) -> Iterator[Connection]:
+        """A transaction of this thread, committed at its end unless an exception ends it. After
+        one the connection is not used again, whatever is wrong with it."""
+        connection: Connection | None = getattr(self._of_thread, "connection", None)
+        if connection is None:
+            connection = self._engine.connect().execution_options(**options)
+            self._all.append(connection)
+            self._of_thread.connection = connection
+        try:
+            with connection.begin():
+                yield connection
+        except BaseException:
+            self._of_thread.connection = None
+            self._all.remove(connection)
+            connection.close()
+            raise
+
+    def close(self) -> None:
+        """Closes all connections. No thread uses one any more."""
+        while self._all:
+            self._all.pop().close()
 
 
 def _deliver(jobs: list[_Job]) -> None:

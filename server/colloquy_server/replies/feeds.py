@@ -1,7 +1,8 @@
 """What watchers read: the changes of a conversation, and the live text of its reply.
 
 A `Feed` holds the latest changes of one conversation that somebody watches, and of every event that
-is made of them one copy, serialised for all watchers that stand at the same position.
+is made of them one copy, serialised for all watchers that stand at the same position. What it does
+not hold is read once for all of them, too.
 """
 
 from __future__ import annotations
