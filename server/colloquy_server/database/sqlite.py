@@ -169,9 +169,12 @@ class SqliteDatabase(Database):
         driver.execute("SAVEPOINT job")
         is_kept = False
         try:
-            with translated(), Session(connection, job.account_id) as session:
+            shared = Session(connection, job.account_id, shares_transaction=True)
+            with translated(), shared as session:
                 job.result = job.fn(session)
                 session.flush()
+                if session.in_transaction():  # the ORM's savepoint
+                    session.commit()
                 is_kept = not session.is_undone
         except BaseException as error:
             job.error = error

@@ -1,0 +1,218 @@
+"""Transactions that SQLite commits together: each is whole, and none knows of the others."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from colloquy_server.database import migrate, sqlite
+from colloquy_server.database.engine import open_database
+from colloquy_server.database.models import Account, User
+from colloquy_server.database.repository import access
+from colloquy_server.database.sqlite import SqliteDatabase
+from colloquy_server.database.transactions import EVERY_ACCOUNT, Session
+from sqlalchemy import event, insert, select, text
+
+Job = Callable[[Session], object]
+
+
+class Failed(Exception):
+    """What a job raises."""
+
+
+@pytest.fixture
+async def db(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SqliteDatabase]:
+    """A database whose batches end only when nothing waits, however slow the machine is."""
+    monkeypatch.setattr(sqlite, "_BATCH_SECONDS", 3_600.0)
+    url = f"sqlite:///{tmp_path}/colloquy.db"
+    migrate.upgrade(url)
+    db = open_database(url, 1)
+    assert isinstance(db, SqliteDatabase)
+    yield db
+    await db.close()
+
+
+async def begin(db: SqliteDatabase, jobs: Sequence[Job]) -> list[asyncio.Task[object]]:
+    """Begins jobs as one batch."""
+    goes_on = threading.Event()
+
+    def hold(_: Session) -> None:
+        goes_on.wait()
+
+    tasks = [asyncio.create_task(db.write(EVERY_ACCOUNT, job)) for job in (hold, *jobs)]
+    await asyncio.sleep(0)
+    goes_on.set()
+    return tasks[1:]
+
+
+async def together(db: SqliteDatabase, *jobs: Job) -> list[object]:
+    """What became of the jobs of one batch."""
+    return await asyncio.gather(*await begin(db, jobs), return_exceptions=True)
+
+
+def adding(name: str) -> Job:
+    """A job that adds an account and its user."""
+
+    def add(s: Session) -> str:
+        return access.create_account(s, name, None).name
+
+    return add
+
+
+async def names(db: SqliteDatabase) -> list[str]:
+    """The accounts' names, each of which has its user."""
+
+    def read(s: Session) -> list[str]:
+        accounts = list(s.run(select(Account.name).order_by(Account.name)).scalars())
+        users = list(s.run(select(User.display_name).order_by(User.display_name)).scalars())
+        assert users == accounts
+        return accounts
+
+    return await db.read(EVERY_ACCOUNT, read)
+
+
+def raising(s: Session) -> None:
+    adding("fails")(s)
+    raise Failed
+
+
+def breaking_a_constraint(s: Session) -> None:
+    account = access.create_account(s, "fails", None)
+    row = {"id": account.id, "name": "", "default_user_id": "", "create_time": 0}
+    s.run(insert(Account), row)
+
+
+def breaking_a_constraint_by_a_flush(s: Session) -> None:
+    account = access.create_account(s, "fails", None)
+    user = account.default_user_id
+    s.expunge_all()
+    s.add(User(id=user, account_id=account.id, display_name="", create_time=0))
+    s.flush()
+
+
+def breaking_a_constraint_at_its_end(s: Session) -> None:
+    account = access.create_account(s, "fails", None)
+    user = account.default_user_id
+    s.expunge_all()
+    s.add(User(id=user, account_id=account.id, display_name="", create_time=0))
+
+
+def undoing(s: Session) -> None:
+    adding("fails")(s)
+    s.undo()
+
+
+FAILING = (
+    raising,
+    breaking_a_constraint,
+    breaking_a_constraint_by_a_flush,
+    breaking_a_constraint_at_its_end,
+)
+
+
+async def test_what_waits_is_committed_together(db: SqliteDatabase) -> None:
+    commits: list[object] = []
+    event.listen(db.engine, "commit", commits.append)
+    assert await together(db, adding("a"), adding("b"), adding("c")) == ["a", "b", "c"]
+    assert len(commits) == 1
+
+
+@pytest.mark.parametrize("failing", FAILING)
+async def test_what_fails_takes_nothing_and_leaves_nothing(
+    db: SqliteDatabase, failing: Job
+) -> None:
+    before, failed, after = await together(db, adding("before"), failing, adding("later"))
+    assert (before, after) == ("before", "later")
+    assert isinstance(failed, Exception)
+    assert await names(db) == ["before", "later"]
+
+
+async def test_what_is_undone_leaves_nothing(db: SqliteDatabase) -> None:
+    assert await together(db, adding("before"), undoing, adding("later")) == [
+        "before",
+        None,
+        "later",
+    ]
+    assert await names(db) == ["before", "later"]
+
+
+async def test_what_fails_first_takes_nothing(db: SqliteDatabase) -> None:
+    failed, later = await together(db, raising, adding("later"))
+    assert isinstance(failed, Failed)
+    assert later == "later"
+    assert await names(db) == ["later"]
+
+
+async def test_nobody_hears_of_an_end_before_the_commit(db: SqliteDatabase) -> None:
+    loop = asyncio.get_running_loop()
+    tasks: list[asyncio.Task[object]] = []
+    heard: list[bool] = []
+
+    async def look() -> None:
+        for _ in range(5):  # what has been told by now has its turn first
+            await asyncio.sleep(0)
+        heard.extend(task.done() for task in tasks)
+
+    def at_commit(_: object) -> None:
+        asyncio.run_coroutine_threadsafe(look(), loop).result()
+
+    event.listen(db.engine, "commit", at_commit)
+    tasks += await begin(db, [adding("a"), raising, undoing, adding("b")])
+    await asyncio.wait(tasks)
+    assert heard == [False] * 4
+
+
+async def test_a_commit_that_fails_is_told_to_all(db: SqliteDatabase) -> None:
+    def fail(_: object) -> None:
+        event.remove(db.engine, "commit", fail)
+        raise Failed
+
+    event.listen(db.engine, "commit", fail)
+    results = await together(db, adding("a"), undoing, adding("b"))
+    assert [type(result) for result in results] == [Failed] * 3
+    assert await names(db) == []
+    assert await together(db, adding("c")) == ["c"]
+
+
+async def test_what_sqlite_takes_back_is_told_to_all(db: SqliteDatabase) -> None:
+    """As when the disk is full: all of the transaction goes, whoever began it."""
+
+    def lose_all(s: Session) -> None:
+        s.run(text("ROLLBACK"))
+        raise Failed
+
+    results = await together(db, adding("a"), lose_all)
+    assert [type(result) for result in results] == [Failed] * 2
+    assert await names(db) == []
+    assert await together(db, adding("b")) == ["b"]
+
+
+async def test_who_has_gone_keeps_nobody_from_hearing(db: SqliteDatabase) -> None:
+    """What ran is kept; what had not begun does not begin."""
+    loop = asyncio.get_running_loop()
+    tasks: list[asyncio.Task[object]] = []
+
+    def cancel_both(s: Session) -> None:
+        adding("first")(s)
+        for task in (tasks[0], tasks[2]):
+            loop.call_soon_threadsafe(task.cancel)
+        asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop).result()
+
+    goes_on = threading.Event()
+    tasks += await begin(
+        db, [cancel_both, lambda _: goes_on.wait() and None, adding("never"), adding("last")]
+    )
+    done = asyncio.gather(*tasks, return_exceptions=True)
+    goes_on.set()
+    first, _, never, last = await done
+    assert isinstance(first, asyncio.CancelledError)
+    assert isinstance(never, asyncio.CancelledError)
+    assert last == "last"
+    assert await names(db) == ["first", "last"]
