@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
+import subprocess
 import sys
 import threading
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
-from colloquy_server.database import migrate, sqlite
+from colloquy_server.database import sqlite
 from colloquy_server.database.engine import open_database
 from colloquy_server.database.models import Account, User
-from colloquy_server.database.repository import access
+from colloquy_server.database.repository import access, conversations
+from colloquy_server.database.repository.conversations import NewConversation
 from colloquy_server.database.sqlite import SqliteDatabase
 from colloquy_server.database.transactions import EVERY_ACCOUNT, Session
 from sqlalchemy import event, insert, select, text
+
+from tests.harness import make_database
+from tests.killed_writer import BATCH, REFUSED, Killed, Work, prompts
 
 Job = Callable[[Session], object]
 
@@ -32,7 +38,7 @@ async def db(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[S
     """A database whose batches end only when nothing waits, however slow the machine is."""
     monkeypatch.setattr(sqlite, "_BATCH_SECONDS", 3_600.0)
     url = f"sqlite:///{tmp_path}/colloquy.db"
-    migrate.upgrade(url)
+    make_database(url)
     db = open_database(url, 1)
     assert isinstance(db, SqliteDatabase)
     yield db
@@ -216,3 +222,80 @@ async def test_who_has_gone_keeps_nobody_from_hearing(db: SqliteDatabase) -> Non
     assert isinstance(never, asyncio.CancelledError)
     assert last == "last"
     assert await names(db) == ["first", "last"]
+
+
+# --- processes that are killed --------------------------------------------------------------------
+
+
+async def make_work(path: Path) -> Work:
+    """A database with an account and two conversations."""
+    url = f"sqlite:///{path}"
+    make_database(url)
+    db = open_database(url, 1)
+    account = (await db.write(EVERY_ACCOUNT, access.create_account, "A", None)).id
+    new = NewConversation("A title", "", None, None, "")
+    first, second = [
+        (await db.write(account, conversations.create, account, new, lambda: "model")).id
+        for _ in range(2)
+    ]
+    await db.close()
+    return Work(str(path), account, (first, second))
+
+
+def check(killed: Killed) -> set[str]:
+    """That what was told is there, and what was not is there whole or not at all; returns the
+    texts that are there."""
+    with closing(sqlite3.connect(killed.database)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        pairs = {
+            text: [prompt, reply]
+            for text, prompt, reply in connection.execute(
+                "SELECT prompt.content, prompt.id, reply.id FROM messages AS prompt "
+                "LEFT JOIN messages AS reply ON reply.reply_to = prompt.id WHERE prompt.role = 1"
+            )
+        }
+        assert REFUSED not in pairs
+        assert all(reply for _, reply in pairs.values())
+        assert {text: ids for text, ids in killed.told.items() if ids}.items() <= pairs.items()
+        for counted, stored, version, newest, joined in connection.execute(
+            "SELECT message_count, count(messages.id), conversations.version,"
+            " coalesce(max(messages.version), 0), (SELECT count(*) FROM memberships"
+            " WHERE memberships.conversation_id = conversations.id)"
+            " FROM conversations LEFT JOIN messages ON conversation_id = conversations.id"
+            " GROUP BY conversations.id"
+        ):
+            assert counted == stored
+            assert version == 1 + stored / 2  # each send made one, and what came to nothing none
+            assert newest in (0, version)
+            assert joined == (stored > 0)
+        (authors,) = connection.execute(
+            "SELECT count(*) FROM users WHERE external_id IS NOT NULL"
+        ).fetchone()
+        assert authors == bool(pairs)
+        return set(pairs)
+
+
+async def test_what_was_told_outlives_a_kill_at_any_step(tmp_path: Path) -> None:
+    work = await make_work(tmp_path / "colloquy.db")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.killed_writer",
+        json.dumps(asdict(work)),
+        stdout=subprocess.PIPE,
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == 0
+    runs = [Killed(**json.loads(line)) for line in output.splitlines()]
+    first, second = (
+        {prompt.content for prompt in batch} - {REFUSED}
+        for batch in (prompts(work)[: BATCH - 1], prompts(work)[BATCH - 1 :])
+    )
+    committed: set[str] = set()
+    for run in runs:
+        if run.step == "DELIVER":  # the batch is committed: the second one, if some were told
+            committed = first | second if run.told else first
+        assert check(run) == committed
+    steps = [run.step for run in runs]
+    assert steps.count("COMMIT") == 2
+    assert {"BEGIN IMMEDIATE", "SAVEPOINT job", "ROLLBACK TO job", "RELEASE job"} <= set(steps)

@@ -557,22 +557,25 @@ _REQUESTS = (
 """,
     ),
     _guard(
-        "a wish is granted once",
+        "a wish that is granted is forgotten",
         SENDING,
         "    if wish is not None:\n",
         "    if wish == 0:\n",
+        "tests/stateful/test_found.py",
     ),
     _guard(
         "a wish that is granted takes no other request's",
         CANCELLATION,
         "CancelWish.conversation_id == locked.id, CancelWish.request_id == request_id",
         "CancelWish.conversation_id == locked.id",
+        "tests/stateful/test_found.py",
     ),
     _guard(
         "a wish that is granted takes no other conversation's",
         CANCELLATION,
         "CancelWish.conversation_id == locked.id, CancelWish.request_id == request_id",
         "CancelWish.request_id == request_id",
+        "tests/stateful/test_found.py",
     ),
 )
 
