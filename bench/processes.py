@@ -81,7 +81,7 @@ class Metered:
                 raise self.failure("ended")
             await asyncio.sleep(0.05)
             for line in self._log.read_text().splitlines():
-                if '"event": "serving"' in line:
+                if '"serving"' in line:
                     self.address = json.loads(line)["address"]
 
     async def read(self) -> Reading:

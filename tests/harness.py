@@ -338,9 +338,9 @@ class Colloquy:
         channels = [self.channel_to(f"127.0.0.1:{app.port}") for app in self.apps]
         self.channel, self.far = channels[0], channels[-1]
 
-    def channel_to(self, address: str) -> grpc.aio.Channel:
+    def channel_to(self, address: str, *options: tuple[str, int]) -> grpc.aio.Channel:
         channel = grpc.aio.insecure_channel(
-            address, options=[("grpc.max_receive_message_length", 16 << 20)]
+            address, options=[("grpc.max_receive_message_length", 16 << 20), *options]
         )
         self._channels.append(channel)
         return channel
@@ -407,8 +407,9 @@ def _migrated() -> bytes:
 class ServerProcess:
     """A server as a process of its own, to be killed, stopped and started again."""
 
-    def __init__(self, colloquy: Colloquy, **environment: str) -> None:
+    def __init__(self, colloquy: Colloquy, *, workers: int = 1, **environment: str) -> None:
         """Shares the database and the provider's double of `colloquy`."""
+        self._run = functools.partial(server.run_server, workers=workers)
         self._environment = {
             **{name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ},
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
@@ -425,6 +426,7 @@ class ServerProcess:
         self.lines: list[str] = []
         self._reading: asyncio.Task[None] | None = None
         self._serving = asyncio.Event()
+        self._said = asyncio.Event()
         self.address = ""
 
     async def start(self) -> grpc.aio.Channel:
@@ -433,7 +435,7 @@ class ServerProcess:
         reading, writing = os.pipe()
         try:
             self._process = await Forked.start(
-                server.run_server,
+                self._run,
                 environment={**self._environment, "GRPC_ADDRESS": self.address or "127.0.0.1:0"},
                 folder=self._colloquy.folder,
                 output=writing,
@@ -457,10 +459,21 @@ class ServerProcess:
             line = raw.decode().rstrip()
             self.lines.append(line)
             print(line)  # noqa: T201 - pytest shows it when the test fails
-            if '"event": "serving"' in line:
+            if '"event":"serving"' in line:
                 self.address = json.loads(line)["address"]
                 self._serving.set()
+            self._said.set()
         transport.close()
+
+    async def logged(self, event: str, count: int = 1) -> list[dict[str, Any]]:
+        """Waits until it has logged an event so often; returns those lines."""
+        while True:
+            self._said.clear()
+            entries = [json.loads(line) for line in self.lines if line.startswith("{")]
+            found = [entry for entry in entries if entry["event"] == event]
+            if len(found) >= count:
+                return found
+            await self._said.wait()
 
     @property
     def pid(self) -> int:
@@ -478,7 +491,7 @@ class ServerProcess:
         assert self._reading is not None
         self._process.send_signal(number)
         code = await self._process.wait()
-        await self._reading
+        await self._reading  # to its end: so its workers, who hold the pipe too, have ended
         return code
 
 

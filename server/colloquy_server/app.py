@@ -72,7 +72,6 @@ _MAX_REQUEST_BYTES = 16 << 20
 
 _OPTIONS = [
     ("grpc.max_receive_message_length", _MAX_REQUEST_BYTES),
-    ("grpc.so_reuseport", 0),  # a second server on the same port is a mistake: let it fail
     # Clients may ping twice a minute; without this gRPC hangs up on more than 12 an hour.
     ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
     ("grpc.keepalive_permit_without_calls", 1),
@@ -85,10 +84,14 @@ _STREAMS_END_TIMEOUT = 5.0
 class App:
     """One server process."""
 
-    def __init__(self, settings: Settings, bus: Bus | None = None) -> None:
+    def __init__(
+        self, settings: Settings, bus: Bus | None = None, *, shares_port: bool = False
+    ) -> None:
         """Builds everything; raises CatalogError when the models file cannot be used.
 
         `bus` joins servers of one process; without it the settings say which bus to use.
+        `shares_port` lets it listen where other workers do (see shared_port.py): else a second
+        server on the same port is a mistake, and fails.
         """
         self.settings = settings
         self.telemetry = open_telemetry(settings.otel_exporter_otlp_endpoint, settings.sentry_dsn)
@@ -122,7 +125,8 @@ class App:
         )
         self.health = health.aio.HealthServicer()
         self.server = grpc.aio.server(
-            interceptors=[Edge(self.access, self.telemetry)], options=_OPTIONS
+            interceptors=[Edge(self.access, self.telemetry)],
+            options=[*_OPTIONS, ("grpc.so_reuseport", int(shares_port))],
         )
         self.port = 0
         self._register()

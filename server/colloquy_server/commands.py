@@ -25,11 +25,19 @@ def serve(
     migrate: Annotated[
         bool, typer.Option("--migrate", help="Bring the database to the present schema first.")
     ] = False,
+    workers: Annotated[
+        int,
+        typer.Option(
+            "--workers",
+            metavar="N",
+            help="Serve with so many processes on one port, each a replica; needs Postgres.",
+        ),
+    ] = 1,
 ) -> None:
     """Run the server until SIGTERM or SIGINT. Its settings come from the environment and .env."""
     from colloquy_server.process import run_server
 
-    raise typer.Exit(run_server(is_development=dev, migrates_first=migrate))
+    raise typer.Exit(run_server(is_development=dev, migrates_first=migrate, workers=workers))
 
 
 def migrate() -> None:
@@ -37,6 +45,13 @@ def migrate() -> None:
     from colloquy_server.process import run_migrations
 
     raise typer.Exit(run_migrations())
+
+
+def worker(number: int, descriptor: int) -> None:
+    """Serve as one of the workers of `serve --workers`, which alone starts it."""
+    from colloquy_server.worker import run_worker
+
+    raise typer.Exit(run_worker(number, descriptor))
 
 
 def main() -> None:
@@ -48,7 +63,8 @@ def main() -> None:
         pretty_exceptions_enable=False,
     )
     add_to(app)
+    app.command("worker", hidden=True)(worker)
     arguments = sys.argv[1:]
-    if arguments[:1] not in (["serve"], ["migrate"], ["--help"]):
+    if arguments[:1] not in (["serve"], ["migrate"], ["worker"], ["--help"]):
         arguments.insert(0, "serve")
     app(arguments, prog_name="python -m colloquy_server")

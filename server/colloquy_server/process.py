@@ -1,14 +1,11 @@
-"""One server process, from reading its settings to its end."""
+"""The server, from reading its settings to its end: in this process, or in workers of it."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
-import signal
 import sys
 from collections.abc import Callable
 
-import structlog
 import uvloop
 
 from colloquy_server import logs
@@ -18,19 +15,30 @@ from colloquy_server.database import migrate
 from colloquy_server.development import ensure_development_key
 from colloquy_server.errors import ColloquyError
 from colloquy_server.providers.catalog import CatalogError
+from colloquy_server.serving import (
+    StopRequests,
+    listen_for_signals,
+    log_serving,
+    serve_until_stopped,
+)
 from colloquy_server.settings import Settings
+from colloquy_server.supervisor import check_workers, supervise
 
-log = structlog.get_logger()
 
-
-def run_server(*, is_development: bool = False, migrates_first: bool = False) -> int:
+def run_server(
+    *, is_development: bool = False, migrates_first: bool = False, workers: int = 1
+) -> int:
     """Serves until it is told to stop; returns the process's exit code.
 
-    SQLite is migrated by itself; Postgres when `migrates_first`, else it has to be current.
+    SQLite is migrated by itself; Postgres when `migrates_first`, else it has to be current. With
+    one worker this process serves; with more it supervises them.
     """
     return _run(
         lambda settings: _serve(
-            settings, is_development=is_development, migrates_first=migrates_first
+            settings,
+            is_development=is_development,
+            migrates_first=migrates_first,
+            workers=workers,
         )
     )
 
@@ -52,44 +60,25 @@ def _run(command: Callable[[Settings], None]) -> int:
     return 0
 
 
-def _serve(settings: Settings, *, is_development: bool, migrates_first: bool) -> None:
+def _serve(settings: Settings, *, is_development: bool, migrates_first: bool, workers: int) -> None:
+    check_workers(settings, workers)
     if migrates_first or settings.database_url.startswith("sqlite:"):
         migrate.upgrade(settings.database_url)
     elif not migrate.is_current(settings.database_url):
         raise ColloquyError("the database needs migrating: run `colloquy migrate`")
-    uvloop.run(serve(settings, is_development=is_development))
+    if workers > 1:
+        asyncio.run(supervise(settings, workers, is_development=is_development))
+    else:
+        uvloop.run(serve(settings, is_development=is_development))
 
 
 async def serve(settings: Settings, *, is_development: bool) -> None:
     """Serves until SIGTERM or SIGINT; a second one ends it without waiting for live replies."""
     app = App(settings)
-    stop = asyncio.Event()
-    at_once = asyncio.Event()
-
-    def on_signal() -> None:
-        (at_once if stop.is_set() else stop).set()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
+    requests = StopRequests()
+    listen_for_signals(requests.add)
     await app.start()
     if is_development:
         await ensure_development_key(app.db)
-    # What is here now stays: looking through it for garbage again and again stops all streams for
-    # a fifth of a second.
-    gc.freeze()
-    default = app.catalog.default()
-    log.info(
-        "serving",
-        address=settings.grpc_address.rpartition(":")[0] + f":{app.port}",
-        default_model=default.id if default else "none: no provider has a key",
-    )
-    await stop.wait()
-    log.info("stopping", live_replies=len(app.replies.ownership.live))
-    stopping = asyncio.create_task(app.stop(settings.shutdown_grace))
-    hurry = asyncio.create_task(at_once.wait())
-    await asyncio.wait([stopping, hurry], return_when=asyncio.FIRST_COMPLETED)
-    if hurry.done():
-        app.replies.end_grace()
-    hurry.cancel()
-    await stopping
+    log_serving(f"{settings.grpc_address.rpartition(':')[0]}:{app.port}", app.catalog)
+    await serve_until_stopped(app, requests)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 from colloquy.api import conversation_service_pb2 as api
 from colloquy.api import resources_pb2 as resources
+from colloquy_server.api import convert
 
 from tests import fleets
 from tests.fakes.provider import Answer
@@ -177,6 +179,25 @@ async def test_pages_join_without_gap_or_overlap(colloquy: Colloquy, alice: Call
     assert texts == [f"page {n}" for n in reversed(range(20))]
     refusal = await refused(alice.call("SearchMessages", request("page", page_token="x")))
     assert refusal.reason == "INVALID_FIELD"
+
+
+async def test_each_hit_is_converted_once(
+    colloquy: Colloquy, alice: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conversation = await alice.create(title="Once")
+    await say(alice, conversation.id, "fox one", "fox two", "fox three")
+    await found(alice, "fox", "fox three", "fox two", "fox one")
+    converted = []
+    message = convert.message
+
+    def convert_message(row: Any, *more: Any) -> resources.Message:
+        converted.append(row.id)
+        return message(row, *more)
+
+    monkeypatch.setattr(convert, "message", convert_message)
+    hits = (await search(alice, "fox")).hits
+    assert converted == [hit.message.id for hit in hits]
+    assert len(converted) == 3
 
 
 async def test_what_is_deleted_is_not_found(colloquy: Colloquy, alice: Caller) -> None:

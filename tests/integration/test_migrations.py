@@ -13,7 +13,7 @@ from alembic.runtime.migration import MigrationContext
 from colloquy_server.database import migrate
 from colloquy_server.database.engine import open_database, sync_engine
 from colloquy_server.database.models import Base
-from colloquy_server.database.repository import search
+from colloquy_server.database.repository import indexing, search
 from colloquy_server.database.transactions import EVERY_ACCOUNT
 from colloquy_server.settings import SettingsError
 from sqlalchemy import Engine, text
@@ -54,6 +54,45 @@ async def test_what_was_said_before_there_was_a_search_is_found(url: str) -> Non
     engine = sync_engine(url)
     migrate.upgrade(url)
     run(engine, "downgrade", "0001")
+    said(engine)
+    run(engine, "upgrade", "head")
+    engine.dispose()
+    assert await found(url, "saying") == ["An old saying"]
+
+
+async def test_what_was_searchable_stays_so_and_is_not_entered_again(url: str) -> None:
+    engine = sync_engine(url)
+    migrate.upgrade(url)
+    run(engine, "downgrade", "0001")
+    said(engine)
+    run(engine, "upgrade", "0003")
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE conversations SET version = 7"))
+    run(engine, "upgrade", "head")
+    engine.dispose()
+    assert (await due(url)).reached == {}
+    assert await found(url, "saying") == ["An old saying"]
+
+
+async def test_what_is_not_searchable_yet_is_entered_before_nobody_does_so_any_more(
+    url: str,
+) -> None:
+    engine = sync_engine(url)
+    migrate.upgrade(url)
+    said(engine)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE conversations SET version = 2"))
+        connection.execute(text("UPDATE messages SET version = 2"))
+    assert len((await due(url)).texts) == 1
+    run(engine, "downgrade", "0003")
+    run(engine, "upgrade", "head")
+    engine.dispose()
+    assert (await due(url)).reached == {}
+    assert await found(url, "saying") == ["An old saying"]
+
+
+def said(engine: Engine) -> None:
+    """Stores a message in a conversation, in the schema of 0001 or a later one."""
     insert = """
         INSERT INTO {table} ({columns}) VALUES ({values})
     """
@@ -78,14 +117,24 @@ async def test_what_was_said_before_there_was_a_search_is_found(url: str) -> Non
             pairs = [field.strip().partition("=")[::2] for field in fields.split(",")]
             columns, values = (", ".join(part) for part in zip(*pairs, strict=True))
             connection.execute(text(insert.format(table=table, columns=columns, values=values)))
-    run(engine, "upgrade", "head")
-    engine.dispose()
+
+
+async def due(url: str) -> indexing.Batch:
+    """What is not searchable yet."""
+    db = open_database(url, 2)
+    batch = await db.read(EVERY_ACCOUNT, indexing.due)
+    await db.close()
+    return batch
+
+
+async def found(url: str, word: str) -> list[str]:
+    """The messages in which a search finds the word."""
     db = open_database(url, 2)
     hits, has_more = await db.read(
         EVERY_ACCOUNT,
         search.find,
         "a",
-        [["saying"]],
+        [[word]],
         "",
         limit=10,
         max_bytes=1_000,
@@ -93,8 +142,8 @@ async def test_what_was_said_before_there_was_a_search_is_found(url: str) -> Non
         before=None,
     )
     await db.close()
-    assert [hit.message for hit in hits] == ["An old saying"]
     assert not has_more
+    return [hit.message for hit in hits]
 
 
 @pytest.mark.parametrize("open_", [migrate.upgrade, migrate.is_current])

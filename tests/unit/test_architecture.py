@@ -48,7 +48,8 @@ def _server_rooms() -> dict[str, set[str]]:
     rooms["context"] = base | {"database", "files", "providers"}
     rooms["replies"] = rooms["context"] | {"context"}
     rooms["api"] = rooms["replies"] | {"replies"}
-    top = {"__main__", "app", "commands", "development", "process"}
+    top = {"__main__", "app", "commands", "development", "process", "serving"}
+    top |= {"shared_port", "supervisor", "worker"}
     everything = {*rooms, *top}
     return rooms | dict.fromkeys(top, everything)
 

@@ -24,10 +24,12 @@ from colloquy_server.context.content_parts import (
     label,
     picture_tokens,
 )
+from colloquy_server.context.kept_histories import KeptHistories
 from colloquy_server.context.token_estimates import TokenEstimates, estimate_tokens
 from colloquy_server.database.models import Attachment
 from colloquy_server.database.repository import history
-from colloquy_server.database.repository.history import History, Turn
+from colloquy_server.database.repository.history import Earlier, History, Turn
+from colloquy_server.database.repository.leases import Outcome
 from colloquy_server.database.repository.receipts import Given
 from colloquy_server.database.rows import MessageRow
 from colloquy_server.database.transactions import Database, Session
@@ -59,6 +61,8 @@ class Request:
     """Whether something else than text is asked."""
     given: Given
     estimated: int
+    whole: Earlier | None = None
+    """All that was said up to the prompt and with it, if it can be kept for the next request."""
 
 
 @dataclass(slots=True)
@@ -76,6 +80,7 @@ class ContextBuilder:
         self._db = db
         self._parts = parts
         self._estimates = estimates
+        self._kept = KeptHistories()
 
     def check_fits(
         self,
@@ -110,6 +115,16 @@ class ContextBuilder:
         room = self._room(account_id, model, None)
 
         def read(s: Session, prompt: MessageRow, system_prompt: str) -> History:
+            # Who stores the prompt holds the conversation: nothing changed between the versions.
+            earlier = self._kept.get(prompt.conversation_id, prompt.version - 1)
+            newest = history.newest(prompt)
+            if (
+                earlier is not None
+                and earlier.author_id == prompt.author_id
+                and not newest.files
+                and earlier.tokens + _turn_cost(newest) + _cost(system_prompt) <= room
+            ):
+                return History(system_prompt, [newest], True, earlier)
             return history.read_for_new(s, prompt, system_prompt, room, _turn_cost)
 
         return read
@@ -135,6 +150,8 @@ class ContextBuilder:
         found = known
         if found is None:
             found = await self._db.read(account_id, history.read, reply_id, room, _turn_cost)
+        if found.earlier is not None:
+            return _continued(found.system_prompt, found.earlier, found.turns[0], factor)
         newest = _Shown(found.turns[0])
         left = room - _cost(found.system_prompt) - _turn_cost(newest.turn)
         # A correction learned of texts takes no room from pictures.
@@ -159,7 +176,8 @@ class ContextBuilder:
             shown.append(_Shown(turn))
         await self._add_older_files(shown[1:], model, Room(left, raw), as_text=as_text)
         shown.reverse()
-        return await _request(found.system_prompt, shown, model, factor)
+        is_whole = found.is_whole and len(shown) == len(found.turns)
+        return await _request(found.system_prompt, shown, model, factor, is_whole=is_whole)
 
     async def _add_older_files(
         self, newest_first: list[_Shown], model: Model, room: Room, *, as_text: bool
@@ -191,6 +209,31 @@ class ContextBuilder:
         shorter = await self.build(account_id, reply_id, model, limit=refused.estimated // 2)
         return shorter if shorter.estimated < refused.estimated else None
 
+    def keep(
+        self, conversation_id: str, version: int, request: Request, outcome: Outcome, position: int
+    ) -> None:
+        """Keeps what was said up to the end of the last reply of a conversation, at `position`,
+        which made this version: all of its request, and the reply itself."""
+        whole = request.whole
+        if whole is None or request.given.positions[-1] + 1 != position:
+            return
+        reason = history.why_withheld(outcome.state, outcome.content)
+        if reason:
+            whole = whole._replace(withheld=(*whole.withheld, (position, reason)))
+        else:
+            said = _message("assistant", outcome.content)
+            given = Given(whole.floor, [position], whole.given)
+            whole = whole._replace(
+                messages=b"%b,%b" % (whole.messages, said),
+                tokens=whole.tokens + estimate_tokens(outcome.content),
+                given=tuple(given.ranges()),
+            )
+        self._kept.put(conversation_id, version, whole)
+
+    def forget(self, conversation_id: str) -> None:
+        """Keeps nothing of a conversation that is deleted."""
+        self._kept.forget(conversation_id)
+
     def learn(self, account_id: str, model: Model, request: Request, counted: int) -> None:
         """Takes in what the provider counted for a request."""
         self._estimates.learn(account_id, model.id, request.estimated, counted)
@@ -215,25 +258,28 @@ def _names_cost(files: Sequence[Attachment]) -> int:
 
 
 async def _request(
-    system_prompt: str, oldest_first: list[_Shown], model: Model, factor: float
+    system_prompt: str,
+    oldest_first: list[_Shown],
+    model: Model,
+    factor: float,
+    *,
+    is_whole: bool,
 ) -> Request:
     given = Given(floor=oldest_first[0].turn.prompt.position)
-    estimated = _cost(system_prompt)
+    estimated = 0
     writers = [shown.turn.author for shown in oldest_first if shown.turn.author is not None]
     is_enveloped = model.provider.author_names == "envelope"
     names = authors.distinct(writers) if is_enveloped else authors.field_names(writers)
-    if is_enveloped and names:
-        system_prompt = f"{system_prompt}\n\n{authors.ENVELOPE}".strip()
+    system = _system_message(
+        f"{system_prompt}\n\n{authors.ENVELOPE}".strip()
+        if is_enveloped and names
+        else system_prompt
+    )
     messages: list[Sequence[bytes]] = []
-    if system_prompt:
-        messages.append([orjson.dumps({"role": "system", "content": system_prompt})])
     for shown in oldest_first:
         name = names.get(shown.turn.prompt.author_id, "")
         messages.append(_user_message(shown, name, is_enveloped=is_enveloped))
-        messages += [
-            [orjson.dumps({"role": "assistant", "content": said.content})]
-            for said in shown.turn.replies
-        ]
+        messages += [[_message("assistant", said.content)] for said in shown.turn.replies]
         given.positions += [m.position for m in (shown.turn.prompt, *shown.turn.replies)]
         given.withheld += shown.turn.withheld
         given.files += [
@@ -242,17 +288,47 @@ async def _request(
             if content.reason or content.note
         ]
         estimated += _turn_cost(shown.turn) + sum(content.tokens for _, content in shown.files)
-    given.estimated_tokens = int(estimated * factor)
     has_parts = any(content.part for shown in oldest_first for _, content in shown.files)
-    return Request(await _array(messages, has_parts=has_parts), has_parts, given, estimated)
+    said = await _joined(messages, has_parts=has_parts)
+    whole = None
+    if is_whole and not names and not any(shown.files for shown in oldest_first):
+        author_id = oldest_first[-1].turn.prompt.author_id
+        ranges, withheld = tuple(given.ranges()), tuple(given.withheld)
+        whole = Earlier(said, estimated, author_id, given.floor, ranges, withheld)
+    estimated += _cost(system_prompt)
+    given.estimated_tokens = int(estimated * factor)
+    return Request(b"[%b%b]" % (system, said), has_parts, given, estimated, whole)
 
 
-async def _array(messages: Sequence[Sequence[bytes]], *, has_parts: bool) -> bytes:
-    """The messages in one JSON array; each is in pieces that join to its JSON."""
-    pieces = [b"["]
+def _continued(system_prompt: str, earlier: Earlier, newest: Turn, factor: float) -> Request:
+    """The request of a prompt to which all that came before it is kept."""
+    prompt = newest.prompt
+    said = b"%b,%b" % (earlier.messages, _message("user", prompt.content))
+    given = Given(earlier.floor, [prompt.position], earlier.given, [*earlier.withheld])
+    tokens = earlier.tokens + _turn_cost(newest)
+    whole = earlier._replace(messages=said, tokens=tokens, given=tuple(given.ranges()))
+    estimated = tokens + _cost(system_prompt)
+    given.estimated_tokens = int(estimated * factor)
+    return Request(
+        b"[%b%b]" % (_system_message(system_prompt), said), False, given, estimated, whole
+    )
+
+
+def _message(role: str, content: str) -> bytes:
+    return orjson.dumps({"role": role, "content": content})
+
+
+def _system_message(text: str) -> bytes:
+    """The message before all others, with the comma that parts it from them."""
+    return _message("system", text) + b"," if text else b""
+
+
+async def _joined(messages: Sequence[Sequence[bytes]], *, has_parts: bool) -> bytes:
+    """The messages with commas between them; each is in pieces that join to its JSON."""
+    pieces: list[bytes] = []
     for message in messages:
         pieces += [*message, b","]
-    pieces[-1] = b"]"
+    del pieces[-1]
     # Parts are megabytes, and the thread that copies them lets others run.
     return await asyncio.to_thread(b"".join, pieces) if has_parts else b"".join(pieces)
 

@@ -73,6 +73,7 @@ class Replies:
         )
         self._drain = Drain(db, bus, self.ownership, self.publisher)
         self._db = db
+        self._contexts = contexts
         self._feeds = feeds
         self._bus = bus
         bus.subscribe(self._on_event)
@@ -110,6 +111,7 @@ class Replies:
         )
         self._fence_deleted(live)
         self._feeds.apply(change)
+        self._contexts.forget(conversation_id)
         self.ownership.has_work.set()
 
     async def delete_account(self, account_id: str) -> None:
@@ -120,6 +122,7 @@ class Replies:
         self._fence_deleted(live)
         for conversation_id in gone:
             self._feeds.apply(Change(conversation_id, 0, deleted=True))
+            self._contexts.forget(conversation_id)
         self.ownership.has_work.set()
 
     def _fence_deleted(self, message_ids: list[str]) -> None:

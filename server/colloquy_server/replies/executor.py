@@ -117,7 +117,7 @@ class Executor:
             return _failure(reply, error.reason, error.fields["model"])
         while_owner = self._ownership.while_owner
         request = await while_owner(reply, self._contexts.build, reply.message_id, model, history)
-        reply.receipt = request.given.dump()
+        reply.request = request
 
         async def fall_back(error: ProviderError) -> bytes | None:
             nonlocal request
@@ -130,8 +130,7 @@ class Executor:
             )
             if other is None:
                 return None
-            request = other
-            reply.receipt = request.given.dump()
+            request = reply.request = other
             return request.messages
 
         outcome = await self._generator.generate(reply, model, request.messages, fall_back)
@@ -196,21 +195,32 @@ class Executor:
             reply.conversation_id,
             reply.message_id,
             reply.epoch,
-            replace(outcome, receipt=reply.receipt),
+            replace(outcome, receipt=reply.request.given.dump() if reply.request else ""),
             next_lease,
         )
         ownership.remove(reply)
         self._adopt(transition, deadline)
+        # If nothing changed since the request was read, the next one goes on from it.
+        is_next = transition.change.version == reply.version + 1
+        if reply.request is not None and transition.is_last and is_next:
+            self._contexts.keep(
+                reply.conversation_id,
+                transition.change.version,
+                reply.request,
+                outcome,
+                reply.position,
+            )
         ownership.has_work.set()
-        log.info(
-            "reply finished",
-            message_id=reply.message_id,
-            account_id=reply.account_id,
-            model=reply.model,
-            state=outcome.state.name,
-            attempt=reply.attempt,
-            error=outcome.error_reason or None,
-        )
+        if outcome.state != State.COMPLETED:  # the others are told by their calls' lines
+            log.info(
+                "reply not completed",
+                message_id=reply.message_id,
+                account_id=reply.account_id,
+                model=reply.model,
+                state=outcome.state.name,
+                attempt=reply.attempt,
+                error=outcome.error_reason or None,
+            )
 
 
 def _failure(reply: LiveReply, reason: str, message: str) -> Outcome:

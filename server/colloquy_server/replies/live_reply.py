@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from colloquy_server.context.builder import Request
 from colloquy_server.database.repository.leases import Outcome
 from colloquy_server.database.rows import MessageRow
 from colloquy_server.providers.client import TokenUsage
@@ -34,6 +35,9 @@ class LiveReply(LiveText):
     account_id: str
     model: str
     epoch: int
+    position: int
+    version: int
+    """That of the conversation when this process came to own the reply."""
     deadline: float
     is_first_request: bool
     """Whether no provider was asked yet: the first text then needs no new attempt."""
@@ -45,8 +49,8 @@ class LiveReply(LiveText):
     finish_reason: str = ""
     usage: TokenUsage | None = None
     """What the provider counted for the last request, as it knows it in the end."""
-    receipt: str = ""
-    """What the model was given, as it is stored in the end."""
+    request: Request | None = None
+    """What the model was asked, as it is noted in the end."""
     mirrored: int = 0
     """Code points that went out on the bus, to the mirrors of other processes."""
     wanted_until: float = 0.0
@@ -67,6 +71,8 @@ class LiveReply(LiveText):
             account_id=row.account_id,
             model=row.model,
             epoch=row.epoch,
+            position=row.position,
+            version=row.version,
             deadline=deadline,
             is_first_request=is_new,
             saved=len(row.content),

@@ -14,7 +14,12 @@ from colloquy_server.database.repository import leases, queue
 from colloquy_server.database.repository import titles as title_rows
 from colloquy_server.database.repository.changes import Transition
 from colloquy_server.database.rows import MessageRow
-from colloquy_server.database.transactions import EVERY_ACCOUNT, Database, DatabaseUnavailable
+from colloquy_server.database.transactions import (
+    EVERY_ACCOUNT,
+    Database,
+    DatabaseUnavailable,
+    Session,
+)
 from colloquy_server.replies.executor import Executor
 from colloquy_server.replies.feeds import Feeds
 from colloquy_server.replies.ownership import Ownership
@@ -60,26 +65,22 @@ class Scheduler:
 
     async def run_once(self) -> None:
         """One look for work."""
-        self._ownership.has_work.clear()
-        await self._take_over_expired()
-        has_more = await self._start_waiting()
-        if not self._ownership.is_draining:
-            for account_id, conversation_id in await self._db.read(
-                EVERY_ACCOUNT, title_rows.owed, _LIMIT
-            ):
+        ownership = self._ownership
+        ownership.has_work.clear()
+        room = min(max(ownership.room, 0), _LIMIT)
+        expired, waiting, owed = await self._db.read(
+            EVERY_ACCOUNT, _find_work, room, self._max_live_per_account
+        )
+        for row in expired:
+            if ownership.room > 0:
+                await _isolated(self._take_over(row), "take over", row.id)
+        has_more = await self._start(waiting, room)
+        if not ownership.is_draining:
+            for account_id, conversation_id in owed:
                 self._titles.begin(account_id, conversation_id)
         if not has_more:
             await asyncio.sleep(_PAUSE)
-            await wait_up_to(_INTERVAL, self._ownership.has_work)
-
-    async def _take_over_expired(self) -> None:
-        ownership = self._ownership
-        if ownership.room <= 0:
-            return
-        limit = min(ownership.room, _LIMIT)
-        for row in await self._db.read(EVERY_ACCOUNT, leases.expired, limit):
-            if ownership.room > 0:
-                await _isolated(self._take_over(row), "take over", row.id)
+            await wait_up_to(_INTERVAL, ownership.has_work)
 
     async def _take_over(self, row: MessageRow) -> Transition | None:
         """Takes over a reply of an owner whose lease is over."""
@@ -94,13 +95,10 @@ class Scheduler:
             attempt,
         )
 
-    async def _start_waiting(self) -> bool:
-        """Starts replies that wait, as far as there is room; says whether to look again at once."""
+    async def _start(self, waiting: list[tuple[str, str]], room: int) -> bool:
+        """Starts replies that wait, as far as there is room; says whether to look again at once.
+        There was `room` when they were found."""
         ownership = self._ownership
-        room = min(max(ownership.room, 0), _LIMIT)
-        waiting = await self._db.read(
-            EVERY_ACCOUNT, queue.startable, room + _SPARE, self._max_live_per_account
-        )
         ownership.others_wait = len(waiting) > room
         started = 0
         for account_id, conversation_id in waiting:
@@ -111,6 +109,17 @@ class Scheduler:
             )
             started += await _isolated(claiming, "start", conversation_id) is not None
         return ownership.others_wait and started > 0 and ownership.room > 0
+
+
+def _find_work(
+    s: Session, room: int, max_live_per_account: int
+) -> tuple[list[MessageRow], list[tuple[str, str]], list[tuple[str, str]]]:
+    """Replies of dead owners, conversations in which a reply waits, and those that owe a title."""
+    return (
+        leases.expired(s, room) if room else [],
+        queue.startable(s, room + _SPARE, max_live_per_account),
+        title_rows.owed(s, _LIMIT),
+    )
 
 
 async def _isolated(work: Awaitable[T], name: str, identifier: str) -> T | None:

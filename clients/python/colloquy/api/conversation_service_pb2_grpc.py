@@ -221,7 +221,8 @@ class ConversationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SearchMessages(self, request, context):
-        """Finds messages by their text, in one conversation or in all of the account, newest first.
+        """Finds messages by their text, in one conversation or in all of the account, newest first. A
+        message can be found soon after it is finished, as a rule within a second.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

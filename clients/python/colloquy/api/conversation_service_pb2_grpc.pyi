@@ -80,7 +80,9 @@ class ConversationServiceStub:
     RateReply: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.RateReplyRequest, _conversation_service_pb2.RateReplyResponse]
     """Rates a reply."""
     SearchMessages: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.SearchMessagesRequest, _conversation_service_pb2.SearchMessagesResponse]
-    """Finds messages by their text, in one conversation or in all of the account, newest first."""
+    """Finds messages by their text, in one conversation or in all of the account, newest first. A
+    message can be found soon after it is finished, as a rule within a second.
+    """
     ListModels: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.ListModelsRequest, _conversation_service_pb2.ListModelsResponse]
     """Lists the models of the catalogue."""
 
@@ -136,7 +138,9 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
     RateReply: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.RateReplyRequest, _conversation_service_pb2.RateReplyResponse]  # type: ignore[assignment]
     """Rates a reply."""
     SearchMessages: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.SearchMessagesRequest, _conversation_service_pb2.SearchMessagesResponse]  # type: ignore[assignment]
-    """Finds messages by their text, in one conversation or in all of the account, newest first."""
+    """Finds messages by their text, in one conversation or in all of the account, newest first. A
+    message can be found soon after it is finished, as a rule within a second.
+    """
     ListModels: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.ListModelsRequest, _conversation_service_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Lists the models of the catalogue."""
 
@@ -267,7 +271,9 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _conversation_service_pb2.SearchMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_conversation_service_pb2.SearchMessagesResponse, _abc.Awaitable[_conversation_service_pb2.SearchMessagesResponse]]:
-        """Finds messages by their text, in one conversation or in all of the account, newest first."""
+        """Finds messages by their text, in one conversation or in all of the account, newest first. A
+        message can be found soon after it is finished, as a rule within a second.
+        """
 
     @_abc_1.abstractmethod
     def ListModels(

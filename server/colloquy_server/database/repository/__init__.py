@@ -6,6 +6,7 @@ of a transaction or all of it.
     conversations.py  conversations and their lists
     titles.py         titles that are owed
     sending.py        sends and regenerates: prompts and their replies
+    opening.py        what a send has to know first
     queue.py          replies that wait, and starting them
     leases.py         live replies: who owns them, and what owners may write
     cancellation.py   stopping replies

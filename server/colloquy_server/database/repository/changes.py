@@ -74,6 +74,8 @@ class Transition:
 
     change: Change
     owned: MessageRow | None = None
+    is_last: bool = False
+    """Of an end: whether nothing stands behind the reply that ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,7 @@ class Locked:
     account_id: str
     version: int
     now: int
+    message_count: int
     is_titled: bool
 
 
@@ -95,7 +98,14 @@ _LOCK = (
     update(Conversation)
     .where(Conversation.id == bindparam("wanted"))
     .values(version=Conversation.version + 1)
-    .returning(Conversation.id, Conversation.account_id, Conversation.version, db_now(), has_title)
+    .returning(
+        Conversation.id,
+        Conversation.account_id,
+        Conversation.version,
+        db_now(),
+        Conversation.message_count,
+        has_title,
+    )
 )
 
 

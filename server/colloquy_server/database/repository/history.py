@@ -56,12 +56,28 @@ class Turn:
     author: UserRow | None = None
 
 
+class Earlier(NamedTuple):
+    """All that was said in a conversation, by one person alone and without files, as a model is
+    given it: `messages` are JSON, joined by commas. `floor` is the place of the first of them,
+    `given` has their places in ranges, and `withheld` those of what is not among them."""
+
+    messages: bytes
+    tokens: int
+    author_id: str | None
+    floor: int
+    given: tuple[tuple[int, int], ...]
+    withheld: tuple[tuple[int, str], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class History:
-    """A system prompt, and turns from the newest back."""
+    """A system prompt, and turns from the newest back; `is_whole` when there are no more of them.
+    With `earlier` there is only the newest, and that is all that came before."""
 
     system_prompt: str
     turns: list[Turn]
+    is_whole: bool
+    earlier: Earlier | None = None
 
 
 _prompt = aliased(Message)
@@ -110,6 +126,12 @@ def read(s: Session, reply_id: str, room: int, cost: Callable[[Turn], int]) -> H
     return _read(s, conversation_id, system_prompt, newest, list(later), room, cost)
 
 
+def newest(prompt: MessageRow) -> Turn:
+    """The turn of a prompt to which there is no reply yet."""
+    said = Said._make(getattr(prompt, name) for name in Said._fields)
+    return Turn(said, files=prompt.attachments)
+
+
 def read_for_new(
     s: Session, prompt: MessageRow, system_prompt: str, room: int, cost: Callable[[Turn], int]
 ) -> History:
@@ -146,9 +168,9 @@ def _read(
             turns.append(turn)
             room -= cost(turn)
             if room < 0:
-                return History(system_prompt, _with_authors(s, conversation_id, turns))
+                return History(system_prompt, _with_authors(s, conversation_id, turns), False)
         if len(page) < size:
-            return History(system_prompt, _with_authors(s, conversation_id, turns))
+            return History(system_prompt, _with_authors(s, conversation_id, turns), True)
         before, size = page[-1].position, min(size * 4, _MAX_PAGE)
 
 
@@ -173,11 +195,15 @@ def _with_authors(s: Session, conversation_id: str, turns: list[Turn]) -> list[T
 
 
 def _why_withheld(said: Said) -> str:
+    return (
+        "superseded by a later reply" if said.superseded else why_withheld(said.state, said.content)
+    )
+
+
+def why_withheld(state: int, content: str) -> str:
     """Why a reply is not shown to a model; empty when it is."""
-    if said.superseded:
-        return "superseded by a later reply"
-    if said.state == State.FAILED:
+    if state == State.FAILED:
         return "the reply failed"
-    if said.state not in (State.COMPLETED, State.CANCELLED):
+    if state not in (State.COMPLETED, State.CANCELLED):
         return "not finished"
-    return "" if said.content else "no text"
+    return "" if content else "no text"

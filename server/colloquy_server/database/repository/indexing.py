@@ -30,7 +30,7 @@ from colloquy_server.database.transactions import Session
 
 _CONVERSATIONS: Final = 200
 _MESSAGES: Final = 100
-_CHARACTERS: Final = 1 << 20
+_CHARACTERS: Final = 1 << 18
 """Conversations that are looked through at a time, and messages and characters that are entered in
 one transaction: on SQLite every other write waits for it. One message is always taken, whatever its
 length."""

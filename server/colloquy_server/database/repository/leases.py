@@ -281,7 +281,8 @@ def _end(
 def _ended(s: Session, locked: Locked, reply: MessageRow, lease: Lease | None) -> Transition:
     following = start_next(s, locked, lease) if lease else None
     changed = (reply, following) if following else (reply,)
-    return Transition(Change(locked.id, locked.version, changed), following)
+    is_last = reply.position == locked.message_count
+    return Transition(Change(locked.id, locked.version, changed), following, is_last)
 
 
 _EXPIRED = (

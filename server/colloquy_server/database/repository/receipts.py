@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import TypeAlias
 
+import orjson
 from sqlalchemy import Row, func, select
 from sqlalchemy.orm import aliased
 
@@ -35,23 +34,28 @@ class Given:
 
     floor: int
     positions: list[int] = field(default_factory=list)
+    earlier: tuple[tuple[int, int], ...] = ()
+    """More places, in ranges."""
     withheld: list[tuple[int, str]] = field(default_factory=list)
     files: list[tuple[int, str, str]] = field(default_factory=list)
     """Files that were left out: the place of their message, their id, and why."""
     estimated_tokens: int = 0
 
+    def ranges(self) -> list[tuple[int, int]]:
+        """All places, as ranges in their order."""
+        return _merged([*self.earlier, *((place, place) for place in self.positions)])
+
     def dump(self) -> str:
         """As the table keeps it; places are kept as ranges, as there may be thousands."""
-        return json.dumps(
+        return orjson.dumps(
             {
                 "floor": self.floor,
-                "given": _ranges(self.positions),
+                "given": self.ranges(),
                 "unsaid": self.withheld,
                 "files": self.files,
                 "tokens": self.estimated_tokens,
-            },
-            separators=(",", ":"),
-        )
+            }
+        ).decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,7 @@ def receipt(s: Session, message: MessageRow) -> ContextReceipt | None:
     body = s.scalars(select(Receipt.body).where(Receipt.message_id == message.id)).one_or_none()
     if body is None:
         return None
-    stored = json.loads(body)
+    stored = orjson.loads(body)
     given = {p for first, last in stored["given"] for p in range(first, last + 1)}
     named = {*given, *(p for p, _ in stored["unsaid"]), *(p for p, _, _ in stored["files"])}
     before = sorted(p for p in named if p < message.position)
@@ -155,11 +159,12 @@ def _older(s: Session, message: MessageRow, floor: int) -> list[_Placed]:
     return [*older, *s.execute(late)]
 
 
-def _ranges(positions: Iterable[int]) -> list[tuple[int, int]]:
-    """Numbers as ranges, first and last included."""
-    ordered = sorted(positions)
-    if not ordered:
-        return []
-    ends = [left for left, right in pairwise(ordered) if right != left + 1]
-    starts = [right for left, right in pairwise(ordered) if right != left + 1]
-    return list(zip([ordered[0], *starts], [*ends, ordered[-1]], strict=True))
+def _merged(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Ranges, first and last included, in their order and joined where one follows another."""
+    merged: list[tuple[int, int]] = []
+    for first, last in sorted(ranges):
+        if merged and first <= merged[-1][1] + 1:
+            merged[-1] = merged[-1][0], max(last, merged[-1][1])
+        else:
+            merged.append((first, last))
+    return merged

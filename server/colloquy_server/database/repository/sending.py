@@ -5,30 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import Any
 
 from sqlalchemy import (
-    ColumnElement,
-    Select,
-    and_,
-    bindparam,
-    func,
     insert,
-    literal_column,
     select,
     update,
 )
 
 from colloquy_server.database.models import (
     Attachment,
-    CancelWish,
-    Conversation,
     Membership,
     Message,
     Role,
     State,
-    User,
-    db_now,
     new_id,
 )
 from colloquy_server.database.repository import attachments, messages
@@ -41,27 +30,23 @@ from colloquy_server.database.repository.access import (
 from colloquy_server.database.repository.cancellation import (
     cancel_in,
     reply_of_request,
-    use_up_wish,
 )
 from colloquy_server.database.repository.changes import (
     Change,
     Lease,
     Locked,
-    has_title,
     insert_new,
     is_generating,
-    is_queued,
 )
 from colloquy_server.database.repository.history import History
+from colloquy_server.database.repository.opening import Opened, open_for
 from colloquy_server.database.rows import (
     MESSAGE,
-    USER,
     MessageRow,
     UserRow,
     message,
     values_of,
 )
-from colloquy_server.database.scope import of_account
 from colloquy_server.database.transactions import Session
 from colloquy_server.errors import (
     ConversationBusy,
@@ -120,139 +105,7 @@ Check = Callable[[str, str, str, Sequence[Attachment]], Choice]
 answers, or raises what speaks against it."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    """A conversation into which something is being sent, and all that has to be known for it."""
-
-    locked: Locked
-    model: str
-    system_prompt: str
-    message_count: int
-    """With what is being sent."""
-    is_known: bool
-    """Whether its request came before."""
-    is_unwanted: bool
-    """Whether its request was cancelled before it came."""
-    live: int
-    waiting: int
-    live_of_account: int
-    author: UserRow | None
-    """Who says it, if that is somebody known."""
-    has_written: bool
-    """Whether the author is a participant."""
-
-    @property
-    def is_busy(self) -> bool:
-        return self.live + self.waiting > 0
-
-    def may_start(self, lease: Lease | None) -> bool:
-        """Whether what is sent starts at once, for who asks with this lease."""
-        if self.is_unwanted or self.is_busy or lease is None:
-            return False
-        return self.live_of_account < lease.per_account
-
-
-# The conversation's row is locked, and takes in at once what this transaction adds to it: what
-# speaks against it undoes all of it.
-_OPEN = (
-    update(Conversation)
-    .where(Conversation.id == bindparam("wanted"))
-    .values(
-        version=Conversation.version + 1,
-        message_count=Conversation.message_count + bindparam("added"),
-        last_message_time=db_now(),
-        activity_time=db_now(),
-    )
-    .returning(
-        Conversation.account_id,
-        Conversation.version,
-        Conversation.activity_time,
-        Conversation.model,
-        Conversation.system_prompt,
-        Conversation.message_count,
-        has_title,
-    )
-)
-
-
 _INSERT = insert(Message)
-
-
-def _facts(author: ColumnElement[bool]) -> Select[Any]:
-    """All else that a send has to know, as one statement: each costs a way to the database."""
-    in_conversation = Message.conversation_id == bindparam("wanted")
-    counted = (in_conversation, is_generating), (in_conversation, is_queued), (is_generating,)
-    return select(
-        select(Message.id)
-        .where(of_account(Message), in_conversation, Message.request_id == bindparam("request"))
-        .scalar_subquery(),
-        select(CancelWish.expire_time)
-        .where(
-            of_account(CancelWish),
-            CancelWish.conversation_id == bindparam("wanted"),
-            CancelWish.request_id == bindparam("request"),
-        )
-        .scalar_subquery(),
-        *(
-            select(func.count())
-            .select_from(Message)
-            .where(of_account(Message), *conditions)
-            .scalar_subquery()
-            for conditions in counted
-        ),
-        select(Membership.position)
-        .where(
-            of_account(Membership),
-            of_account(User),
-            Membership.conversation_id == bindparam("wanted"),
-            Membership.user_id == User.id,
-        )
-        .correlate(User)
-        .scalar_subquery(),
-        *USER,
-    ).select_from(
-        select(literal_column("1").label("one"))
-        .subquery()
-        .outerjoin(User, and_(of_account(User), author))
-    )
-
-
-_FACTS_BY_ID = _facts(User.id == bindparam("author"))
-_FACTS_BY_EXTERNAL_ID = _facts(User.external_id == bindparam("author"))
-
-
-def _open(
-    s: Session, conversation_id: str, added: int, request_id: str | None, author: Author
-) -> _Opened:
-    """Locks a conversation for `added` new messages. Raises NotFound."""
-    row = s.run(_OPEN, {"wanted": conversation_id, "added": added}).one_or_none()
-    if row is None:
-        raise NotFound("CONVERSATION")
-    account_id, version, now, model, system_prompt, message_count, is_titled = row
-    request, wish, live, waiting, live_of_account, joined, *user = s.run(
-        _FACTS_BY_ID if author.id else _FACTS_BY_EXTERNAL_ID,
-        {
-            "wanted": conversation_id,
-            "request": request_id,
-            "author": author.id or author.external_id,
-        },
-    ).one()
-    locked = Locked(conversation_id, account_id, version, now, is_titled)
-    if wish is not None:
-        use_up_wish(s, locked, request_id or "")
-    return _Opened(
-        locked,
-        model,
-        system_prompt,
-        message_count,
-        is_known=request is not None,
-        is_unwanted=wish is not None and wish >= now,
-        live=live,
-        waiting=waiting,
-        live_of_account=live_of_account,
-        author=UserRow._make(user) if user[0] is not None else None,
-        has_written=joined is not None,
-    )
 
 
 def send(
@@ -264,7 +117,7 @@ def send(
     Raises NotFound, RequestIdReused, ConversationBusy, QueueFull, and what `check` raises.
     """
     conversation_id = prompt.conversation_id
-    opened = _open(s, conversation_id, 2, prompt.request_id, prompt.author)
+    opened = open_for(s, conversation_id, 2, prompt.request_id, prompt.author)
     locked = opened.locked
     if opened.is_known:
         return _attach(s, locked, prompt)
@@ -274,7 +127,7 @@ def send(
     if opened.is_busy and prompt.on_busy == OnBusy.REJECT and not opened.is_unwanted:
         raise ConversationBusy
     _refuse_when_full(opened, max_queued)
-    position = opened.message_count - 1
+    position = locked.message_count - 1
     said = MessageRow(
         id=new_id(),
         account_id=account_id,
@@ -312,7 +165,7 @@ def send(
     )
 
 
-def _author(s: Session, opened: _Opened, author: Author) -> UserRow:
+def _author(s: Session, opened: Opened, author: Author) -> UserRow:
     """Who speaks. Raises InvalidField."""
     known = opened.author
     if known is None or not is_up_to_date(known, author):
@@ -320,7 +173,7 @@ def _author(s: Session, opened: _Opened, author: Author) -> UserRow:
     return known
 
 
-def _refuse_when_full(opened: _Opened, max_queued: int) -> None:
+def _refuse_when_full(opened: Opened, max_queued: int) -> None:
     if opened.waiting >= max_queued and not opened.is_unwanted:
         raise QueueFull(f"conversation:{opened.locked.id}", max_queued)
 
@@ -344,7 +197,7 @@ def regenerate(
     """
     old = messages.get(s, message_id)
     try:
-        opened = _open(s, old.conversation_id, 1, request_id, Author())
+        opened = open_for(s, old.conversation_id, 1, request_id, Author())
     except NotFound:
         raise NotFound("MESSAGE") from None
     locked = opened.locked
@@ -405,7 +258,7 @@ def _attach_regenerate(
     return Sent(Change(locked.id, locked.version - 1), prompt, reply)
 
 
-def _new_reply(opened: _Opened, prompt: MessageRow, model: str, lease: Lease | None) -> MessageRow:
+def _new_reply(opened: Opened, prompt: MessageRow, model: str, lease: Lease | None) -> MessageRow:
     """A reply to a prompt, which starts at once with a lease."""
     locked = opened.locked
     waits = State.CANCELLED if opened.is_unwanted else State.QUEUED
@@ -413,7 +266,7 @@ def _new_reply(opened: _Opened, prompt: MessageRow, model: str, lease: Lease | N
         id=new_id(),
         account_id=prompt.account_id,
         conversation_id=prompt.conversation_id,
-        position=opened.message_count,
+        position=locked.message_count,
         role=Role.ASSISTANT,
         author_id=None,
         state=State.GENERATING if lease else waits,
@@ -430,7 +283,7 @@ def _new_reply(opened: _Opened, prompt: MessageRow, model: str, lease: Lease | N
     )
 
 
-def _interrupt(s: Session, opened: _Opened) -> MessageRow | None:
+def _interrupt(s: Session, opened: Opened) -> MessageRow | None:
     """Asks for the cancel of the live reply."""
     if not opened.live:
         return None

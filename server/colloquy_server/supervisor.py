@@ -1,0 +1,219 @@
+"""Several workers on one port, and the process that starts them and keeps them running.
+
+Each worker is a process and a replica like any other, which shares nothing with its siblings but
+the port: the kernel gives each connection to one of them. A worker holds one end of a pair of
+sockets: over it the supervisor asks it to stop, and its closing tells that the supervisor is no
+more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping
+
+import structlog
+
+from colloquy_server.database.engine import open_database
+from colloquy_server.development import ensure_development_key
+from colloquy_server.errors import ColloquyError
+from colloquy_server.providers.catalog import Catalog
+from colloquy_server.serving import listen_for_signals, log_serving
+from colloquy_server.settings import Settings
+from colloquy_server.shared_port import SharedPort
+
+log = structlog.get_logger()
+
+SERVING = "serving"
+"""What a worker says when it serves; any other line is why it cannot."""
+
+_FIRST_DELAY = 0.5
+"""Seconds until a worker that ended is started again; twice as long each time that it ends soon."""
+
+_MAX_DELAY = 30.0
+
+_STEADY = 60.0
+"""Seconds from a start after which a worker's end is not soon."""
+
+
+class WorkerFailed(ColloquyError):
+    """A worker did not start, or did not end well."""
+
+
+def check_workers(settings: Settings, count: int) -> None:
+    """Raises ColloquyError when so many workers cannot share this database."""
+    if count < 1:
+        raise ColloquyError(f"--workers {count}: there has to be at least one")
+    if count > 1 and settings.database_url.startswith("sqlite:"):
+        raise ColloquyError(
+            f"--workers {count} needs Postgres: set DATABASE_URL to postgresql://…, or leave"
+            " --workers out to serve from SQLite with one process"
+        )
+
+
+async def supervise(settings: Settings, count: int, *, is_development: bool) -> None:
+    """Keeps workers serving until SIGTERM or SIGINT, which all get; a second one hurries them.
+
+    Raises OSError when the port is not free, CatalogError when the models file cannot be used, and
+    WorkerFailed when a worker cannot start at first or does not end cleanly at last.
+    """
+    catalog = Catalog.load(settings.models_file, settings.environ.get)
+    port = SharedPort(settings.grpc_address)
+    try:
+        if is_development:
+            await _ensure_development_key(settings)
+        await _Supervisor(settings, count, port).run(catalog)
+    finally:
+        port.close()
+
+
+async def _ensure_development_key(settings: Settings) -> None:
+    database = open_database(settings.database_url, settings.database_pool_size)
+    try:
+        await ensure_development_key(database)
+    finally:
+        await database.close()
+
+
+class _Supervisor:
+    """The workers of a server, by their numbers."""
+
+    def __init__(self, settings: Settings, count: int, port: SharedPort) -> None:
+        # What `.env` holds now goes to all, also to those that are started again later.
+        self._environment = {**settings.environ, "GRPC_ADDRESS": port.address}
+        self._port = port
+        self._numbers = range(1, count + 1)
+        self._workers: dict[int, _Worker] = {}
+        self._stopping = asyncio.Event()
+        self._requests = 0
+        """How often it was asked to stop."""
+
+    async def run(self, catalog: Catalog) -> None:
+        """Starts the workers and keeps them running until they are told to stop and have."""
+        listen_for_signals(self._stop)
+        try:
+            for number in self._numbers:
+                await self._start(number)
+            await asyncio.gather(*(worker.serves() for worker in self._workers.values()))
+            log_serving(self._port.address, catalog)
+            codes = await asyncio.gather(*(self._keep(number) for number in self._numbers))
+        except BaseException:
+            self._stop()
+            await asyncio.gather(*(worker.wait() for worker in self._workers.values()))
+            raise
+        for number, code in zip(self._numbers, codes, strict=True):
+            if code:
+                raise WorkerFailed(f"worker {number} {_ended(code)} while it stopped")
+
+    def _stop(self) -> None:
+        self._requests += 1
+        self._stopping.set()
+        self._port.close()  # as one process does: the next server need not wait for live replies
+        for worker in self._workers.values():
+            worker.stop()
+
+    async def _start(self, number: int) -> _Worker:
+        worker = self._workers[number] = await _Worker.start(number, self._environment)
+        for _ in range(self._requests):  # which came meanwhile
+            worker.stop()
+        return worker
+
+    async def _keep(self, number: int) -> int:
+        """Starts a worker again whenever it ends; returns what the last one ended with."""
+        worker = self._workers[number]
+        delay = _FIRST_DELAY
+        while True:
+            code = await worker.wait()
+            if self._stopping.is_set():
+                # One that did not serve yet had nothing to bring to an end.
+                return code if worker.has_served else 0
+            if worker.age > _STEADY:
+                delay = _FIRST_DELAY
+            error = worker.error or f"it {_ended(code)}"
+            log.warning("worker ended", worker=number, error=error, restart_in=delay)
+            try:
+                await asyncio.wait_for(self._stopping.wait(), delay)
+                return 0
+            except TimeoutError:
+                delay = min(2 * delay, _MAX_DELAY)
+            worker = await self._start(number)
+
+
+class _Worker:
+    """A worker process, as its supervisor sees it."""
+
+    def __init__(
+        self,
+        number: int,
+        process: asyncio.subprocess.Process,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        self.has_served = False
+        self.error = ""
+        """Why it cannot serve, in its own words."""
+        self._number = number
+        self._process = process
+        self._writer = writer
+        self._start_time = time.monotonic()
+        self._said = asyncio.create_task(self._listen(reader))
+
+    @classmethod
+    async def start(cls, number: int, environment: Mapping[str, str]) -> _Worker:
+        """Starts one; `serves` waits until it serves."""
+        ours, its = socket.socketpair()
+        reader, writer = await asyncio.open_unix_connection(sock=ours)
+        try:
+            with its:
+                process = await asyncio.create_subprocess_exec(
+                    # -P: not what happens to lie in the working folder.
+                    *(sys.executable, "-P", "-m", "colloquy_server"),
+                    *("worker", str(number), str(its.fileno())),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    env=environment,
+                    pass_fds=(its.fileno(),),
+                    process_group=0,  # Ctrl-C is for the supervisor, which passes it on
+                )
+        except BaseException:
+            writer.close()
+            raise
+        return cls(number, process, reader, writer)
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was started."""
+        return time.monotonic() - self._start_time
+
+    async def serves(self) -> None:
+        """Waits until it serves. Raises WorkerFailed when it ends before."""
+        await self._said
+        if not self.has_served:
+            code = await self.wait()
+            raise WorkerFailed(
+                self.error or f"worker {self._number} {_ended(code)} before it served"
+            )
+
+    async def wait(self) -> int:
+        """Waits for its end; returns its exit code, the negative number of a signal."""
+        code = await self._process.wait()
+        await self._said
+        self._writer.close()
+        return code
+
+    def stop(self) -> None:
+        """Asks it to stop; a second time, to hurry."""
+        if not self._writer.is_closing():
+            self._writer.write(b".")
+
+    async def _listen(self, reader: asyncio.StreamReader) -> None:
+        said = (await reader.readline()).decode().strip()
+        self.has_served = said == SERVING
+        if not self.has_served:
+            self.error = said
+
+
+def _ended(code: int) -> str:
+    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
