@@ -12,6 +12,9 @@ SENDING = "server/colloquy_server/database/repository/sending.py"
 MESSAGES = "server/colloquy_server/database/repository/messages.py"
 TITLES = "server/colloquy_server/database/repository/titles.py"
 FEED = "server/colloquy_server/database/repository/feed.py"
+OPENING = "server/colloquy_server/database/repository/opening.py"
+SCOPE = "server/colloquy_server/database/scope.py"
+SQLITE = "server/colloquy_server/database/sqlite.py"
 FEEDS = "server/colloquy_server/replies/feeds.py"
 WATCHER = "server/colloquy_server/api/watcher.py"
 MIRRORS = "server/colloquy_server/replies/mirrors.py"
@@ -372,7 +375,7 @@ _QUEUE = (
         (
             Edit(QUEUE, "head[1] >= lease.per_account", "head[1] > lease.per_account"),
             Edit(
-                SENDING,
+                OPENING,
                 "return self.live_of_account < lease.per_account",
                 "return self.live_of_account <= lease.per_account",
             ),
@@ -386,7 +389,7 @@ _QUEUE = (
     ),
     _guard(
         "a send keeps the account's limit",
-        SENDING,
+        OPENING,
         "return self.live_of_account < lease.per_account",
         "return True",
     ),
@@ -494,13 +497,13 @@ _REQUESTS = (
     ),
     _guard(
         "a wish starts nothing",
-        SENDING,
+        OPENING,
         "if self.is_unwanted or self.is_busy or lease is None:",
         "if self.is_busy or lease is None:",
     ),
     _guard(
         "a wish is of one request",
-        SENDING,
+        OPENING,
         """            CancelWish.conversation_id == bindparam("wanted"),
             CancelWish.request_id == bindparam("request"),
 """,
@@ -509,7 +512,7 @@ _REQUESTS = (
     ),
     _guard(
         "a wish is of one conversation",
-        SENDING,
+        OPENING,
         """            CancelWish.conversation_id == bindparam("wanted"),
             CancelWish.request_id == bindparam("request"),
 """,
@@ -518,8 +521,8 @@ _REQUESTS = (
     ),
     _guard(
         "an old wish is not granted",
-        SENDING,
-        "is_unwanted=wish is not None and wish >= now,",
+        OPENING,
+        "is_unwanted=wish is not None and wish >= locked.now,",
         "is_unwanted=wish is not None,",
     ),
     _guard(
@@ -558,7 +561,7 @@ _REQUESTS = (
     ),
     _guard(
         "a wish that is granted is forgotten",
-        SENDING,
+        OPENING,
         "    if wish is not None:\n",
         "    if wish == 0:\n",
         "tests/stateful/test_found.py",
@@ -1098,6 +1101,153 @@ _PROCESSES = (
     ),
 )
 
+BATCHES = "tests/integration/test_database_batches.py"
+SCOPED = "tests/unit/test_scope.py"
+
+_TRANSACTIONS = (
+    _guard(
+        "what fails in a batch leaves nothing behind",
+        SQLITE,
+        """        if not is_kept:
+            driver.execute("ROLLBACK TO job")
+""",
+        "",
+        BATCHES,
+    ),
+    _guard(
+        "what is undone in a batch leaves nothing behind",
+        SQLITE,
+        "is_kept = not session.is_undone",
+        "is_kept = True",
+        BATCHES,
+    ),
+    _guard(
+        "what fails in a batch takes nothing from the others",
+        SQLITE,
+        'driver.execute("ROLLBACK TO job")',
+        'driver.execute("ROLLBACK")',
+        BATCHES,
+    ),
+    _guard(
+        "what the ORM cannot write takes nothing from the others",
+        SQLITE,
+        "shares_transaction=True",
+        "shares_transaction=False",
+        BATCHES,
+    ),
+    _guard(
+        "what the ORM wrote is kept",
+        SQLITE,
+        """                if session.in_transaction():  # the ORM's savepoint
+                    session.commit()
+""",
+        "",
+        BATCHES,
+    ),
+    _guard(
+        "nobody hears of an end before the commit",
+        SQLITE,
+        """        driver.execute("RELEASE job")
+""",
+        """        driver.execute("RELEASE job")
+        job.loop.call_soon_threadsafe(job.deliver)
+""",
+        BATCHES,
+    ),
+    _guard(
+        "all hear of a commit that failed",
+        SQLITE,
+        "one.result, one.error = None, one.error or error",
+        "one.error = one.error",
+        BATCHES,
+    ),
+    _guard(
+        "who has gone keeps nobody from hearing",
+        SQLITE,
+        """        if self.future.done():  # the caller has gone
+            return
+""",
+        "",
+        BATCHES,
+    ),
+    _guard(
+        "what nobody waits for any more is not begun",
+        SQLITE,
+        "if not job.future.cancelled():",
+        "if job:",
+        BATCHES,
+    ),
+    _guard(
+        "a statement is an account's",
+        SCOPE,
+        "statement = statement.where(*conditions) if conditions else statement",
+        "statement = statement",
+        SCOPED,
+    ),
+    _guard(
+        "each table that a change names is an account's",
+        SCOPE,
+        "dict.fromkeys((statement.table, *_tables_in(statement.whereclause)))",
+        "[statement.table]",
+        SCOPED,
+    ),
+    _guard(
+        "a nested select says whose it is",
+        SCOPE,
+        """            _require(table, select.whereclause)
+""",
+        """            pass
+""",
+        SCOPED,
+    ),
+    _guard(
+        "an outer join says whose it is",
+        SCOPE,
+        """            _require(table, join.onclause)
+""",
+        """            pass
+""",
+        SCOPED,
+    ),
+    _guard(
+        "whose it is means its account",
+        SCOPE,
+        'if is_of_table and keys <= {"account_id", _ACCOUNT.key}:',
+        "if is_of_table:",
+        SCOPED,
+    ),
+    _guard(
+        "whose it is is said of each table",
+        SCOPE,
+        'if is_of_table and keys <= {"account_id", _ACCOUNT.key}:',
+        'if keys <= {"account_id", _ACCOUNT.key}:',
+        SCOPED,
+    ),
+    _guard(
+        "a row is inserted for its account",
+        SCOPE,
+        "if whose != {account_id}:",
+        "if not whose:",
+        SCOPED,
+    ),
+    _guard(
+        "a row is inserted for some account",
+        SCOPE,
+        "if whose != {account_id}:",
+        "if whose - {account_id}:",
+        SCOPED,
+    ),
+    _guard(
+        "what cannot be bound is refused",
+        SCOPE,
+        """        raise Unscoped(f"{type(statement).__name__} cannot be bound to an account")
+""",
+        """        return statement, False
+""",
+        SCOPED,
+    ),
+)
+
 GUARDS: tuple[Guard, ...] = (
     *_ORDER,
     *_OWNERS,
@@ -1109,4 +1259,5 @@ GUARDS: tuple[Guard, ...] = (
     *_WATCHERS,
     *_MIRRORS,
     *_PROCESSES,
+    *_TRANSACTIONS,
 )

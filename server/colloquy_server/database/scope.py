@@ -24,6 +24,7 @@ from sqlalchemy import (
     Table,
     Update,
     bindparam,
+    select,
 )
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import BinaryExpression
@@ -75,7 +76,7 @@ def _bind(statement: Executable) -> tuple[Executable, bool]:
     if isinstance(statement, Select):
         tables = _open_tables(statement.get_final_froms())
     elif isinstance(statement, Update | Delete):
-        tables = [statement.table]
+        tables = dict.fromkeys((statement.table, *_tables_in(statement.whereclause)))
     else:
         raise Unscoped(f"{type(statement).__name__} cannot be bound to an account")
     conditions = [table.c.account_id == _ACCOUNT for table in tables if _is_owned(table)]
@@ -92,6 +93,12 @@ def _bind(statement: Executable) -> tuple[Executable, bool]:
         for table in _tables(join.right):
             _require(table, join.onclause)
     return statement, bool(conditions or nested)
+
+
+def _tables_in(condition: ColumnElement[bool] | None) -> Iterator[FromClause]:
+    """The tables that a condition names, but for those of its nested SELECTs."""
+    if condition is not None:
+        yield from _open_tables(select().where(condition).get_final_froms())
 
 
 def _check_values(statement: Insert, account_id: str, values: Values) -> None:
