@@ -1194,7 +1194,7 @@ _TRANSACTIONS = (
     _guard(
         "a nested select says whose it is",
         SCOPE,
-        """            _require(table, select.whereclause)
+        """            _require(table, inner.whereclause)
 """,
         """            pass
 """,

@@ -19,7 +19,6 @@ from sqlalchemy import (
     Insert,
     Table,
     Update,
-    and_,
     bindparam,
     create_engine,
     delete,
@@ -158,7 +157,11 @@ def test_a_change_looks_at_one_account_only(
             id="the right side of an outer join",
         ),
         pytest.param(
-            select(_other.display_name).outerjoin(User, and_(User.id == _other.account_id)),
+            select(_other.display_name).join(User, User.id == _other.id, full=True),
+            id="the right side of a full join",
+        ),
+        pytest.param(
+            select(_other.display_name).outerjoin(User, User.id == _other.account_id),
             id="an outer join by another column",
         ),
         pytest.param(
