@@ -84,7 +84,7 @@ migrate: $(VENV)/runtime.stamp ## Brings the database of DATABASE_URL up to date
 pictures: $(VENV)/dev.stamp ## Makes the pictures of the README again (needs tmux and chromium).
 	$(PYTHON) scripts/make_pictures.py
 
-bench: $(VENV)/dev.stamp ## Measures CPU per token and time to the first token, beside the floor.
+bench: $(VENV)/dev.stamp ## Measures what all costs, beside floors: make bench ARGS="--only replies".
 	@$(PYTHON) -m bench $(ARGS)
 
 lock: $(VENV)/dev.stamp ## Makes the locks again: make lock ARGS=--upgrade for newer versions.

@@ -1,31 +1,24 @@
-"""The processes of a run: the provider, the floor and the server, each metered."""
+"""The processes of a run, each metered: the server, and whatever stands beside it."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import os
+import signal
 import sys
-from contextlib import AsyncExitStack
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-from typing import Self
 
 _ROOT = Path(__file__).resolve().parents[1]
-_PATIENCE = 30.0  # seconds for a process to start
+_MODULES = os.pathsep.join(str(_ROOT / folder) for folder in (".", "server", "clients/python"))
+"""What is measured is the code beside this, whatever is installed."""
 
-ADMIN_KEY = "the-platform-key-of-the-bench"
-
-_MODELS = """
-providers:
-  paced: {{base_url: "{base_url}"}}
-models:
-  bench:
-    {{provider: paced, input_kinds: [], context_window: 128000, max_output_tokens: 16000,
-     input_price: 0, output_price: 0}}
-default_model: [bench]
-title_model: bench
-"""
+_START_TIMEOUT = 30.0
+_STOP_TIMEOUT = 10.0
+"""Seconds for a process to start and to end."""
 
 
 class ProcessFailed(Exception):
@@ -34,16 +27,22 @@ class ProcessFailed(Exception):
 
 @dataclass(frozen=True)
 class Reading:
-    """What a process used up to a moment; everything in nanoseconds, `time` monotonic."""
+    """What a process used up to a moment; `time` is monotonic."""
 
     time: int
     cpu: int
     database: int | None
-    """Of `cpu`, what the threads of the database used; None where the system does not say."""
+    """Of `cpu`, what the threads of the database used."""
+    children: int | None
+    """CPU of the processes that it started and that still run. All four are nanoseconds."""
+    memory: int | None
+    """Bytes. None, here as above, where the system does not say."""
 
 
 class Metered:
     """A module that runs in a process of its own."""
+
+    _numbers = count()
 
     def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
         self.address = ""
@@ -53,14 +52,14 @@ class Metered:
     @classmethod
     async def start(cls, folder: Path, name: str, *arguments: str, **environment: str) -> Metered:
         """Runs `python -m name` with nothing of this machine's settings; returns when it serves."""
-        log = folder / f"{name}.log"
+        log = folder / f"{name}-{next(cls._numbers)}.log"
         with log.open("wb") as output:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "bench.metered", name, *arguments),
                 cwd=folder,
                 env={
                     **{key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ},
-                    "PYTHONPATH": str(_ROOT),
+                    "PYTHONPATH": _MODULES,
                     **environment,
                 },
                 stdin=asyncio.subprocess.PIPE,
@@ -69,9 +68,10 @@ class Metered:
             )
         metered = cls(process, log)
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(_START_TIMEOUT):
                 await metered._wait_until_serving()
         except TimeoutError:
+            await metered.stop()
             raise metered.failure("did not start") from None
         return metered
 
@@ -94,52 +94,23 @@ class Metered:
             raise self.failure("ended")
         return Reading(**json.loads(line))
 
+    def send_signal(self, number: signal.Signals) -> None:
+        """Sends it a signal."""
+        self._process.send_signal(number)
+
     def failure(self, what: str) -> ProcessFailed:
         """An error with the end of what the process said."""
         return ProcessFailed(f"{self._log.stem} {what}:\n{self._log.read_text()[-2_000:]}")
 
     async def stop(self) -> None:
-        """Ends it."""
+        """Ends it, in good order if it can."""
         assert self._process.stdin is not None
-        self._process.stdin.close()
-        await self._process.wait()
-
-
-class Stage:
-    """All processes: `provider`, and `floor` and `server` that ask it."""
-
-    provider: Metered
-    floor: Metered
-    server: Metered
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._stack = AsyncExitStack()
-
-    async def __aenter__(self) -> Self:
+        with suppress(ProcessLookupError):
+            self._process.terminate()
         try:
-            self.provider = await self._start("bench.provider")
-            base_url = f"http://{self.provider.address}/v1"
-            self.floor = await self._start("bench.floor", base_url)
-            models = self._folder / "ai_models.yml"
-            models.write_text(_MODELS.format(base_url=base_url))
-            self.server = await self._start(
-                "colloquy_server",
-                AI_MODELS_FILE=str(models),
-                DATABASE_URL=f"sqlite:///{self._folder}/conversations.db",
-                GRPC_ADDRESS="127.0.0.1:0",
-                ADMIN_API_KEY=ADMIN_KEY,
-                LOG_FORMAT="json",
-            )
-        except BaseException:
-            await self._stack.aclose()
-            raise
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._stack.aclose()
-
-    async def _start(self, name: str, *arguments: str, **environment: str) -> Metered:
-        process = await Metered.start(self._folder, name, *arguments, **environment)
-        self._stack.push_async_callback(process.stop)
-        return process
+            async with asyncio.timeout(_STOP_TIMEOUT):
+                await self._process.wait()
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+        self._process.stdin.close()

@@ -1,7 +1,4 @@
-"""Runs the tests: first, alone, those that measure time, then the others side by side.
-
-What else the machine does shows in times; a limit that is kept by luck says nothing.
-"""
+"""Runs the tests side by side, with their files in memory."""
 
 from __future__ import annotations
 
@@ -11,10 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-ALONE = ("-m", "timed")
-SIDE_BY_SIDE = ("-n", "auto", "--dist", "load", "--maxschedchunk", "4", "-m", "not timed")
+SIDE_BY_SIDE = ("-n", "auto", "--dist", "load", "--maxschedchunk", "4")
 
 MEMORY = Path("/dev/shm")
 ROOM = 4 << 30
@@ -22,15 +16,12 @@ ROOM = 4 << 30
 
 
 def main(arguments: list[str]) -> int:
-    """Runs pytest twice with these arguments; returns what it exits with: the first failure's
-    code, or that of finding no test if neither run found one."""
-    command = [sys.executable, "-m", "pytest", *arguments]
+    """Runs pytest with these arguments; returns what it exits with."""
+    command = [sys.executable, "-m", "pytest", *arguments, *SIDE_BY_SIDE]
     environment = {**temporary_folder(), **os.environ}
-    # What the first run compiled every process of the second one would compile again.
+    # Every process of every test would compile all again.
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    codes = [subprocess.call([*command, *how], env=environment) for how in (ALONE, SIDE_BY_SIDE)]
-    found = [code for code in codes if code != pytest.ExitCode.NO_TESTS_COLLECTED]
-    return next((code for code in found if code), 0) if found else codes[0]
+    return subprocess.call(command, env=environment)
 
 
 def temporary_folder() -> dict[str, str]:

@@ -495,20 +495,6 @@ class ServerProcess:
         return code
 
 
-async def within(limit: float, measure: Callable[[], Awaitable[float]]) -> None:
-    """Requires that what `measure` returns, in seconds, is below the limit.
-
-    What else the machine does shows in times, so there is a second and a third chance; what
-    `measure` itself asserts has to hold each time.
-    """
-    taken: list[float] = []
-    for _ in range(3):
-        taken.append(await measure())
-        if taken[-1] < limit:
-            return
-    raise AssertionError(f"{taken}, and {limit} s is the most")
-
-
 async def settle(condition: Callable[[], Any], patience: float = 10) -> None:
     """Waits until a condition holds that nothing announces."""
     async with asyncio.timeout(patience):

@@ -65,13 +65,16 @@ class Cluster:
         """Of its maintenance database."""
         return f"postgresql://colloquy@127.0.0.1:{self.port}/postgres"
 
-    def start(self) -> None:
-        """Starts it and waits until it answers."""
+    def start(self, *, durable: bool = False) -> None:
+        """Starts it and waits until it answers. What it commits survives a crash of the machine
+        only when it is to be `durable`."""
         options = (
             f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories=''"
-            # Nobody pulls this machine's plug in a test: what the kernel has is kept.
-            " -c fsync=off -c full_page_writes=off -c max_connections=300"
+            " -c max_connections=300"
         )
+        if not durable:
+            # Nobody pulls this machine's plug in a test: what the kernel has is kept.
+            options += " -c fsync=off -c full_page_writes=off"
         self._run("pg_ctl", "start", "-w", "-D", str(self._data), "-o", options,
                   "-l", str(self._folder / "log"))  # fmt: skip
 
@@ -140,15 +143,15 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def server_url() -> Iterator[str]:
-    """The URL of a Postgres server for a test session."""
+def server_url(*, durable: bool = False) -> Iterator[str]:
+    """The URL of a Postgres server for a test session; `durable` is as Cluster.start has it."""
     given = os.environ.get("TEST_DATABASE_URL")
     if given:
         yield given
         return
     cluster = Cluster()
     try:
-        cluster.start()
+        cluster.start(durable=durable)
         try:
             yield cluster.url
         finally:

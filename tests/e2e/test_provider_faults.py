@@ -6,7 +6,6 @@ Every fault is a real one: the double answers over HTTP, and is asked through Se
 from __future__ import annotations
 
 import asyncio
-import time
 
 import pytest
 from colloquy.api import error_reason_pb2 as reasons
@@ -48,7 +47,7 @@ async def test_retry_after_is_honoured(colloquy: Colloquy, alice: Caller) -> Non
     assert reply.state == COMPLETED
     first, second = colloquy.provider.reply_requests
     assert first.ended_at is not None
-    assert 1 <= second.arrived_at - first.ended_at < 3
+    assert second.arrived_at - first.ended_at >= 1
 
 
 def test_retry_after_is_honoured_up_to_a_minute_and_waits_grow() -> None:
@@ -306,13 +305,14 @@ async def test_trouble_of_one_conversation_is_none_of_another(
     stream = alice.send(troubled.id)
     waiting = (await stream.accepted()).reply
     await colloquy.provider.wait_for_requests(1)
-    began = time.monotonic()
     gate = asyncio.Event()
     colloquy.provider.script(half(gate))
     other = alice.send(well.id)
     await text_of(other, (await other.accepted()).reply.id, HALF)
     gate.set()
     assert (await other.reply()).state == COMPLETED
-    assert time.monotonic() - began < 5
+    # Nobody asked again for the one that waits.
+    assert len(colloquy.provider.reply_requests) == 2
+    assert (await alice.message(waiting.id)).state == resources.Message.STATE_GENERATING
     await alice.cancel(waiting.id)
     await stream.rest()

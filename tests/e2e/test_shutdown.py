@@ -205,9 +205,7 @@ async def test_an_idle_server_stops_at_once_whoever_watches(
     watches = [alice.watch(conversation.id) for _ in range(3)]
     for watch in watches:
         await watch.until("conversation")
-    began = asyncio.get_running_loop().time()
-    await colloquy.stop(grace=30)
-    assert asyncio.get_running_loop().time() - began < 5
+    await colloquy.stop(grace=3_600)  # longer than a test may take
     for watch in watches:
         await breaks(watch)
     await colloquy.start()

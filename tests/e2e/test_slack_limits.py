@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Literal
@@ -35,30 +34,20 @@ async def all_exact(stage: SlackStage, asked: dict[str, str]) -> None:
         assert text_of(messages) == reply.content
 
 
-def first_paints(stage: SlackStage, asked: dict[str, str]) -> list[float]:
-    """Seconds from each prompt to the first message of its reply, sorted."""
-    return sorted(
-        stage.slack.bot_messages(stage.slack.workspace.channels[channel_id], ts)[0].at - float(ts)
-        for ts, channel_id in asked.items()
-    )
-
-
-@pytest.mark.timed
 @pytest.mark.timeout(120)
 async def test_twenty_replies_at_once_in_twenty_channels(stage: SlackStage) -> None:
-    stage.colloquy.provider.default = Answer(tokens=120, rate=30)
-    slowest = []
-    # Bot, server, Slack and provider share this process: what else the machine does shows in the
-    # times, so they get a second and a third chance. What is exact has to be so each time.
-    for chance in range(3):
-        channels = [stage.slack.channel(f"team-{chance}-{number}") for number in range(20)]
-        posted = [stage.alice.post(channel, "Hello", mention=True) for channel in channels]
-        asked = {one.ts: channel.id for one, channel in zip(posted, channels, strict=True)}
-        await all_exact(stage, asked)
-        slowest.append(first_paints(stage, asked)[18])
-        if slowest[-1] < 1.5:
-            break
-    assert slowest[-1] < 1.5, slowest
+    """All are seen before any of them ends: none waits for another."""
+    gate = asyncio.Event()
+    stage.colloquy.provider.default = Answer(tokens=120, rate=30, gate_after=60, gate=gate)
+    channels = [stage.slack.channel(f"team-{number}") for number in range(20)]
+    posted = [stage.alice.post(channel, "Hello", mention=True) for channel in channels]
+    threads = list(zip(channels, posted, strict=True))
+    await stage.slack.wait_for(
+        lambda: all(stage.slack.bot_messages(channel, one.ts) for channel, one in threads), 60
+    )
+    gate.set()
+    asked = {one.ts: channel.id for channel, one in threads}
+    await all_exact(stage, asked)
     statistics = stage.slack.rate_statistics()
     assert statistics.final_edits_lost == []
     assert statistics.refused == {}
@@ -320,10 +309,8 @@ async def test_a_server_that_restarts_does_not_show(stage: SlackStage) -> None:
     stage.colloquy.provider.default = Answer(tokens=100, rate=30)
     asked = stage.alice.post(stage.general, "Hello", mention=True)
     await stage.slack.wait_for(lambda: stage.slack.thread(stage.general, asked.ts))
-    began = time.monotonic()
     await stage.colloquy.stop(grace=0)
     await stage.colloquy.start(grpc_address=f"127.0.0.1:{port}")
     messages = await stage.answered(stage.general, asked.ts, seconds=30)
-    assert time.monotonic() - began < 20
     _, reply = await stage.stored(stage.thread(asked.ts))
     assert text_of(messages) == reply.content

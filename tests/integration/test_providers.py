@@ -7,7 +7,6 @@ import io
 import json
 import ssl
 import threading
-import time
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -711,12 +710,10 @@ async def test_a_slow_stream_of_single_chunks_is_not_timed_out(
 # Leaving.
 
 
-async def _assert_closed_within_a_second(double: ProviderDouble, since: float) -> None:
+async def _assert_closed(double: ProviderDouble) -> None:
     request = double.requests[0]
     await request.ended()
     assert request.outcome == "client closed"
-    assert request.ended_at is not None
-    assert request.ended_at - since < 1
 
 
 async def test_leaving_early_closes_the_connection(
@@ -727,8 +724,7 @@ async def test_leaving_early_closes_the_connection(
     async with providers.open(model, MESSAGES) as stream:
         async for _ in stream:
             break
-        left_at = time.time()
-    await _assert_closed_within_a_second(double, left_at)
+    await _assert_closed(double)
 
 
 @pytest.mark.parametrize("answer", [Answer(stall_after=2), Answer(stall_after=0), Answer(delay=60)])
@@ -738,11 +734,10 @@ async def test_cancelling_closes_the_connection(
     double.script(answer)
     task = asyncio.create_task(ask(make(), model))
     await double.wait_for_requests(1)
-    cancelled_at = time.time()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await _assert_closed_within_a_second(double, cancelled_at)
+    await _assert_closed(double)
 
 
 async def test_an_exception_of_the_consumer_passes_and_closes_the_connection(
@@ -754,4 +749,4 @@ async def test_an_exception_of_the_consumer_passes_and_closes_the_connection(
         async with providers.open(model, MESSAGES) as stream:
             async for _ in stream:
                 raise ZeroDivisionError
-    await _assert_closed_within_a_second(double, time.time())
+    await _assert_closed(double)

@@ -63,7 +63,7 @@ class PostgresDatabase(Database):
         pool gets back a connection that is still read-only, or that is lost."""
 
         def run(connection: Connection) -> T:
-            with Session(connection, account_id) as session:
+            with connection.begin(), Session(connection, account_id) as session:
                 return fn(session, *args, **kwargs)
 
         return await shielded(self._run(self._engine, run, _SNAPSHOT))

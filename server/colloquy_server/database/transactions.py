@@ -19,14 +19,16 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
 import structlog
-from sqlalchemy import Connection, CursorResult, Executable, bindparam, event
+from sqlalchemy import Connection, Executable, bindparam, event
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import ORMExecuteState, with_loader_criteria
 from sqlalchemy.orm import Session as OrmSession
 
+from colloquy_server.database import statements
 from colloquy_server.database.models import Owned
 from colloquy_server.database.scope import EVERY_ACCOUNT, Values, bound
+from colloquy_server.database.statements import Rows
 from colloquy_server.errors import Unavailable
 
 __all__ = [
@@ -74,7 +76,7 @@ class Session(OrmSession):
         """Which of the two databases this is."""
         return self._connection.dialect.name == "sqlite"
 
-    def run(self, statement: Executable, values: Values = None) -> CursorResult[*tuple[Any, ...]]:
+    def run(self, statement: Executable, values: Values = None) -> Rows:
         """Runs a statement without what the ORM adds, which costs more than most statements. One
         that is made once, at import, is also compiled once.
 
@@ -82,7 +84,7 @@ class Session(OrmSession):
         """
         if self.account_id != EVERY_ACCOUNT:
             statement, values = bound(statement, self.account_id, values)
-        return self._connection.execute(statement, values)
+        return statements.run(self._connection, statement, values)
 
     def undo(self) -> None:
         """Leaves nothing behind of this transaction."""
@@ -163,13 +165,11 @@ class Database(ABC):
 
 def commit(connection: Connection, account_id: str, fn: Callable[[Session], T]) -> T:
     """Runs a transaction on a connection that is in none, and commits it, unless it is undone."""
-    with Session(connection, account_id) as session:
+    with connection.begin() as transaction, Session(connection, account_id) as session:
         result = fn(session)
         session.flush()
         if session.is_undone:
-            connection.rollback()
-        else:
-            connection.commit()
+            transaction.rollback()
         return result
 
 

@@ -153,11 +153,11 @@ class Batch:
 def due(s: Session, left_out: Collection[str] = ()) -> Batch:
     """What is to be entered now, in conversations of all accounts but those `left_out`."""
     most = _CONVERSATIONS + len(left_out)
-    found = s.run(_DUE, {"count": most}).all()
+    found = s.connection().execute(_DUE, {"count": most}).all()
     versions = {row.id: row.version for row in found if row.id not in left_out}
     if not versions:
         return Batch((), {}, False, s.is_sqlite)
-    rows = s.run(_UNENTERED, {"conversations": list(versions)}).all()
+    rows = s.connection().execute(_UNENTERED, {"conversations": list(versions)}).all()
     taken, room = 0, _CHARACTERS
     for row in rows[:_MESSAGES]:
         room -= row.length
@@ -179,7 +179,7 @@ def due(s: Session, left_out: Collection[str] = ()) -> Batch:
 def _contents(s: Session, message_ids: list[str]) -> dict[str, str]:
     if not message_ids:
         return {}
-    rows = s.run(_TEXTS, {"messages": message_ids})
+    rows = s.connection().execute(_TEXTS, {"messages": message_ids})
     return {row.id: row.content for row in rows}
 
 
@@ -196,7 +196,7 @@ def hold(s: Session, conversation_ids: Collection[str]) -> set[str]:
     deleting them; returns those that are there."""
     if not conversation_ids:
         return set()
-    rows = s.run(_HOLD, {"conversations": list(conversation_ids)})
+    rows = s.connection().execute(_HOLD, {"conversations": list(conversation_ids)})
     return set(rows.scalars())
 
 
@@ -208,7 +208,7 @@ def enter(s: Session, entries: Sequence[Entry]) -> int:
     for_sqlite = s.is_sqlite
     insert = _SQLITE_ENTRY if for_sqlite else _POSTGRES_ENTRY
     # All in one order, so that two processes that enter the same cannot deadlock.
-    made = s.run(
+    made = s.connection().execute(
         insert.returning(_entries.message_id, _entries.number),
         [
             {
@@ -227,17 +227,17 @@ def enter(s: Session, entries: Sequence[Entry]) -> int:
         if entry.terms and entry.message_id in numbers
     ]
     if terms:
-        s.run(_SQLITE_TERMS if for_sqlite else _POSTGRES_TERMS, terms)
+        s.connection().execute(_SQLITE_TERMS if for_sqlite else _POSTGRES_TERMS, terms)
     return len(numbers)
 
 
 def mark(s: Session, reached: Mapping[str, int]) -> int:
     """Notes up to which version conversations are searchable, but for those that somebody is
     changing right now; returns how many. Never takes anything back."""
-    rows = s.run(_HOLD_TO_MARK, {"conversations": list(reached)})
+    rows = s.connection().execute(_HOLD_TO_MARK, {"conversations": list(reached)})
     marks = [{"conversation": key, "reached": reached[key]} for key in rows.scalars()]
     if marks:
-        s.run(_MARK, marks)
+        s.connection().execute(_MARK, marks)
     return len(marks)
 
 

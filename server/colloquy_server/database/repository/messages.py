@@ -22,7 +22,8 @@ _STATE = select(Message.state).where(Message.id == bindparam("wanted"))
 
 def state(s: Session, message_id: str) -> int | None:
     """How far a message is; None when it is gone."""
-    return s.run(_STATE, {"wanted": message_id}).scalar_one_or_none()
+    row = s.run(_STATE, {"wanted": message_id}).one_or_none()
+    return int(row[0]) if row is not None else None
 
 
 _MESSAGE = select_messages().where(Message.id == bindparam("wanted"))

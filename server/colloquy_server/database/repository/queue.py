@@ -66,7 +66,7 @@ def start_next(s: Session, locked: Locked, lease: Lease) -> MessageRow | None:
 def is_busy(s: Session, conversation_id: str) -> bool:
     """Whether a reply of the conversation is live."""
     query = select(Message.id).where(Message.conversation_id == conversation_id, is_generating)
-    return s.run(query).first() is not None
+    return s.run(query).one_or_none() is not None
 
 
 def _startable() -> Select[str, str]:

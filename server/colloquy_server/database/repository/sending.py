@@ -297,7 +297,7 @@ def _supersede(s: Session, locked: Locked, prompt_id: str) -> tuple[list[Message
     waiting = s.run(
         select(Message.id).where(Message.reply_to == prompt_id, Message.state == State.QUEUED)
     )
-    ids = waiting.scalars().all()
+    ids = waiting.scalars()
     for message_id in ids:
         cancel_in(s, locked, message_id)
     superseded = s.run(

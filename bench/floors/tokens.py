@@ -4,12 +4,13 @@ and sends the text as it is, without a message around it.
 Like the server it sends the first text at once, then collects: a window opens with a token that
 comes when none is open, and is common to all streams. So it sends as many messages as the server
 does, but without a timer or a second task: text waits for the first token after the window.
+
+`python -m bench.floors.tokens BASE_URL`
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from typing import Any
 
@@ -18,7 +19,9 @@ import grpc
 import orjson
 import uvloop
 
-METHOD = "/bench.Floor/Stream"
+from bench.floors import serving
+
+METHOD = "Stream"
 
 # As in server.publishing: the server widens its window with the replies that are being written.
 _WINDOW = 0.025
@@ -64,19 +67,7 @@ class _Floor:
 
 
 async def _serve(base_url: str) -> None:
-    server = grpc.aio.server()
-    handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_stream_rpc_method_handler(
-        _Floor(base_url).stream
-    )
-    _, service, method = METHOD.split("/")
-    server.add_generic_rpc_handlers(
-        (grpc.method_handlers_generic_handler(service, {method: handler}),)
-    )
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    address = f"127.0.0.1:{port}"
-    print(json.dumps({"event": "serving", "address": address}), file=sys.stderr, flush=True)
-    await server.wait_for_termination()
+    await serving.serve(streams={METHOD: _Floor(base_url).stream})
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The load: opens streams, notes when each message comes, and makes sure that no text is missing.
+"""Opens streams of tokens, notes when each message comes, and makes sure that no text is missing.
 
 What was received is looked at after a run, so that the client is not what is measured.
 """
@@ -6,24 +6,24 @@ What was received is looked at after a run, so that the client is not what is me
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import grpc
-from colloquy.api import admin_service_pb2 as admin_api
-from colloquy.api import admin_service_pb2_grpc as admin_grpc
 from colloquy.api import conversation_service_pb2 as api
-from colloquy.api import conversation_service_pb2_grpc as api_grpc
 from colloquy.api import resources_pb2 as resources
 
-from bench import floor
-from bench.processes import ADMIN_KEY, Metered
-from bench.provider import CLOCK_DIGITS, RATE, THINKING, TOKEN_LENGTH, text_after_clocks
+from bench import paced
+from bench.client import CONNECTIONS, FloorClient, ServerClient
+from bench.floors import tokens as floor
+from bench.paced import WrongText
+from bench.processes import Metered
 
-_CONNECTIONS = 4
-"""Between which the streams are shared out, as a few front ends would."""
+RATE = 50
+"""Tokens a second of one stream."""
 
 _ARRIVALS = 1.0
 """Seconds over which the streams of a run begin."""
@@ -34,11 +34,11 @@ _SETTLING = 0.5
 _STEADY = 0.5
 """Seconds that the steady part of a run has to have."""
 
-Metadata = tuple[tuple[str, str], ...]
+_SHORT = 3
+"""Tokens of a stream of which only the beginning is measured."""
 
-
-class WrongText(Exception):
-    """A stream did not carry what the provider said."""
+_TRIES = 4
+"""Of a run that something else on the machine disturbs."""
 
 
 class Disturbed(Exception):
@@ -80,9 +80,7 @@ class FloorTarget:
 
     def __init__(self, process: Metered) -> None:
         self.process = process
-        self._methods: list[Any] = [
-            channel.unary_stream(floor.METHOD) for channel in _channels(process.address)
-        ]
+        self._methods = FloorClient(process.address).streams(floor.METHOD)
 
     async def prepare(self, streams: int) -> None:
         """Nothing."""
@@ -92,7 +90,7 @@ class FloorTarget:
 
     def open(self, stream: int, prompt: str) -> Any:
         """The request is the prompt."""
-        return self._methods[stream % _CONNECTIONS](prompt.encode())
+        return self._methods[stream % CONNECTIONS](prompt.encode())
 
     def texts(self, received: Received) -> list[tuple[int, str]]:
         """The messages are the text."""
@@ -100,45 +98,23 @@ class FloorTarget:
 
 
 class ServerTarget:
-    """The server, as an account of its own. With `watchers`, each conversation is also watched
-    by so many, who are read but not looked at."""
+    """The server. With `watchers`, each conversation is also watched by so many, who are read but
+    not looked at."""
 
     messages_before_text = 1  # `accepted`
 
-    def __init__(self, process: Metered, metadata: Metadata, *, watchers: int = 0) -> None:
+    def __init__(self, process: Metered, client: ServerClient, *, watchers: int = 0) -> None:
         self.process = process
-        self._metadata = metadata
+        self._client = client
         self._watchers = watchers
-        self._channels = _channels(process.address)
-        self._sends = [_raw(channel, "SendMessage") for channel in self._channels]
-        self._watches = [_raw(channel, "WatchConversation") for channel in self._channels]
+        self._sends = client.streams("SendMessage")
+        self._watches = client.streams("WatchConversation")
         self._conversations: list[str] = []
         self._watching: list[asyncio.Task[None]] = []
 
-    @staticmethod
-    async def sign_up(process: Metered) -> Metadata:
-        """Makes an account and a key; returns the metadata of its calls."""
-        admin = admin_grpc.AdminServiceStub(_channels(process.address)[0])
-        metadata = (("authorization", f"Bearer {ADMIN_KEY}"),)
-        account = await admin.CreateAccount(
-            admin_api.CreateAccountRequest(name="bench"), metadata=metadata
-        )
-        key = await admin.CreateApiKey(
-            admin_api.CreateApiKeyRequest(
-                account_id=account.account.id, name="bench", role=admin_api.ApiKey.ROLE_SERVICE
-            ),
-            metadata=metadata,
-        )
-        return (("authorization", f"Bearer {key.secret}"),)
-
     async def prepare(self, streams: int) -> None:
-        """Makes a conversation for each stream. They have titles: none has to be thought of."""
-        stub = api_grpc.ConversationServiceStub(self._channels[0])
-        request = api.CreateConversationRequest(title="Bench")
-        made = [
-            await stub.CreateConversation(request, metadata=self._metadata) for _ in range(streams)
-        ]
-        self._conversations = [response.conversation.id for response in made]
+        """Makes a conversation for each stream."""
+        self._conversations = await self._client.make_conversations(streams)
         self._watching = [
             asyncio.create_task(self._watch(number, conversation_id))
             for number, conversation_id in enumerate(self._conversations)
@@ -153,7 +129,7 @@ class ServerTarget:
 
     async def _watch(self, number: int, conversation_id: str) -> None:
         request = api.WatchConversationRequest(conversation_id=conversation_id)
-        call = self._watches[number % _CONNECTIONS](request, metadata=self._metadata)
+        call = self._watches[number % CONNECTIONS](request, metadata=self._client.metadata)
         try:
             while await call.read() is not grpc.aio.EOF:
                 pass
@@ -165,7 +141,7 @@ class ServerTarget:
         request = api.SendMessageRequest(
             conversation_id=self._conversations[stream], content=prompt
         )
-        return self._sends[stream % _CONNECTIONS](request, metadata=self._metadata)
+        return self._sends[stream % CONNECTIONS](request, metadata=self._client.metadata)
 
     def texts(self, received: Received) -> list[tuple[int, str]]:
         """The deltas, which have to make up the final message."""
@@ -203,6 +179,18 @@ class Run:
 
 
 async def run(target: Target, streams: int, seconds: float) -> Run:
+    """`run_once`, again when it is disturbed. Raises WrongText and Disturbed."""
+    for left in reversed(range(_TRIES)):
+        try:
+            return await run_once(target, streams, seconds)
+        except Disturbed as error:
+            if not left:
+                raise
+            print(f"bench: {error}; once more", file=sys.stderr)
+    raise AssertionError
+
+
+async def run_once(target: Target, streams: int, seconds: float) -> Run:
     """One run: so many streams, each of `seconds` at RATE tokens a second.
 
     Raises WrongText and Disturbed.
@@ -225,7 +213,7 @@ async def run(target: Target, streams: int, seconds: float) -> Run:
     opening.cancel()
     await asyncio.sleep(_SETTLING)
     opened = await target.process.read()
-    await _sleep_until(start + THINKING + (tokens - 2) / RATE)
+    await _sleep_until(start + paced.THINKING + (tokens - 2) / RATE)
     closing = await target.process.read()
     await asyncio.gather(*tasks)
     after = await target.process.read()
@@ -237,8 +225,8 @@ async def run(target: Target, streams: int, seconds: float) -> Run:
     first_token = []
     for number, one in enumerate(received):
         texts = target.texts(one)
-        first_token.append(_check(number, tokens, one.asked, texts))
-        pieces += [(at, round(len(text) / TOKEN_LENGTH)) for at, text in texts[1:]]
+        first_token.append(_first_token(number, tokens, one.asked, texts))
+        pieces += [(at, round(len(text) / paced.TOKEN_LENGTH)) for at, text in texts[1:]]
     steady = [count for at, count in pieces if opened.time <= at < closing.time]
     database = None
     if closing.database is not None and opened.database is not None:
@@ -253,6 +241,19 @@ async def run(target: Target, streams: int, seconds: float) -> Run:
     )
 
 
+async def first_tokens(target: Target, streams: int) -> list[float]:
+    """The added times to the first token, in milliseconds, of short streams one after the other.
+    Raises WrongText and Disturbed."""
+    await target.prepare(streams)
+    times = []
+    for number in range(streams):
+        received = Received()
+        await _receive(target, number, 0.0, _SHORT, received)
+        times.append(_first_token(number, _SHORT, received.asked, target.texts(received)))
+    await target.close()
+    return times
+
+
 def _arrival(number: int, streams: int) -> float:
     """When a stream begins: evenly over _ARRIVALS, but so that the tokens of all streams are
     spread over the time between two tokens (by the golden ratio) and do not come in bursts."""
@@ -262,36 +263,18 @@ def _arrival(number: int, streams: int) -> float:
 async def _receive(target: Target, number: int, at: float, tokens: int, received: Received) -> None:
     await _sleep_until(at)
     received.asked = time.monotonic_ns()
-    call = target.open(number, f"{number} {tokens}")
+    call = target.open(number, paced.orders(number, tokens, RATE))
     while (message := await call.read()) is not grpc.aio.EOF:
         received.messages.append((time.monotonic_ns(), message))
         if len(received.messages) > target.messages_before_text:
             received.has_text.set()
 
 
-def _check(number: int, tokens: int, asked: int, texts: list[tuple[int, str]]) -> float:
-    """Whether a stream's text is whole; returns its added time to the first token."""
-    text = "".join(piece for _, piece in texts)
-    clocks, rest = text[: 2 * CLOCK_DIGITS], text[2 * CLOCK_DIGITS :]
-    if rest != text_after_clocks(number, tokens):
-        raise WrongText(f"stream {number} is not whole: {len(rest)} characters")
-    arrived, sent = int(clocks[:CLOCK_DIGITS]), int(clocks[CLOCK_DIGITS:])
+def _first_token(number: int, tokens: int, asked: int, texts: list[tuple[int, str]]) -> float:
+    """A stream's added time to the first token. Raises WrongText."""
+    arrived, sent = paced.check(number, tokens, "".join(text for _, text in texts))
     return (texts[0][0] - asked - (sent - arrived)) / 1e6
 
 
 async def _sleep_until(when: float) -> None:
     await asyncio.sleep(max(0.0, when - asyncio.get_running_loop().time()))
-
-
-def _channels(address: str) -> list[grpc.aio.Channel]:
-    # Without a pool of its own a channel would share the connection of the others.
-    options = [("grpc.use_local_subchannel_pool", 1)]
-    return [grpc.aio.insecure_channel(address, options) for _ in range(_CONNECTIONS)]
-
-
-def _raw(channel: grpc.aio.Channel, method: str) -> Any:
-    """A streaming call whose answers stay bytes."""
-    service = api.DESCRIPTOR.services_by_name["ConversationService"].full_name
-    return channel.unary_stream(
-        f"/{service}/{method}", request_serializer=lambda request: request.SerializeToString()
-    )

@@ -1,8 +1,8 @@
 """A provider that answers at a steady pace, each token in a packet of its own, for little CPU.
 
-The last message of a request is its orders: `"{stream} {tokens}"`. The text is fixed by them
-except for its beginning, which holds two times in monotonic nanoseconds, the same clock in all
-processes of a machine: when the request came and when the first token was sent.
+The last message of a request is its orders: `"{stream} {tokens} {tokens a second}"`. The text is
+fixed by them except for its beginning, which holds two times in monotonic nanoseconds, the same
+clock in all processes of a machine: when the request came and when the first token was sent.
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-RATE = 50
-"""Tokens a second of one stream."""
-
 THINKING = 0.25
 """Seconds from a request to the first token."""
 
 CLOCK_DIGITS = 20
 TOKEN_LENGTH = 6
+
+
+class WrongText(Exception):
+    """An answer is not what the provider said."""
+
 
 _MARKER = "\x00"
 _BEFORE, _AFTER = (
@@ -46,14 +48,14 @@ _ENDING = (
 )
 
 
+def orders(stream: int, tokens: int, rate: int) -> str:
+    """The prompt that asks for so many tokens, so many a second."""
+    return f"{stream} {tokens} {rate}"
+
+
 def token(stream: int, number: int) -> str:
     """A token of a stream; the first has number 1."""
     return f" {(stream * 7_919 + number) % 100_000:05d}"
-
-
-def text_after_clocks(stream: int, tokens: int) -> str:
-    """What follows the two times: an answer's text is known but for them."""
-    return "".join(token(stream, number) for number in range(1, tokens))
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -64,7 +66,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Answers one request. A thread a connection sleeps from token to token."""
         arrived = time.monotonic_ns()
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        stream, tokens = map(int, body["messages"][-1]["content"].split())
+        stream, tokens, rate = map(int, body["messages"][-1]["content"].split())
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
@@ -73,7 +75,7 @@ class _Handler(BaseHTTPRequestHandler):
         _sleep_until(start)
         self._send(f"{arrived:0{CLOCK_DIGITS}d}{time.monotonic_ns():0{CLOCK_DIGITS}d}")
         for number in range(1, tokens):
-            _sleep_until(start + number / RATE)
+            _sleep_until(start + number / rate)
             self._send(token(stream, number))
         self._write(_ENDING % (tokens, tokens + 2))
         self.connection.sendall(b"0\r\n\r\n")
@@ -96,6 +98,14 @@ def _sleep_until(when: float) -> None:
     wait = when - time.monotonic()
     if wait > 0:
         time.sleep(wait)
+
+
+def check(stream: int, tokens: int, text: str) -> tuple[int, int]:
+    """The two times of a text. Raises WrongText when the text is not whole."""
+    clocks, rest = text[: 2 * CLOCK_DIGITS], text[2 * CLOCK_DIGITS :]
+    if rest != "".join(token(stream, number) for number in range(1, tokens)):
+        raise WrongText(f"stream {stream} is not whole: {len(rest)} characters")
+    return int(clocks[:CLOCK_DIGITS]), int(clocks[CLOCK_DIGITS:])
 
 
 def main() -> None:

@@ -1,0 +1,162 @@
+"""Runs statements by the driver itself, for what is asked so often that SQLAlchemy's own way there
+costs more than the answer.
+
+A statement is compiled once for each database, and its rows are plain tuples. Truth values are 0
+and 1 on SQLite. What has to be compiled with its values, such as `IN` a list, goes SQLAlchemy's
+way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import Connection, Executable, Insert
+from sqlalchemy.exc import DBAPIError, NoResultFound
+from sqlalchemy.sql.compiler import SQLCompiler
+
+from colloquy_server.database.scope import Values
+
+
+class Rows:
+    """What a statement returned: tuples, and how many rows it changed."""
+
+    __slots__ = ("_rows", "rowcount")
+
+    def __init__(self, rows: Sequence[Any], rowcount: int) -> None:
+        self._rows = rows
+        self.rowcount = rowcount
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._rows)
+
+    def all(self) -> Sequence[Any]:
+        """All rows."""
+        return self._rows
+
+    def one_or_none(self) -> Any:
+        """The first row, if there is one."""
+        return self._rows[0] if self._rows else None
+
+    def one(self) -> Any:
+        """The first row. Raises NoResultFound."""
+        if not self._rows:
+            raise NoResultFound
+        return self._rows[0]
+
+    def scalars(self) -> list[Any]:
+        """The first value of each row."""
+        return [row[0] for row in self._rows]
+
+    def scalar_one_or_none(self) -> Any:
+        """The first value of the first row, if there is one."""
+        return self._rows[0][0] if self._rows else None
+
+    def scalar_one(self) -> Any:
+        """The first value of the first row. Raises NoResultFound."""
+        return self.one()[0]
+
+
+class _Compiled:
+    """A statement as one database takes it."""
+
+    __slots__ = ("_is_positional", "_parameters", "is_complete", "returns_rows", "sql")
+
+    def __init__(
+        self,
+        statement: Executable,
+        connection: Connection,
+        values: Mapping[str, Any],
+        *,
+        is_many: bool,
+    ) -> None:
+        compiled = statement.compile(  # type: ignore[attr-defined]
+            dialect=connection.dialect,
+            column_keys=list(values) if isinstance(statement, Insert) else None,
+            for_executemany=is_many,
+        )
+        assert isinstance(compiled, SQLCompiler)
+        self.sql = compiled.string
+        self.returns_rows = bool(compiled._result_columns)
+        self._is_positional = compiled.positional
+        given = compiled.params
+        names = compiled.positiontup or list(given)
+        processors: Mapping[str, Any] = compiled._bind_processors
+        self._parameters = [(name, given[name], processors.get(name)) for name in names]
+        self.is_complete = not (
+            compiled.literal_execute_params
+            or compiled.post_compile_params
+            or compiled.insert_prefetch
+            or compiled.update_prefetch
+        )
+        """Whether this is all: it needs nothing of SQLAlchemy when it is run."""
+
+    def parameters(self, values: Mapping[str, Any]) -> Any:
+        """The values in the form in which the driver takes them."""
+        made = [
+            (name, process(values.get(name, default)) if process else values.get(name, default))
+            for name, default, process in self._parameters
+        ]
+        return tuple(value for _, value in made) if self._is_positional else dict(made)
+
+
+_compiled: WeakKeyDictionary[Executable, dict[tuple[str, bool, frozenset[str]], _Compiled]]
+_compiled = WeakKeyDictionary()
+
+
+def run(connection: Connection, statement: Executable, values: Values) -> Rows:
+    """Runs a statement in the transaction in which the connection is; raises what SQLAlchemy
+    would."""
+    known = _compiled.get(statement)
+    if known is None:  # made for this once, as far as is known: SQLAlchemy knows its like
+        _compiled[statement] = {}
+        return _run_by_sqlalchemy(connection, statement, values)
+    many = None if values is None or isinstance(values, Mapping) else values
+    one: Mapping[str, Any] = values if isinstance(values, Mapping) else (values or ({},))[0]
+    key = connection.dialect.name, many is not None, frozenset(one)
+    compiled = known.get(key)
+    if compiled is None:
+        compiled = known[key] = _Compiled(statement, connection, one, is_many=many is not None)
+    if not compiled.is_complete:
+        return _run_by_sqlalchemy(connection, statement, values)
+    cursor = connection.connection.cursor()
+    listeners = connection.dispatch
+    sql = compiled.sql
+    try:
+        for told in listeners.before_cursor_execute:
+            told(connection, cursor, sql, one, None, many is not None)
+        if many is None:
+            cursor.execute(sql, compiled.parameters(one))
+        else:
+            cursor.executemany(sql, [compiled.parameters(each) for each in many])
+        for told in listeners.after_cursor_execute:
+            told(connection, cursor, sql, one, None, many is not None)
+        return Rows(cursor.fetchall() if compiled.returns_rows else (), cursor.rowcount)
+    except connection.dialect.loaded_dbapi.Error as error:
+        raise _as_sqlalchemy_has_it(connection, sql, error, cursor) from error
+    finally:
+        cursor.close()
+
+
+def _run_by_sqlalchemy(connection: Connection, statement: Executable, values: Values) -> Rows:
+    result = connection.execute(statement, values)
+    return Rows(result.all() if result.returns_rows else (), result.rowcount)
+
+
+def _as_sqlalchemy_has_it(
+    connection: Connection, sql: str, error: Any, cursor: Any
+) -> BaseException:
+    dialect = connection.dialect
+    is_lost = dialect.is_disconnect(error, connection.connection.dbapi_connection, cursor)
+    if is_lost:
+        connection.invalidate(error)
+    told: BaseException = DBAPIError.instance(
+        sql,
+        None,  # without the values, which hold what people say
+        error,
+        dialect.loaded_dbapi.Error,
+        connection_invalidated=is_lost,
+        dialect=dialect,
+    )
+    return told
