@@ -102,7 +102,7 @@ async def send_all(work: Work, tell: Callable[[str], None], wanted: int) -> None
         connection.set_trace_callback(before_statement)
 
     event.listen(db.engine, "connect", trace)
-    sqlite._Job.deliver = before_delivery  # type: ignore[method-assign]
+    sqlite._Job.deliver = before_delivery  # type: ignore[assignment,method-assign]
     all_wait = threading.Event()
 
     def hold(_: Session) -> None:

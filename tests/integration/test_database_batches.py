@@ -205,19 +205,16 @@ async def test_who_has_gone_keeps_nobody_from_hearing(db: SqliteDatabase) -> Non
     loop = asyncio.get_running_loop()
     tasks: list[asyncio.Task[object]] = []
 
-    def cancel_both(s: Session) -> None:
-        adding("first")(s)
-        for task in (tasks[0], tasks[2]):
-            loop.call_soon_threadsafe(task.cancel)
-        asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop).result()
+    async def cancel() -> None:
+        for task in tasks[:2]:
+            task.cancel()
 
-    goes_on = threading.Event()
-    tasks += await begin(
-        db, [cancel_both, lambda _: goes_on.wait() and None, adding("never"), adding("last")]
-    )
-    done = asyncio.gather(*tasks, return_exceptions=True)
-    goes_on.set()
-    first, _, never, last = await done
+    def run_and_go(s: Session) -> None:
+        adding("first")(s)
+        asyncio.run_coroutine_threadsafe(cancel(), loop).result()
+
+    tasks += await begin(db, [run_and_go, adding("never"), adding("last")])
+    first, never, last = await asyncio.gather(*tasks, return_exceptions=True)
     assert isinstance(first, asyncio.CancelledError)
     assert isinstance(never, asyncio.CancelledError)
     assert last == "last"

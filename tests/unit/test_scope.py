@@ -54,7 +54,7 @@ def connection() -> Iterator[Connection]:
     engine.dispose()
 
 
-def table_of(model: type[Base]) -> Table:
+def table_of(model: type[Any]) -> Table:
     """What the model is a row of."""
     table = model.__table__
     assert isinstance(table, Table)
