@@ -37,7 +37,7 @@ async def test_on_sqlite_it_goes_before_all_that_waits(tmp_path: Path) -> None:
 async def test_on_postgres_it_has_connections_of_its_own(postgres_url: str) -> None:
     db = open_database(postgres_url, 1)
     has_renewed = False
-    runs = asyncio.Event()
+    runs = threading.Event()
 
     def hold(s: Session) -> bool:
         runs.set()
@@ -45,7 +45,7 @@ async def test_on_postgres_it_has_connections_of_its_own(postgres_url: str) -> N
         return has_renewed
 
     holding = asyncio.create_task(db.write(EVERY_ACCOUNT, hold))
-    await runs.wait()
+    await asyncio.to_thread(runs.wait)
     await db.write_first(EVERY_ACCOUNT, lambda s: s.execute(text("SELECT 1")))
     has_renewed = True
     assert await holding

@@ -1,29 +1,26 @@
-"""Postgres, through the async driver."""
+"""Postgres: transactions side by side, each in a thread."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
-from sqlalchemy import Connection
+from psycopg import IsolationLevel
+from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from colloquy_server.concurrency import shielded
+from colloquy_server.database.threads import KeptConnections, Threads
 from colloquy_server.database.transactions import Database, Session, commit, translated
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 CONNECT_TIMEOUT = 5
-_POOL_TIMEOUT = 10.0
 _IDLE_IN_TRANSACTION = 3.0
 _CLOSE_TIMEOUT = 5.0
-"""Seconds to wait for Postgres, for a free connection to it, that a transaction may pause, and for
-those that still run at the end."""
+"""Seconds to wait for Postgres, that a transaction may pause, and for those that still run at the
+end."""
 
 KEEPALIVE: Final[dict[str, Any]] = {
     "keepalives_idle": 5,
@@ -34,22 +31,18 @@ KEEPALIVE: Final[dict[str, Any]] = {
 """libpq's settings by which a connection whose other end is silent is over after some ten seconds;
 the last one is in milliseconds."""
 
-_FIRST_POOL_SIZE = 3
-"""Connections for what goes first, beside those of the pool."""
-
-_SNAPSHOT: Final = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+_FIRST_THREADS = 4
+"""For what goes first, beside the others."""
 
 
 class PostgresDatabase(Database):
-    """Postgres, through the async driver. A transaction gives way to others while it waits for the
-    database; what it computes meanwhile stops everything else, so it had better be little."""
+    """Postgres. Each thread keeps a connection, and runs one transaction at a time: what that
+    computes, and waits for, holds up nobody."""
 
     def __init__(self, url: URL, *, pool_size: int) -> None:
-        self._engine = _postgres_engine(url, pool_size)
-        self._first = _postgres_engine(url, _FIRST_POOL_SIZE)
-        self._running = 0
-        self._is_idle = asyncio.Event()
-        self._is_idle.set()
+        self._connections = KeptConnections(_postgres_engine(url, pool_size + _FIRST_THREADS))
+        self._threads = Threads(pool_size, "postgres")
+        self._first = Threads(_FIRST_THREADS, "postgres-first")
 
     async def read(
         self,
@@ -59,14 +52,10 @@ class PostgresDatabase(Database):
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        """On one snapshot of the database; to its end, also when the caller is cancelled: else the
-        pool gets back a connection that is still read-only, or that is lost."""
-
-        def run(connection: Connection) -> T:
-            with connection.begin(), Session(connection, account_id) as session:
-                return fn(session, *args, **kwargs)
-
-        return await shielded(self._run(self._engine, run, _SNAPSHOT))
+        """On one snapshot of the database."""
+        return await self._threads.run(
+            lambda: self._run(account_id, lambda s: fn(s, *args, **kwargs), is_read=True)
+        )
 
     async def write(
         self,
@@ -77,7 +66,9 @@ class PostgresDatabase(Database):
         **kwargs: P.kwargs,
     ) -> T:
         """Again, if Postgres ends it before its commit: for a deadlock, or because it restarts."""
-        return await self._commit(self._engine, account_id, lambda s: fn(s, *args, **kwargs))
+        return await self._threads.run(
+            lambda: self._run(account_id, lambda s: fn(s, *args, **kwargs))
+        )
 
     async def write_first(
         self,
@@ -88,47 +79,37 @@ class PostgresDatabase(Database):
         **kwargs: P.kwargs,
     ) -> T:
         """The same, on connections of its own."""
-        return await self._commit(self._first, account_id, lambda s: fn(s, *args, **kwargs))
+        return await self._first.run(
+            lambda: self._run(account_id, lambda s: fn(s, *args, **kwargs))
+        )
 
-    async def _commit(self, engine: AsyncEngine, account_id: str, fn: Callable[[Session], T]) -> T:
-        def run(connection: Connection) -> T:
-            return commit(connection, account_id, fn)
-
-        return await shielded(self._run(engine, run, {}))
-
-    async def _run(
-        self, engine: AsyncEngine, run: Callable[[Connection], T], options: Mapping[str, Any]
-    ) -> T:
-        self._running += 1
-        self._is_idle.clear()
-        try:
-            return await self._try(engine, run, options)
-        finally:
-            self._running -= 1
-            if not self._running:
-                self._is_idle.set()
-
-    async def _try(
-        self, engine: AsyncEngine, run: Callable[[Connection], T], options: Mapping[str, Any]
-    ) -> T:
+    def _run(self, account_id: str, fn: Callable[[Session], T], *, is_read: bool = False) -> T:
         for is_last in (False, False, True):
             with translated():
                 try:
-                    async with engine.connect() as connection:
-                        await connection.execution_options(**options)
-                        return await connection.run_sync(run)
+                    with self._connections.use() as connection:
+                        _prepare(connection, is_read=is_read)
+                        return commit(connection, account_id, fn)
                 except DBAPIError as error:
                     if is_last or not _is_undone(error):
                         raise
         raise AssertionError
 
     async def close(self) -> None:
-        """Lets running transactions end, for a few seconds, then closes all connections."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_CLOSE_TIMEOUT):
-                await self._is_idle.wait()
-        await self._engine.dispose()
-        await self._first.dispose()
+        """Lets running transactions end, for a few seconds, then closes all connections that are
+        not in use."""
+        await self._threads.close(_CLOSE_TIMEOUT)
+        await self._first.close(_CLOSE_TIMEOUT)
+        self._connections.close()
+
+
+def _prepare(connection: Connection, *, is_read: bool) -> None:
+    """Says how the next transaction begins; that is the driver's own matter, and asks nobody."""
+    driver: Any = connection.connection.driver_connection
+    level = IsolationLevel.REPEATABLE_READ if is_read else None
+    if driver.isolation_level != level:
+        driver.isolation_level = level
+        driver.read_only = is_read or None
 
 
 def _is_undone(error: DBAPIError) -> bool:
@@ -145,15 +126,14 @@ def _is_undone(error: DBAPIError) -> bool:
     return error.connection_invalidated and error.statement is not None
 
 
-def _postgres_engine(url: URL, pool_size: int) -> AsyncEngine:
+def _postgres_engine(url: URL, pool_size: int) -> Engine:
     # A process that is stopped in the middle of a transaction must not hold its locks for long.
     milliseconds = int(_IDLE_IN_TRANSACTION * 1_000)
     options = f"-c idle_in_transaction_session_timeout={milliseconds} -c jit=off"
-    return create_async_engine(
+    return create_engine(
         url,
         pool_size=pool_size,
         max_overflow=0,
-        pool_timeout=_POOL_TIMEOUT,
         connect_args={
             "connect_timeout": CONNECT_TIMEOUT,
             "application_name": "colloquy",

@@ -8,7 +8,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
 
+from colloquy_server.database.threads import KeptConnections, Threads
 from colloquy_server.database.transactions import Database, Session, translated
 
 P = ParamSpec("P")
@@ -61,14 +61,13 @@ class SqliteDatabase(Database):
     """
 
     def __init__(self, url: URL, *, readers: int = 2) -> None:
-        self.engine = sqlite_engine(url)
-        self._kept = _KeptConnections(self.engine)
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="sqlite-writer")
+        self._connections = KeptConnections(sqlite_engine(url))
+        self._writer = Threads(1, "sqlite-writer")
         self._first: deque[_Job] = deque()
         self._then: deque[_Job] = deque()
         self._is_writing = False
         self._lock = threading.Lock()
-        self._readers = ThreadPoolExecutor(readers, thread_name_prefix="sqlite-reader")
+        self._readers = Threads(readers, "sqlite-reader")
 
     async def read(
         self,
@@ -83,12 +82,13 @@ class SqliteDatabase(Database):
         def run() -> T:
             with (
                 translated(),
-                self._kept.transaction(sqlite_begin="DEFERRED") as connection,
+                self._connections.use() as connection,
+                _transaction(connection, "DEFERRED"),
                 Session(connection, account_id) as session,
             ):
                 return fn(session, *args, **kwargs)
 
-        return await asyncio.get_running_loop().run_in_executor(self._readers, run)
+        return await self._readers.run(run)
 
     async def write(
         self,
@@ -118,8 +118,8 @@ class SqliteDatabase(Database):
         queue.append(_Job(loop, future, account_id, fn))
         with self._lock:
             if not self._is_writing:
-                self._writer.submit(self._write)
                 self._is_writing = True
+                self._writer.start(self._write)
         return await future
 
     def _next(self) -> _Job | None:
@@ -154,7 +154,9 @@ class SqliteDatabase(Database):
 
     def _run_batch(self, batch: list[_Job]) -> None:
         """Commits the first transaction of the batch, and with it those that come meanwhile."""
-        with self._kept.transaction(sqlite_begin="IMMEDIATE") as connection:
+        # It takes the lock at its start: it could not take it later without failing when another
+        # process wrote in between.
+        with self._connections.use() as connection, _transaction(connection, "IMMEDIATE"):
             driver: Any = connection.connection.driver_connection
             until = time.monotonic() + _BATCH_SECONDS
             self._run(connection, driver, batch[0])
@@ -186,44 +188,18 @@ class SqliteDatabase(Database):
 
     async def close(self) -> None:
         """Lets running transactions end, then closes all connections."""
-        loop = asyncio.get_running_loop()
-        for pool in (self._writer, self._readers):
-            await loop.run_in_executor(None, pool.shutdown)
-        self._kept.close()
-        self.engine.dispose()
+        await self._writer.close()
+        await self._readers.close()
+        self._connections.close()
 
 
-class _KeptConnections:
-    """A connection for each thread, kept from one transaction to the next: to get one from the
-    pool costs more than most transactions."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._of_thread = threading.local()
-        self._all: list[Connection] = []
-
-    @contextmanager
-    def transaction(self, **options: Any) -> Iterator[Connection]:
-        """A transaction of this thread, committed at its end unless an exception ends it. After
-        one the connection is not used again, whatever is wrong with it."""
-        connection: Connection | None = getattr(self._of_thread, "connection", None)
-        if connection is None:
-            connection = self._engine.connect().execution_options(**options)
-            self._all.append(connection)
-            self._of_thread.connection = connection
-        try:
-            with connection.begin():
-                yield connection
-        except BaseException:
-            self._of_thread.connection = None
-            self._all.remove(connection)
-            connection.close()
-            raise
-
-    def close(self) -> None:
-        """Closes all connections. No thread uses one any more."""
-        while self._all:
-            self._all.pop().close()
+@contextmanager
+def _transaction(connection: Connection, mode: str) -> Iterator[None]:
+    """A transaction of the given mode, committed at its end."""
+    driver: Any = connection.connection.driver_connection
+    driver.execute(f"BEGIN {mode}")
+    with connection.begin():
+        yield
 
 
 def _deliver(jobs: list[_Job]) -> None:
@@ -250,9 +226,8 @@ def sqlite_engine(url: URL) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Any) -> None:
-        # A write transaction takes the lock at its start: it could not take it later without
-        # failing when another process wrote in between.
-        mode = connection.get_execution_options().get("sqlite_begin", "IMMEDIATE")
-        connection.exec_driver_sql(f"BEGIN {mode}")
+        driver = connection.connection.driver_connection
+        if not driver.in_transaction:
+            driver.execute("BEGIN IMMEDIATE")
 
     return engine

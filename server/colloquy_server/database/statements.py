@@ -120,23 +120,25 @@ def run(connection: Connection, statement: Executable, values: Values) -> Rows:
         compiled = known[key] = _Compiled(statement, connection, one, is_many=many is not None)
     if not compiled.is_complete:
         return _run_by_sqlalchemy(connection, statement, values)
-    cursor = connection.connection.cursor()
     listeners = connection.dispatch
     sql = compiled.sql
     try:
         for told in listeners.before_cursor_execute:
-            told(connection, cursor, sql, one, None, many is not None)
-        if many is None:
-            cursor.execute(sql, compiled.parameters(one))
-        else:
-            cursor.executemany(sql, [compiled.parameters(each) for each in many])
+            told(connection, None, sql, one, None, many is not None)
+        cursor = connection.connection.cursor()
+        try:
+            if many is None:
+                cursor.execute(sql, compiled.parameters(one))
+            else:
+                cursor.executemany(sql, [compiled.parameters(each) for each in many])
+            rows = Rows(cursor.fetchall() if compiled.returns_rows else (), cursor.rowcount)
+        finally:
+            cursor.close()
         for told in listeners.after_cursor_execute:
-            told(connection, cursor, sql, one, None, many is not None)
-        return Rows(cursor.fetchall() if compiled.returns_rows else (), cursor.rowcount)
+            told(connection, None, sql, one, None, many is not None)
+        return rows
     except connection.dialect.loaded_dbapi.Error as error:
-        raise _as_sqlalchemy_has_it(connection, sql, error, cursor) from error
-    finally:
-        cursor.close()
+        raise _as_sqlalchemy_has_it(connection, sql, error) from error
 
 
 def _run_by_sqlalchemy(connection: Connection, statement: Executable, values: Values) -> Rows:
@@ -144,11 +146,9 @@ def _run_by_sqlalchemy(connection: Connection, statement: Executable, values: Va
     return Rows(result.all() if result.returns_rows else (), result.rowcount)
 
 
-def _as_sqlalchemy_has_it(
-    connection: Connection, sql: str, error: Any, cursor: Any
-) -> BaseException:
+def _as_sqlalchemy_has_it(connection: Connection, sql: str, error: Any) -> BaseException:
     dialect = connection.dialect
-    is_lost = dialect.is_disconnect(error, connection.connection.dbapi_connection, cursor)
+    is_lost = dialect.is_disconnect(error, connection.connection.dbapi_connection, None)
     if is_lost:
         connection.invalidate(error)
     told: BaseException = DBAPIError.instance(

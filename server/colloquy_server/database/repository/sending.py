@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from sqlalchemy import (
+    bindparam,
     insert,
     select,
     update,
@@ -42,6 +43,7 @@ from colloquy_server.database.repository.history import History
 from colloquy_server.database.repository.opening import Opened, open_for
 from colloquy_server.database.rows import (
     MESSAGE,
+    MESSAGE_NAMES,
     MessageRow,
     UserRow,
     message,
@@ -106,6 +108,12 @@ answers, or raises what speaks against it."""
 
 
 _INSERT = insert(Message)
+_INSERT_BOTH = insert(Message).values(
+    [
+        {name: bindparam(f"{whose}_{name}") for name in MESSAGE_NAMES}
+        for whose in ("prompt", "reply")
+    ]
+)
 
 
 def send(
@@ -151,7 +159,7 @@ def send(
     if prompt.on_busy == OnBusy.INTERRUPT and not opened.is_unwanted:
         reply = reply._replace(queue_rank=-locked.version)
         interrupted = _interrupt(s, opened)
-    s.run(_INSERT, [values_of(said), values_of(reply)])
+    s.run(_INSERT_BOTH, {**_named("prompt", said), **_named("reply", reply)})
     attachments.attach(s, said, files)
     if not opened.has_written:
         _join(s, locked, author, position)
@@ -163,6 +171,10 @@ def send(
         interrupted,
         choice.read(s, said, opened.system_prompt) if owned else None,
     )
+
+
+def _named(whose: str, row: MessageRow) -> dict[str, object]:
+    return {f"{whose}_{name}": value for name, value in values_of(row).items()}
 
 
 def _author(s: Session, opened: Opened, author: Author) -> UserRow:

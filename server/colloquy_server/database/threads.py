@@ -1,0 +1,120 @@
+"""Threads for what waits for a database, and the connections that they keep."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine
+
+T = TypeVar("T")
+
+
+class Threads:
+    """Threads that run what they are given, first come first served.
+
+    They are no executor's, whose threads a process waits for at its end: one that hangs in a
+    database that is silent would keep it from ending.
+    """
+
+    def __init__(self, count: int, name: str) -> None:
+        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._threads = [
+            threading.Thread(target=self._run_all, name=f"{name}-{number}", daemon=True)
+            for number in range(count)
+        ]
+        self._has_started = False
+
+    def start(self, work: Callable[[], None]) -> None:
+        """Has something run that raises nothing."""
+        if not self._has_started:
+            self._has_started = True
+            for thread in self._threads:
+                thread.start()
+        self._work.put(work)
+
+    async def run(self, fn: Callable[[], T]) -> T:
+        """What `fn` returns, or raises. When the caller is cancelled it still runs to its end, if
+        it has begun."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+
+        def work() -> None:
+            if future.cancelled():
+                return
+            tell: Callable[[], None]
+            try:
+                tell = partial(_succeed, future, fn())
+            except BaseException as error:
+                tell = partial(_fail, future, error)
+            with suppress(RuntimeError):  # the loop has ended, and with it who waits
+                loop.call_soon_threadsafe(tell)
+
+        self.start(work)
+        return await future
+
+    async def close(self, patience: float | None = None) -> None:
+        """Ends the threads when they have run what they were given, and waits for that, no longer
+        than so many seconds."""
+        if not self._has_started:
+            return
+        for _ in self._threads:
+            self._work.put(None)
+        await asyncio.to_thread(self._join, patience)
+
+    def _join(self, patience: float | None) -> None:
+        until = None if patience is None else time.monotonic() + patience
+        for thread in self._threads:
+            thread.join(None if until is None else max(0.0, until - time.monotonic()))
+
+    def _run_all(self) -> None:
+        while (work := self._work.get()) is not None:
+            work()
+
+
+def _succeed(future: asyncio.Future[Any], result: Any) -> None:
+    if not future.done():  # else the caller has gone
+        future.set_result(result)
+
+
+def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
+    if not future.done():
+        future.set_exception(error)
+
+
+class KeptConnections:
+    """A connection for each thread, kept from one transaction to the next: to get one from a pool
+    costs more than most transactions."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._of_thread = threading.local()
+        self._all: set[Connection] = set()
+
+    @contextmanager
+    def use(self) -> Iterator[Connection]:
+        """This thread's connection. After an exception it is not used again, whatever is wrong with
+        it."""
+        connection: Connection | None = getattr(self._of_thread, "connection", None)
+        if connection is None:
+            connection = self._of_thread.connection = self._engine.connect()
+            self._all.add(connection)
+        try:
+            yield connection
+        except BaseException:
+            self._of_thread.connection = None
+            self._all.discard(connection)
+            connection.close()
+            raise
+
+    def close(self) -> None:
+        """Closes all connections. No thread uses one any more."""
+        while self._all:
+            self._all.pop().close()
+        self._engine.dispose()
