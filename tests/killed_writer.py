@@ -27,10 +27,9 @@ from colloquy_server.database.repository import sending
 from colloquy_server.database.repository.access import Author
 from colloquy_server.database.repository.changes import Lease
 from colloquy_server.database.repository.sending import OnBusy, Prompt, Sent
-from colloquy_server.database.sqlite import SqliteDatabase
 from colloquy_server.database.transactions import Session
 from colloquy_server.errors import ConversationBusy
-from sqlalchemy import event
+from sqlalchemy import Engine, event
 
 from tests.fakes.choices import own_model
 
@@ -78,7 +77,6 @@ async def send_all(work: Work, tell: Callable[[str], None], wanted: int) -> None
     """Sends all prompts in batches, and is killed before step number `wanted` of it."""
     sqlite._BATCH_SIZE, sqlite._BATCH_SECONDS = BATCH, 3_600.0
     db = open_database(f"sqlite:///{work.database}", 1)
-    assert isinstance(db, SqliteDatabase)
     loop = asyncio.get_running_loop()
     steps = count(1)
     deliver = sqlite._Job.deliver
@@ -101,7 +99,7 @@ async def send_all(work: Work, tell: Callable[[str], None], wanted: int) -> None
     def trace(connection: Any, _record: object) -> None:
         connection.set_trace_callback(before_statement)
 
-    event.listen(db.engine, "connect", trace)
+    event.listen(Engine, "connect", trace)
     sqlite._Job.deliver = before_delivery  # type: ignore[assignment,method-assign]
     all_wait = threading.Event()
 

@@ -20,8 +20,8 @@ from colloquy_server.database.models import Account, User
 from colloquy_server.database.repository import access, conversations
 from colloquy_server.database.repository.conversations import NewConversation
 from colloquy_server.database.sqlite import SqliteDatabase
-from colloquy_server.database.transactions import EVERY_ACCOUNT, Session
-from sqlalchemy import event, insert, select, text
+from colloquy_server.database.transactions import EVERY_ACCOUNT, DatabaseUnavailable, Session
+from sqlalchemy import Engine, event, insert, make_url, select, text
 
 from tests.harness import make_database
 from tests.killed_writer import BATCH, REFUSED, Killed, Work, prompts
@@ -34,13 +34,19 @@ class Failed(Exception):
 
 
 @pytest.fixture
-async def db(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SqliteDatabase]:
-    """A database whose batches end only when nothing waits, however slow the machine is."""
-    monkeypatch.setattr(sqlite, "_BATCH_SECONDS", 3_600.0)
+def engine(tmp_path: Path) -> Engine:
+    """What the database works with."""
     url = f"sqlite:///{tmp_path}/colloquy.db"
     make_database(url)
-    db = open_database(url, 1)
-    assert isinstance(db, SqliteDatabase)
+    return sqlite.sqlite_engine(make_url(url))
+
+
+@pytest.fixture
+async def db(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SqliteDatabase]:
+    """A database whose batches end only when nothing waits, however slow the machine is."""
+    monkeypatch.setattr(sqlite, "_BATCH_SECONDS", 3_600.0)
+    monkeypatch.setattr(sqlite, "sqlite_engine", lambda _url: engine)
+    db = SqliteDatabase(engine.url)
     yield db
     await db.close()
 
@@ -53,6 +59,7 @@ async def begin(db: SqliteDatabase, jobs: Sequence[Job]) -> list[asyncio.Task[ob
         goes_on.wait()
 
     tasks = [asyncio.create_task(db.write(EVERY_ACCOUNT, job)) for job in (hold, *jobs)]
+    tasks[0].add_done_callback(asyncio.Task.exception)  # nobody else asks for it
     await asyncio.sleep(0)
     goes_on.set()
     return tasks[1:]
@@ -123,9 +130,9 @@ FAILING = (
 )
 
 
-async def test_what_waits_is_committed_together(db: SqliteDatabase) -> None:
+async def test_what_waits_is_committed_together(db: SqliteDatabase, engine: Engine) -> None:
     commits: list[object] = []
-    event.listen(db.engine, "commit", commits.append)
+    event.listen(engine, "commit", commits.append)
     assert await together(db, adding("a"), adding("b"), adding("c")) == ["a", "b", "c"]
     assert len(commits) == 1
 
@@ -156,7 +163,7 @@ async def test_what_fails_first_takes_nothing(db: SqliteDatabase) -> None:
     assert await names(db) == ["later"]
 
 
-async def test_nobody_hears_of_an_end_before_the_commit(db: SqliteDatabase) -> None:
+async def test_nobody_hears_of_an_end_before_the_commit(db: SqliteDatabase, engine: Engine) -> None:
     loop = asyncio.get_running_loop()
     tasks: list[asyncio.Task[object]] = []
     heard: list[bool] = []
@@ -169,18 +176,18 @@ async def test_nobody_hears_of_an_end_before_the_commit(db: SqliteDatabase) -> N
     def at_commit(_: object) -> None:
         asyncio.run_coroutine_threadsafe(look(), loop).result()
 
-    event.listen(db.engine, "commit", at_commit)
+    event.listen(engine, "commit", at_commit)
     tasks += await begin(db, [adding("a"), raising, undoing, adding("b")])
     await asyncio.wait(tasks)
     assert heard == [False] * 4
 
 
-async def test_a_commit_that_fails_is_told_to_all(db: SqliteDatabase) -> None:
+async def test_a_commit_that_fails_is_told_to_all(db: SqliteDatabase, engine: Engine) -> None:
     def fail(_: object) -> None:
-        event.remove(db.engine, "commit", fail)
+        event.remove(engine, "commit", fail)
         raise Failed
 
-    event.listen(db.engine, "commit", fail)
+    event.listen(engine, "commit", fail)
     results = await together(db, adding("a"), undoing, adding("b"))
     assert [type(result) for result in results] == [Failed] * 3
     assert await names(db) == []
@@ -198,6 +205,20 @@ async def test_what_sqlite_takes_back_is_told_to_all(db: SqliteDatabase) -> None
     assert [type(result) for result in results] == [Failed] * 2
     assert await names(db) == []
     assert await together(db, adding("b")) == ["b"]
+
+
+async def test_a_file_that_somebody_else_writes_for_too_long_is_away(
+    db: SqliteDatabase, engine: Engine
+) -> None:
+    @event.listens_for(engine, "connect")
+    def be_impatient(connection: sqlite3.Connection, _record: object) -> None:
+        connection.execute("PRAGMA busy_timeout = 0")
+
+    with closing(sqlite3.connect(engine.url.database or "")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(DatabaseUnavailable):
+            await db.write(EVERY_ACCOUNT, adding("a"))
+    assert await together(db, adding("c")) == ["c"]
 
 
 async def test_who_has_gone_keeps_nobody_from_hearing(db: SqliteDatabase) -> None:
