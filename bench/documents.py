@@ -42,7 +42,7 @@ The numbers beside it are those of this machine: {machine}.
   driver, and answers with the rows as JSON.
 - **history**: a reply when much was said before. For its conversation the floor is that of replies;
   for the rest of the account, the server itself with ten messages stands beside it.
-- **promises**: times that are promised, from request to outcome; beside each stands what is allowed.
+- **promises**: times that are promised, from request to outcome, beside what is allowed.
 - **memory**: live streams. The floor is that of tokens.
 
 CPU is user and system time of the serving process with all its threads. All commits are durable:

@@ -113,26 +113,30 @@ class ServerTarget:
         self._watching: list[asyncio.Task[None]] = []
 
     async def prepare(self, streams: int) -> None:
-        """Makes a conversation for each stream."""
+        """Makes a conversation for each stream, and lets all watchers begin."""
         self._conversations = await self._client.make_conversations(streams)
-        self._watching = [
-            asyncio.create_task(self._watch(number, conversation_id))
-            for number, conversation_id in enumerate(self._conversations)
-            for _ in range(self._watchers)
-        ]
+        begun = []
+        for number, conversation_id in enumerate(self._conversations):
+            for _ in range(self._watchers):
+                begun.append(asyncio.Event())
+                watch = self._watch(number, conversation_id, begun[-1])
+                self._watching.append(asyncio.create_task(watch))
+        for event in begun:
+            await event.wait()
 
     async def close(self) -> None:
         """Ends the watchers."""
         for task in self._watching:
             task.cancel()
         await asyncio.gather(*self._watching, return_exceptions=True)
+        self._watching = []
 
-    async def _watch(self, number: int, conversation_id: str) -> None:
+    async def _watch(self, number: int, conversation_id: str, begun: asyncio.Event) -> None:
         request = api.WatchConversationRequest(conversation_id=conversation_id)
         call = self._watches[number % CONNECTIONS](request, metadata=self._client.metadata)
         try:
             while await call.read() is not grpc.aio.EOF:
-                pass
+                begun.set()
         finally:
             call.cancel()
 

@@ -29,8 +29,8 @@ class Group:
     bars: Sequence[Bar]
 
 
-_WIDTH = 760
-_LEFT = 290  # where bars begin
+_WIDTH = 800
+_LEFT = 330  # where bars begin
 _RIGHT = 70  # room for the number behind the longest bar
 _LINE = 26
 _BAR = 14

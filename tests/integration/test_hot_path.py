@@ -23,7 +23,7 @@ from colloquy_server.database.repository.changes import Lease
 from colloquy_server.database.repository.conversations import NewConversation
 from colloquy_server.database.repository.leases import Outcome
 from colloquy_server.database.repository.sending import OnBusy, Prompt, Sent
-from colloquy_server.database.transactions import EVERY_ACCOUNT, Session, commit
+from colloquy_server.database.transactions import EVERY_ACCOUNT, commit
 from sqlalchemy import Engine, event
 
 from tests.fakes.choices import own_model
@@ -48,9 +48,9 @@ class World:
         ).id
         self.finish(self.send())
 
-    def run(self, account_id: str, fn: Callable[[Session], T]) -> T:
+    def run(self, account_id: str, fn: Callable[..., T], *args: object) -> T:
         with self.engine.connect() as connection:
-            return commit(connection, account_id, fn)
+            return commit(connection, account_id, lambda s: fn(s, *args))
 
     def send(self, request_id: str | None = None) -> Sent:
         author = Author(id=self.user_id)
@@ -110,6 +110,13 @@ def test_a_send_that_starts_at_once_is_four_statements(world: World) -> None:
     assert sent.owned
     assert sent.history is not None
     assert [turn.prompt.content for turn in sent.history.turns] == ["Hi", "Hi"]
+
+
+def test_what_is_stored_of_a_send_is_what_its_caller_holds(world: World) -> None:
+    sent = world.send("request")
+    for row in (sent.prompt, sent.reply):
+        stored = world.run(world.account_id, message_rows.get, row.id)
+        assert stored == row._replace(attachments=stored.attachments)
 
 
 def test_an_end_is_four_statements(world: World) -> None:

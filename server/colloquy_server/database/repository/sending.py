@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from typing import Any
 
 from sqlalchemy import (
+    ColumnElement,
     bindparam,
+    false,
     insert,
+    literal_column,
+    null,
     select,
+    true,
     update,
 )
 
@@ -108,10 +114,41 @@ answers, or raises what speaks against it."""
 
 
 _INSERT = insert(Message)
+_OF_BOTH = (
+    "id",
+    "conversation_id",
+    "account_id",
+    "position",
+    "version",
+    "create_time",
+    "update_time",
+)
+_OF_PROMPT = (*_OF_BOTH, "author_id", "request_id", "attachment_count", "content")
+_OF_REPLY = (*_OF_BOTH, "reply_to", "state", "model", "epoch", "lease_until", "queue_rank")
+"""What differs from one to another; all else is the same for every prompt, and every new reply."""
+
+
+def _values(whose: str, differs: Collection[str], **same: int) -> dict[str, ColumnElement[Any]]:
+    """What is stored in each column, with as few parameters as can be: each is converted."""
+    same_for_all = {**MessageRow._field_defaults, **same}
+    return {
+        name: bindparam(f"{whose}_{name}") if name in differs else _literal(same_for_all.get(name))
+        for name in MESSAGE_NAMES
+    }
+
+
+def _literal(value: object) -> ColumnElement[Any]:
+    if value is None:
+        return null()
+    if isinstance(value, bool):
+        return true() if value else false()
+    return literal_column(f"{int(value)}" if isinstance(value, int) else "''")
+
+
 _INSERT_BOTH = insert(Message).values(
     [
-        {name: bindparam(f"{whose}_{name}") for name in MESSAGE_NAMES}
-        for whose in ("prompt", "reply")
+        _values("prompt", _OF_PROMPT, role=Role.USER, state=State.COMPLETED),
+        _values("reply", _OF_REPLY, role=Role.ASSISTANT, attempt=1),
     ]
 )
 
@@ -159,7 +196,9 @@ def send(
     if prompt.on_busy == OnBusy.INTERRUPT and not opened.is_unwanted:
         reply = reply._replace(queue_rank=-locked.version)
         interrupted = _interrupt(s, opened)
-    s.run(_INSERT_BOTH, {**_named("prompt", said), **_named("reply", reply)})
+    values = {f"prompt_{name}": getattr(said, name) for name in _OF_PROMPT}
+    values |= {f"reply_{name}": getattr(reply, name) for name in _OF_REPLY}
+    s.run(_INSERT_BOTH, values)
     attachments.attach(s, said, files)
     if not opened.has_written:
         _join(s, locked, author, position)
@@ -171,10 +210,6 @@ def send(
         interrupted,
         choice.read(s, said, opened.system_prompt) if owned else None,
     )
-
-
-def _named(whose: str, row: MessageRow) -> dict[str, object]:
-    return {f"{whose}_{name}": value for name, value in values_of(row).items()}
 
 
 def _author(s: Session, opened: Opened, author: Author) -> UserRow:
