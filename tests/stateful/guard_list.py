@@ -12,6 +12,9 @@ SENDING = "server/colloquy_server/database/repository/sending.py"
 MESSAGES = "server/colloquy_server/database/repository/messages.py"
 TITLES = "server/colloquy_server/database/repository/titles.py"
 FEED = "server/colloquy_server/database/repository/feed.py"
+OPENING = "server/colloquy_server/database/repository/opening.py"
+SCOPE = "server/colloquy_server/database/scope.py"
+SQLITE = "server/colloquy_server/database/sqlite.py"
 FEEDS = "server/colloquy_server/replies/feeds.py"
 WATCHER = "server/colloquy_server/api/watcher.py"
 MIRRORS = "server/colloquy_server/replies/mirrors.py"
@@ -54,28 +57,27 @@ _ORDER = (
     _guard(
         "a new attempt carries the version",
         LEASES,
-        """            content=text,
-            version=locked.version,
+        """        content=bindparam("text"),
+        version=bindparam("new_version"),
 """,
-        """            content=text,
+        """        content=bindparam("text"),
+        version=Message.version + 0 * bindparam("new_version"),
 """,
     ),
     _guard(
         "a start carries the version",
         QUEUE,
-        """            lease_until=db_now() + lease.ttl,
-            version=locked.version,
-""",
-        """            lease_until=db_now() + lease.ttl,
-""",
+        'version=bindparam("new_version"),',
+        'version=Message.version + 0 * bindparam("new_version"),',
     ),
     _guard(
         "an end carries the version",
         LEASES,
-        """            cost_usd=outcome.cost_usd,
-            version=locked.version,
+        """        cost_usd=bindparam("cost"),
+        version=bindparam("new_version"),
 """,
-        """            cost_usd=outcome.cost_usd,
+        """        cost_usd=bindparam("cost"),
+        version=Message.version + 0 * bindparam("new_version"),
 """,
     ),
     _guard(
@@ -114,31 +116,31 @@ _OWNERS = (
     _guard(
         "a checkpoint names the epoch",
         LEASES,
-        'table.c.epoch == bindparam("owner"),',
-        'table.c.epoch >= 0 * bindparam("owner"),',
+        '_table.c.epoch == bindparam("owner"),',
+        '_table.c.epoch >= 0 * bindparam("owner"),',
     ),
     _guard(
         "a checkpoint names the attempt",
         LEASES,
-        'table.c.attempt == bindparam("of_attempt"),',
-        'table.c.attempt >= 0 * bindparam("of_attempt"),',
+        '_table.c.attempt == bindparam("of_attempt"),',
+        '_table.c.attempt >= 0 * bindparam("of_attempt"),',
     ),
     _guard(
         "a checkpoint is of a live reply",
         LEASES,
-        """            table.c.state == State.GENERATING,
-            table.c.lease_until != RELEASED,
+        """    _table.c.state == State.GENERATING,
+    _table.c.lease_until != RELEASED,
 """,
-        """            table.c.lease_until != RELEASED,
+        """    _table.c.lease_until != RELEASED,
 """,
     ),
     _guard(
         "a checkpoint is not of a reply that was released",
         LEASES,
-        """            table.c.state == State.GENERATING,
-            table.c.lease_until != RELEASED,
+        """    _table.c.state == State.GENERATING,
+    _table.c.lease_until != RELEASED,
 """,
-        """            table.c.state == State.GENERATING,
+        """    _table.c.state == State.GENERATING,
 """,
         "tests/stateful/test_found.py",
     ),
@@ -148,21 +150,26 @@ _OWNERS = (
         "return written.rowcount == len(texts)",
         "return written.rowcount >= 0",
     ),
-    _guard(
+    Guard(
         "a renewal names the epoch",
-        LEASES,
-        """        .where(tuple_(Message.id, Message.epoch).in_(owned), has_owner)
-        .values(lease_until""",
-        """        .where(Message.id.in_([pair[0] for pair in owned]), has_owner)
-        .values(lease_until""",
+        (
+            Edit(
+                LEASES,
+                ".where(tuple_(Message.id, Message.epoch).in_(",
+                ".where(Message.id.in_(",
+            ),
+            Edit(
+                LEASES,
+                's.run(_RENEW, {"owned": owned, "ttl": ttl})',
+                's.run(_RENEW, {"owned": [pair[0] for pair in owned], "ttl": ttl})',
+            ),
+        ),
     ),
     _guard(
         "a renewal is of a live reply",
         LEASES,
-        """        .where(tuple_(Message.id, Message.epoch).in_(owned), has_owner)
-        .values(lease_until""",
-        """        .where(tuple_(Message.id, Message.epoch).in_(owned))
-        .values(lease_until""",
+        "expanding=True)), has_owner)",
+        "expanding=True)))",
     ),
     _guard(
         "a renewal is not of a reply that was released",
@@ -174,20 +181,20 @@ _OWNERS = (
     _guard(
         "a renewal tells of a cancel",
         LEASES,
-        "return {row[0]: row[1] for row in rows}\n\n\ndef begin_attempt",
-        "return {row[0]: False for row in rows}\n\n\ndef begin_attempt",
+        "return {row[0]: bool(row[1]) for row in rows}",
+        "return {row[0]: False for row in rows}",
     ),
     _guard(
         "a new attempt names the epoch",
         LEASES,
-        ".where(Message.id == message_id, Message.epoch == epoch, is_generating)",
-        ".where(Message.id == message_id, is_generating)",
+        'Message.epoch == bindparam("owner"), is_generating)',
+        'Message.epoch >= 0 * bindparam("owner"), is_generating)',
     ),
     _guard(
         "a new attempt is of a live reply",
         LEASES,
-        ".where(Message.id == message_id, Message.epoch == epoch, is_generating)",
-        ".where(Message.id == message_id, Message.epoch == epoch)",
+        'Message.epoch == bindparam("owner"), is_generating)',
+        'Message.epoch == bindparam("owner"))',
     ),
     _guard(
         "a new attempt has a new number",
@@ -198,14 +205,14 @@ _OWNERS = (
     _guard(
         "an end names the epoch",
         LEASES,
-        "_end(s, locked, message_id, outcome, Message.epoch == epoch)",
-        "_end(s, locked, message_id, outcome)",
+        '_END.where(Message.epoch == bindparam("owner"))',
+        '_END.where(Message.epoch >= 0 * bindparam("owner"))',
     ),
     _guard(
         "an end is of a live reply",
         LEASES,
-        ".where(Message.id == message_id, is_generating, *conditions)",
-        ".where(Message.id == message_id, *conditions)",
+        '.where(Message.id == bindparam("reply"), is_generating)',
+        '.where(Message.id == bindparam("reply"))',
     ),
     _guard(
         "an owner of a deleted conversation is fenced",
@@ -220,8 +227,8 @@ _OWNERS = (
     _guard(
         "a released lease is free",
         LEASES,
-        '_write_owned(s, texts, {"lease_until": RELEASED})',
-        "_write_owned(s, texts, {})",
+        "_write_owned(s, _RELEASE, texts)",
+        "_write_owned(s, _SAVE, texts)",
     ),
     _guard(
         "nothing to release is no error",
@@ -290,8 +297,8 @@ _TAKEOVERS = (
     _guard(
         "a takeover loses no checkpoint",
         LEASES,
-        "        .with_for_update(of=Message),  # a checkpoint",
-        "        ,  # a checkpoint",
+        "        .with_for_update(of=Message)  # a checkpoint",
+        "        # a checkpoint",
         "tests/stateful/test_between.py",
     ),
     _guard(
@@ -326,18 +333,18 @@ _QUEUE = (
     _guard(
         "a send starts only in a free conversation",
         SENDING,
-        """    owned = not (wished or queue.is_busy) and _begin(s, reply, lease)
-    s.add_all""",
-        """    owned = not (wished or queue.live) and _begin(s, reply, lease)
-    s.add_all""",
+        """    owned = opened.may_start(lease)
+    reply = _new_reply(opened, said""",
+        """    owned = replace(opened, waiting=0).may_start(lease)
+    reply = _new_reply(opened, said""",
     ),
     _guard(
         "a regenerate starts only in a free conversation",
         SENDING,
-        """    owned = not (wished or queue.is_busy) and _begin(s, reply, lease)
-    s.add(reply)""",
-        """    owned = not (wished or queue.live) and _begin(s, reply, lease)
-    s.add(reply)""",
+        """    owned = opened.may_start(lease)
+    reply = _new_reply(opened, prompt""",
+        """    owned = replace(opened, waiting=0).may_start(lease)
+    reply = _new_reply(opened, prompt""",
     ),
     _guard(
         "first come first served",
@@ -348,42 +355,43 @@ _QUEUE = (
     _guard(
         "whoever interrupts goes first",
         SENDING,
-        "reply.queue_rank = -locked.version",
-        "reply.queue_rank = locked.version",
+        "reply._replace(queue_rank=-locked.version)",
+        "reply._replace(queue_rank=locked.version)",
     ),
     _guard(
         "an interrupt cancels the live reply",
         SENDING,
-        "    return cancel_in(s, locked, live).reply",
-        "    return _get(s, live)",
+        "return cancel_in(s, opened.locked, s.run(live).scalar_one()).reply",
+        "return messages.get(s, s.run(live).scalar_one())",
     ),
     _guard(
         "a start begins a new epoch",
         QUEUE,
-        """            state=State.GENERATING,
-            epoch=Message.epoch + 1,
-""",
-        """            state=State.GENERATING,
-            epoch=Message.epoch,
-""",
+        "epoch=Message.epoch + 1,",
+        "epoch=Message.epoch,",
     ),
-    _guard(
+    Guard(
         "an account has a limit",
-        QUEUE,
-        'return s.scalars(_LIVE, {"account": account_id}).one() < lease.per_account',
-        'return s.scalars(_LIVE, {"account": account_id}).one() <= lease.per_account',
+        (
+            Edit(QUEUE, "head[1] >= lease.per_account", "head[1] > lease.per_account"),
+            Edit(
+                OPENING,
+                "return self.live_of_account < lease.per_account",
+                "return self.live_of_account <= lease.per_account",
+            ),
+        ),
     ),
     _guard(
         "a start keeps the account's limit",
         QUEUE,
-        "if head is None or not account_has_room(",
-        "if head is None or not (head or account_has_room)(",
+        "if head is None or head[1] >= lease.per_account:",
+        "if head is None:",
     ),
     _guard(
         "a send keeps the account's limit",
-        SENDING,
-        "if lease is None or not account_has_room(s, reply.account_id, lease):",
-        "if lease is None:",
+        OPENING,
+        "return self.live_of_account < lease.per_account",
+        "return True",
     ),
     _guard(
         "accounts are looked through within their limit",
@@ -394,22 +402,24 @@ _QUEUE = (
     _guard(
         "a queue has an end",
         SENDING,
-        """        if queue.waiting >= max_queued:
-            raise QueueFull(f"conversation:{conversation_id}", max_queued)""",
-        """        if queue.waiting > max_queued:
-            raise QueueFull(f"conversation:{conversation_id}", max_queued)""",
+        """    _refuse_when_full(opened, max_queued)
+    position""",
+        """    _refuse_when_full(opened, max_queued + 1)
+    position""",
     ),
     _guard(
         "a regenerate finds the end of the queue",
         SENDING,
-        "if not wished and queue.waiting >= max_queued:",
-        "if not wished and queue.waiting > max_queued:",
+        """    _refuse_when_full(opened, max_queued)
+    changed""",
+        """    _refuse_when_full(opened, max_queued + 1)
+    changed""",
     ),
     _guard(
         "a busy conversation can be refused",
         SENDING,
-        "if queue.is_busy and prompt.on_busy == OnBusy.REJECT:",
-        "if queue.live and prompt.on_busy == OnBusy.REJECT:",
+        "if opened.is_busy and prompt.on_busy == OnBusy.REJECT",
+        "if opened.live and prompt.on_busy == OnBusy.REJECT",
     ),
 )
 
@@ -417,40 +427,42 @@ _REQUESTS = (
     _guard(
         "a request_id is looked up",
         SENDING,
-        """    if prompt.request_id:
-        found = _attach(""",
+        """    if opened.is_known:
+        return _attach(""",
         """    if not prompt.content:
-        found = _attach(""",
+        return _attach(""",
     ),
     _guard(
         "a request_id is looked up by a regenerate",
         SENDING,
-        """    if request_id:
-        found = _attach_regenerate(""",
+        """    if opened.is_known:
+        return _attach_regenerate(""",
         """    if not prompt.content:
-        found = _attach_regenerate(""",
+        return _attach_regenerate(""",
     ),
     _guard(
         "a request_id is looked up before the queue's end",
         SENDING,
-        """    locked = lock(s, conversation_id)
-    if prompt.request_id:""",
-        """    locked = lock(s, conversation_id)
-    if _Queue.of(s, conversation_id).waiting >= max_queued:
-        raise QueueFull(f"conversation:{conversation_id}", max_queued)
-    if prompt.request_id:""",
+        """    if opened.is_known:
+        return _attach(""",
+        """    _refuse_when_full(opened, max_queued)
+    if opened.is_known:
+        return _attach(""",
     ),
     _guard(
         "a request_id is of one content",
         SENDING,
-        "        or message.content != prompt.content\n",
+        """        or said.content != prompt.content
+""",
         "",
     ),
     _guard(
         "a request_id of a regenerate is no send's",
         SENDING,
-        "        message.request_id != prompt.request_id  # it was a RegenerateReply's\n",
-        "        message.request_id == 'x'\n",
+        """        said.request_id != prompt.request_id  # it was a RegenerateReply's
+""",
+        """        said.request_id == 'x'
+""",
     ),
     _guard(
         "a request_id of another regenerate is refused",
@@ -468,76 +480,105 @@ _REQUESTS = (
     _guard(
         "a wish is granted to a send",
         SENDING,
-        """    if wished:
-        reply.state = State.CANCELLED
-    elif""",
-        """    if wished:
-        reply.state = State.QUEUED
-    elif""",
+        "reply = _new_reply(opened, said",
+        "reply = _new_reply(replace(opened, is_unwanted=False), said",
     ),
     _guard(
         "a wish is granted to a regenerate",
         SENDING,
-        """    if wished:
-        reply.state = State.CANCELLED
-    owned""",
-        """    if wished:
-        reply.state = State.QUEUED
-    owned""",
+        "reply = _new_reply(opened, prompt",
+        "reply = _new_reply(replace(opened, is_unwanted=False), prompt",
     ),
     _guard(
         "a wish takes no reply's place",
         SENDING,
-        "changed = [] if wished else _supersede(s, locked, prompt.id)",
-        "changed = _supersede(s, locked, prompt.id)",
+        "if not opened.is_unwanted:  # one that",
+        "if opened:  # one that",
     ),
     _guard(
         "a wish starts nothing",
-        SENDING,
-        """    owned = not (wished or queue.is_busy) and _begin(s, reply, lease)
-    s.add_all""",
-        """    owned = not queue.is_busy and _begin(s, reply, lease)
-    s.add_all""",
+        OPENING,
+        "if self.is_unwanted or self.is_busy or lease is None:",
+        "if self.is_busy or lease is None:",
     ),
     _guard(
         "a wish is of one request",
-        CANCELLATION,
-        """            CancelWish.conversation_id == locked.conversation.id,
-            CancelWish.request_id == request_id,
+        OPENING,
+        """            CancelWish.conversation_id == bindparam("wanted"),
+            CancelWish.request_id == bindparam("request"),
 """,
-        """            CancelWish.conversation_id == locked.conversation.id,
+        """            CancelWish.conversation_id == bindparam("wanted"),
 """,
     ),
     _guard(
         "a wish is of one conversation",
-        CANCELLATION,
-        """            CancelWish.conversation_id == locked.conversation.id,
-            CancelWish.request_id == request_id,
+        OPENING,
+        """            CancelWish.conversation_id == bindparam("wanted"),
+            CancelWish.request_id == bindparam("request"),
 """,
-        """            CancelWish.request_id == request_id,
+        """            CancelWish.request_id == bindparam("request"),
 """,
     ),
     _guard(
         "an old wish is not granted",
-        CANCELLATION,
-        "return wish is not None and wish >= locked.now",
-        "return wish is not None",
+        OPENING,
+        "is_unwanted=wish is not None and wish >= locked.now,",
+        "is_unwanted=wish is not None,",
     ),
     _guard(
         "a cancel by request finds what was sent",
         CANCELLATION,
         """    if reply_id is not None:
         return cancel_in(s, locked, reply_id)
-    s.execute""",
+""",
         """    if not request_id and reply_id is not None:
         return cancel_in(s, locked, reply_id)
-    s.execute""",
+""",
     ),
     _guard(
         "a cancel by request means the first reply",
         CANCELLATION,
         ".order_by(Message.position)\n",
         ".order_by(Message.position.desc())\n",
+    ),
+    _guard(
+        "a repeated send changes nothing",
+        SENDING,
+        """that this request_id stored before, with its reply.\"""
+    s.undo()
+""",
+        """that this request_id stored before, with its reply.\"""
+""",
+    ),
+    _guard(
+        "a repeated regenerate changes nothing",
+        SENDING,
+        """that this request_id asked for before, of that model if any.\"""
+    s.undo()
+""",
+        """that this request_id asked for before, of that model if any.\"""
+""",
+    ),
+    _guard(
+        "a wish that is granted is forgotten",
+        OPENING,
+        "    if wish is not None:\n",
+        "    if wish == 0:\n",
+        "tests/stateful/test_found.py",
+    ),
+    _guard(
+        "a wish that is granted takes no other request's",
+        CANCELLATION,
+        "CancelWish.conversation_id == locked.id, CancelWish.request_id == request_id",
+        "CancelWish.conversation_id == locked.id",
+        "tests/stateful/test_found.py",
+    ),
+    _guard(
+        "a wish that is granted takes no other conversation's",
+        CANCELLATION,
+        "CancelWish.conversation_id == locked.id, CancelWish.request_id == request_id",
+        "CancelWish.request_id == request_id",
+        "tests/stateful/test_found.py",
     ),
 )
 
@@ -574,8 +615,8 @@ _CANCELS = (
     _guard(
         "a forced cancel loses no checkpoint",
         CANCELLATION,
-        "        .with_for_update(of=Message),  # a checkpoint",
-        "        ,  # a checkpoint",
+        "        .with_for_update(of=Message)  # a checkpoint",
+        "        # a checkpoint",
         "tests/stateful/test_between.py",
     ),
     _guard(
@@ -611,17 +652,14 @@ _CANCELS = (
     _guard(
         "a user's title stays",
         TITLES,
-        "if conversation.title or conversation.title_by_user:",
-        "if conversation.title_by_user is None:",
+        "if locked.is_titled:",
+        "if locked.is_titled is None:",
     ),
     _guard(
         "a title is told to watchers",
         TITLES,
-        """            update_time=locked.now,
-            info_version=locked.version,
-        ),""",
-        """            update_time=locked.now,
-        ),""",
+        'info_version=bindparam("new_version"),',
+        'info_version=Conversation.info_version + 0 * bindparam("new_version"),',
     ),
 )
 
@@ -695,7 +733,8 @@ _FEEDS = (
     _guard(
         "a page of changes ends with a whole version",
         MESSAGES,
-        "    messages.extend(rest)\n",
+        """        found += [message(row) for row in s.run(_CHANGED_TOGETHER, rest)]
+""",
         "",
     ),
     _guard(
@@ -707,8 +746,8 @@ _FEEDS = (
     _guard(
         "changes are those after the version",
         MESSAGES,
-        "conversation_id == conversation_id, Message.version > version)",
-        "conversation_id == conversation_id, Message.version > version + 1)",
+        'bindparam("conversation"), Message.version > bindparam("v"))',
+        'bindparam("conversation"), Message.version > bindparam("v") + 1)',
     ),
     _guard(
         "a title that changed is read",
@@ -830,8 +869,8 @@ _WATCHERS = (
     _guard(
         "what is followed ends before the next begins",
         FEED,
-        "return Page(reached, changed, conversation, ended)",
-        "return Page(reached, changed, conversation, None)",
+        "conversation(s, conversation_id) if is_due else None, ended)",
+        "conversation(s, conversation_id) if is_due else None, None)",
         "tests/stateful/test_found.py",
     ),
     _guard(
@@ -1062,6 +1101,153 @@ _PROCESSES = (
     ),
 )
 
+BATCHES = "tests/integration/test_database_batches.py"
+SCOPED = "tests/unit/test_scope.py"
+
+_TRANSACTIONS = (
+    _guard(
+        "what fails in a batch leaves nothing behind",
+        SQLITE,
+        """        if not is_kept:
+            driver.execute("ROLLBACK TO job")
+""",
+        "",
+        BATCHES,
+    ),
+    _guard(
+        "what is undone in a batch leaves nothing behind",
+        SQLITE,
+        "is_kept = not session.is_undone",
+        "is_kept = True",
+        BATCHES,
+    ),
+    _guard(
+        "what fails in a batch takes nothing from the others",
+        SQLITE,
+        'driver.execute("ROLLBACK TO job")',
+        'driver.execute("ROLLBACK")',
+        BATCHES,
+    ),
+    _guard(
+        "what the ORM cannot write takes nothing from the others",
+        SQLITE,
+        "shares_transaction=True",
+        "shares_transaction=False",
+        BATCHES,
+    ),
+    _guard(
+        "what the ORM wrote is kept",
+        SQLITE,
+        """                if session.in_transaction():  # the ORM's savepoint
+                    session.commit()
+""",
+        "",
+        BATCHES,
+    ),
+    _guard(
+        "nobody hears of an end before the commit",
+        SQLITE,
+        """        driver.execute("RELEASE job")
+""",
+        """        driver.execute("RELEASE job")
+        job.loop.call_soon_threadsafe(job.deliver)
+""",
+        BATCHES,
+    ),
+    _guard(
+        "all hear of a commit that failed",
+        SQLITE,
+        "one.result, one.error = None, one.error or error",
+        "one.error = one.error",
+        BATCHES,
+    ),
+    _guard(
+        "who has gone keeps nobody from hearing",
+        SQLITE,
+        """        if self.future.done():  # the caller has gone
+            return
+""",
+        "",
+        BATCHES,
+    ),
+    _guard(
+        "what nobody waits for any more is not begun",
+        SQLITE,
+        "if not job.future.cancelled():",
+        "if job:",
+        BATCHES,
+    ),
+    _guard(
+        "a statement is an account's",
+        SCOPE,
+        "statement = statement.where(*conditions) if conditions else statement",
+        "statement = statement",
+        SCOPED,
+    ),
+    _guard(
+        "each table that a change names is an account's",
+        SCOPE,
+        "dict.fromkeys((statement.table, *_tables_in(statement.whereclause)))",
+        "[statement.table]",
+        SCOPED,
+    ),
+    _guard(
+        "a nested select says whose it is",
+        SCOPE,
+        """            _require(table, inner.whereclause)
+""",
+        """            pass
+""",
+        SCOPED,
+    ),
+    _guard(
+        "an outer join says whose it is",
+        SCOPE,
+        """            _require(table, join.onclause)
+""",
+        """            pass
+""",
+        SCOPED,
+    ),
+    _guard(
+        "whose it is means its account",
+        SCOPE,
+        'if is_of_table and keys <= {"account_id", _ACCOUNT.key}:',
+        "if is_of_table:",
+        SCOPED,
+    ),
+    _guard(
+        "whose it is is said of each table",
+        SCOPE,
+        'if is_of_table and keys <= {"account_id", _ACCOUNT.key}:',
+        'if keys <= {"account_id", _ACCOUNT.key}:',
+        SCOPED,
+    ),
+    _guard(
+        "a row is inserted for its account",
+        SCOPE,
+        "if whose != {account_id}:",
+        "if not whose:",
+        SCOPED,
+    ),
+    _guard(
+        "a row is inserted for some account",
+        SCOPE,
+        "if whose != {account_id}:",
+        "if whose - {account_id}:",
+        SCOPED,
+    ),
+    _guard(
+        "what cannot be bound is refused",
+        SCOPE,
+        """        raise Unscoped(f"{type(statement).__name__} cannot be bound to an account")
+""",
+        """        return statement, False
+""",
+        SCOPED,
+    ),
+)
+
 GUARDS: tuple[Guard, ...] = (
     *_ORDER,
     *_OWNERS,
@@ -1073,4 +1259,5 @@ GUARDS: tuple[Guard, ...] = (
     *_WATCHERS,
     *_MIRRORS,
     *_PROCESSES,
+    *_TRANSACTIONS,
 )

@@ -1,4 +1,4 @@
-"""Takes the guards of a reply's life away, one at a time, and requires that a test fails.
+"""Takes the guards of a reply's life and of transactions away, one at a time: a test must fail.
 
     python -m tests.stateful.guards              all of them
     python -m tests.stateful.guards epoch wish   those whose names have one of these words

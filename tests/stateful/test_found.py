@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from colloquy_server.database.models import Message, State
+from colloquy_server.database.models import CancelWish, Message, State
 from colloquy_server.database.repository import cancellation
-from sqlalchemy import Engine, update
+from sqlalchemy import Engine, select, update
 from sqlalchemy.exc import IntegrityError
 
 from tests.stateful.machine import ReplyMachine
@@ -196,6 +196,24 @@ def test_a_request_id_is_of_one_regenerate(state: ReplyMachine) -> None:
     send(state)
     for number in (0, 1):
         state.regenerate(0, number, "a", has_place=False, listens=False, pace="at once")
+    state.settle()
+
+
+def test_a_wish_is_used_up_with_its_request_alone(state: ReplyMachine, engine: Engine) -> None:
+    """Those of other requests, and of this one's name in another conversation, are still there."""
+    first, second = (talk.id for talk in state.talks[:2])
+    for talk, request in ((0, "a"), (0, "b"), (1, "a")):
+        state.cancel_request(0, talk, request, is_old=False, pace="at once")
+    state.send(0, 0, "Hi", "a", 1, has_place=True, listens=False, pace="at once")
+    wishes = select(CancelWish.conversation_id, CancelWish.request_id).where(
+        CancelWish.account_id == state.account_id
+    )
+    with engine.connect() as connection:
+        left = {(row.conversation_id, row.request_id) for row in connection.execute(wishes)}
+    assert left == {(first, "b"), (second, "a")}
+    state.send(0, 0, "Hi", "b", 1, has_place=True, listens=False, pace="at once")
+    state.send(0, 1, "Hi", "a", 1, has_place=True, listens=False, pace="at once")
+    assert {reply.state for reply in state.model.replies} == {State.CANCELLED}
     state.settle()
 
 

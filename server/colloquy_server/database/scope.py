@@ -24,6 +24,7 @@ from sqlalchemy import (
     Table,
     Update,
     bindparam,
+    select,
 )
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import BinaryExpression
@@ -75,7 +76,7 @@ def _bind(statement: Executable) -> tuple[Executable, bool]:
     if isinstance(statement, Select):
         tables = _open_tables(statement.get_final_froms())
     elif isinstance(statement, Update | Delete):
-        tables = [statement.table]
+        tables = dict.fromkeys((statement.table, *_tables_in(statement.whereclause)))
     else:
         raise Unscoped(f"{type(statement).__name__} cannot be bound to an account")
     conditions = [table.c.account_id == _ACCOUNT for table in tables if _is_owned(table)]
@@ -85,13 +86,19 @@ def _bind(statement: Executable) -> tuple[Executable, bool]:
         for element in visitors.iterate(statement)
         if isinstance(element, Select) and element is not statement
     ]
-    for select in nested:
-        for table in _open_tables(select.get_final_froms()):
-            _require(table, select.whereclause)
+    for inner in nested:
+        for table in _open_tables(inner.get_final_froms()):
+            _require(table, inner.whereclause)
     for join in _outer_joins(statement, nested):
         for table in _tables(join.right):
             _require(table, join.onclause)
     return statement, bool(conditions or nested)
+
+
+def _tables_in(condition: ColumnElement[bool] | None) -> Iterator[FromClause]:
+    """The tables that a condition names, but for those of its nested SELECTs."""
+    if condition is not None:
+        yield from _open_tables(select(_ACCOUNT).where(condition).get_final_froms())
 
 
 def _check_values(statement: Insert, account_id: str, values: Values) -> None:
@@ -147,8 +154,8 @@ def _tables(element: FromClause) -> Iterator[FromClause]:
 
 def _outer_joins(statement: Executable, nested: Iterable[Select[Any]]) -> Iterator[Join]:
     selects = [statement, *nested] if isinstance(statement, Select) else list(nested)
-    for select in selects:
-        for element in select.get_final_froms():
+    for each in selects:
+        for element in each.get_final_froms():
             for part in visitors.iterate(element):
-                if isinstance(part, Join) and part.isouter:
+                if isinstance(part, Join) and (part.isouter or part.full):
                     yield part

@@ -13,14 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+import structlog
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
 
 from colloquy_server.database.threads import KeptConnections, Threads
-from colloquy_server.database.transactions import Database, Session, translated
+from colloquy_server.database.transactions import Database, DatabaseUnavailable, Session, translated
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+log = structlog.get_logger()
 
 _BUSY_TIMEOUT = 10.0
 """Seconds to wait for another process's write lock on the SQLite file, a migration's say."""
@@ -171,9 +174,12 @@ class SqliteDatabase(Database):
         driver.execute("SAVEPOINT job")
         is_kept = False
         try:
-            with translated(), Session(connection, job.account_id) as session:
+            shared = Session(connection, job.account_id, shares_transaction=True)
+            with translated(), shared as session:
                 job.result = job.fn(session)
                 session.flush()
+                if session.in_transaction():  # the ORM's savepoint
+                    session.commit()
                 is_kept = not session.is_undone
         except BaseException as error:
             job.error = error
@@ -192,9 +198,14 @@ class SqliteDatabase(Database):
 
 @contextmanager
 def _transaction(connection: Connection, mode: str) -> Iterator[None]:
-    """A transaction of the given mode, committed at its end."""
+    """A transaction of the given mode, committed at its end. Raises DatabaseUnavailable when others
+    write for too long."""
     driver: Any = connection.connection.driver_connection
-    driver.execute(f"BEGIN {mode}")
+    try:
+        driver.execute(f"BEGIN {mode}")
+    except sqlite3.OperationalError as error:
+        log.warning("database does not answer", cause=type(error).__name__, detail=str(error))
+        raise DatabaseUnavailable from error
     with connection.begin():
         yield
 

@@ -54,12 +54,17 @@ class Session(OrmSession):
     """A session whose statements see one account only, within a transaction that `Database` begins
     and ends."""
 
-    def __init__(self, connection: Connection, account_id: str) -> None:
+    def __init__(
+        self, connection: Connection, account_id: str, *, shares_transaction: bool = False
+    ) -> None:
+        """`shares_transaction` when others write in the same transaction: the ORM, which rolls back
+        what it cannot write, then has a savepoint of its own, and the session is to be committed.
+        """
         super().__init__(
             connection,
             expire_on_commit=False,
             autoflush=False,
-            join_transaction_mode="rollback_only",
+            join_transaction_mode="create_savepoint" if shares_transaction else "rollback_only",
         )
         self.account_id = account_id
         self.is_undone = False
