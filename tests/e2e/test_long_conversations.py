@@ -51,7 +51,7 @@ class Cost:
         self.bytes = 0
 
     def of(self, read: Any) -> Any:
-        """Wraps `history.read` so that it is measured."""
+        """Wraps `history.read_for_new` so that it is measured."""
 
         def measured(s: Any, *arguments: Any) -> Any:
             self.statements = 0
@@ -77,6 +77,7 @@ async def fill(colloquy: Colloquy, conversation: resources.Conversation, turns: 
 
     def store(s: Session) -> None:
         row = s.scalars(select(Conversation).where(Conversation.id == conversation.id)).one()
+        row.version += 1
         author = s.scalars(select(User.id).where(User.account_id == row.account_id)).first()
         for number in range(turns):
             position = row.message_count + 1
@@ -108,7 +109,7 @@ async def test_a_conversation_of_500_turns_goes_on_at_the_same_cost(
     colloquy: Colloquy, alice: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cost = Cost()
-    monkeypatch.setattr(history, "read", cost.of(history.read))
+    monkeypatch.setattr(history, "read_for_new", cost.of(history.read_for_new))
     colloquy.provider.default = Answer(pieces=[WORDS], usage=False)
     conversation = await alice.create(system_prompt="Stay on the subject.")
 

@@ -304,7 +304,7 @@ async def test_a_server_in_an_empty_folder_answers_with_its_own_model(server: En
         while not address:
             line = (await process.stderr.readline()).decode()
             assert line, "it ended"
-            address = next(iter(re.findall(r'"address": "([^"]+)"', line)), "")
+            address = next(iter(re.findall(r'"address": ?"([^"]+)"', line)), "")
         said = await asyncio.to_thread(
             server.run, server.command, "send", "Say hello.", CONVERSATION_ADDRESS=address
         )

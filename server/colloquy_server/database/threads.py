@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
+
+from colloquy_server.concurrency import shielded
 
 T = TypeVar("T")
 
@@ -40,24 +42,22 @@ class Threads:
         self._work.put(work)
 
     async def run(self, fn: Callable[[], T]) -> T:
-        """What `fn` returns, or raises. When the caller is cancelled it still runs to its end, if
-        it has begun."""
+        """What `fn` returns, or raises. It runs to its end even if the caller is cancelled, who
+        then waits for it: what they do next comes after it."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
 
         def work() -> None:
-            if future.cancelled():
-                return
             tell: Callable[[], None]
             try:
-                tell = partial(_succeed, future, fn())
+                tell = partial(future.set_result, fn())
             except BaseException as error:
-                tell = partial(_fail, future, error)
+                tell = partial(future.set_exception, error)
             with suppress(RuntimeError):  # the loop has ended, and with it who waits
                 loop.call_soon_threadsafe(tell)
 
         self.start(work)
-        return await future
+        return await shielded(future)
 
     async def close(self, patience: float | None = None) -> None:
         """Ends the threads when they have run what they were given, and waits for that, no longer
@@ -76,16 +76,6 @@ class Threads:
     def _run_all(self) -> None:
         while (work := self._work.get()) is not None:
             work()
-
-
-def _succeed(future: asyncio.Future[Any], result: Any) -> None:
-    if not future.done():  # else the caller has gone
-        future.set_result(result)
-
-
-def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
-    if not future.done():
-        future.set_exception(error)
 
 
 class KeptConnections:
