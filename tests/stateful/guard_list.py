@@ -667,8 +667,15 @@ _FEEDS = (
     _guard(
         "a change that skips one is read from the database",
         FEEDS,
+        "elif change.version == self.version + 1 and not change.is_hint:",
+        "elif change.version > self.version and not change.is_hint:",
+    ),
+    _guard(
+        "a version that was only found is read from the database",
+        FEEDS,
+        "elif change.version == self.version + 1 and not change.is_hint:",
         "elif change.version == self.version + 1:",
-        "elif change.version > self.version:",
+        "tests/unit/test_feeds.py",
     ),
     _guard(
         "an old change is not taken for news",

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from colloquy_server.database.engine import open_database
+from colloquy_server.database.repository.changes import Change
 from colloquy_server.database.repository.feed import Page
 from colloquy_server.database.transactions import DatabaseUnavailable
 from colloquy_server.replies.bus import MemoryBus
@@ -35,6 +36,15 @@ async def test_what_is_new_ends_every_wait(watched: Feed) -> None:
     async with asyncio.timeout(5):
         assert await asyncio.gather(*waits) == [True, True, True]
     watched.stop()
+
+
+async def test_a_version_that_was_only_found_is_read_from_the_database(watched: Feed) -> None:
+    """Another process made it, and what it changed is not known here yet."""
+    watched.notice(5)
+    watched.apply(Change("conversation", 6, is_hint=True))
+    assert (watched.floor, watched.version) == (6, 6)  # a watcher at 5 is behind
+    watched.apply(Change("conversation", 7))
+    assert (watched.floor, watched.version) == (6, 7)
 
 
 class Reads:

@@ -74,7 +74,7 @@ class Feed:
         """Takes in what a transaction changed. Changes may come late, twice or not at all."""
         if change.deleted:
             self.deleted = True
-        elif change.version == self.version + 1:
+        elif change.version == self.version + 1 and not change.is_hint:
             self.version += 1
             self._recent.append(change)
             if len(self._recent) > _RECENT:

@@ -65,6 +65,8 @@ class Change:
     conversation: ConversationRow | None = None
     """The conversation, if its title, model or prompt changed, with its participants."""
     deleted: bool = False
+    is_hint: bool = False
+    """Whether nothing is said of what this version changed: it was only found to be there."""
 
 
 @dataclass(frozen=True, slots=True)

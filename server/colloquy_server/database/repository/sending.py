@@ -290,7 +290,8 @@ def _attach(s: Session, locked: Locked, prompt: Prompt) -> Sent:
         or said.author_id != author.id
     ):
         raise RequestIdReused
-    return Sent(Change(prompt.conversation_id, locked.version - 1), said, reply)
+    found = Change(locked.id, locked.version - 1, is_hint=True)
+    return Sent(found, said, reply)
 
 
 def _attach_regenerate(
@@ -302,7 +303,8 @@ def _attach_regenerate(
     is_same = reply.request_id == request_id and reply.reply_to == prompt.id
     if not is_same or model not in ("", reply.model):
         raise RequestIdReused
-    return Sent(Change(locked.id, locked.version - 1), prompt, reply)
+    found = Change(locked.id, locked.version - 1, is_hint=True)
+    return Sent(found, prompt, reply)
 
 
 def _new_reply(opened: Opened, prompt: MessageRow, model: str, lease: Lease | None) -> MessageRow:
