@@ -52,9 +52,9 @@ async def happen(colloquy: Colloquy, alice: Caller, conversation_id: str, what: 
         held = await hold(colloquy, alice, conversation_id, "stopped")
         await alice.cancel(held.id)
     elif what == "a regenerated answer" and replies:
-        await alice.regenerate(replies[-1].id).rest()
+        await regenerate(colloquy, alice, replies[-1])
     elif what == "an older answer regenerated" and replies:
-        await alice.regenerate(replies[len(replies) // 2].id).rest()
+        await regenerate(colloquy, alice, replies[len(replies) // 2])
     elif what == "a rating" and replies:
         await alice.call(
             "RateReply",
@@ -63,6 +63,22 @@ async def happen(colloquy: Colloquy, alice: Caller, conversation_id: str, what: 
     elif what == "another system prompt":
         changed = resources.Conversation(id=conversation_id, system_prompt="Rhyme")
         await alice.call("UpdateConversation", api.UpdateConversationRequest(conversation=changed))
+
+
+async def regenerate(colloquy: Colloquy, alice: Caller, reply: resources.Message) -> None:
+    """Has a reply made again: its model knows what was said before the prompt, as it stands now,
+    and nothing that was said after it."""
+    before = await alice.history(reply.conversation_id)
+    await alice.regenerate(reply.id).rest()
+    known = given(before)
+    place = next(at for at, message in enumerate(known) if message.id == reply.reply_to)
+    assert said(colloquy.provider.reply_requests[-1].body)[1:] == as_said(known[: place + 1])
+
+
+def as_said(messages: Sequence[resources.Message]) -> list[tuple[str, str]]:
+    """(role, text) of what a model is told of messages."""
+    roles = {resources.Message.ROLE_USER: "user", resources.Message.ROLE_ASSISTANT: "assistant"}
+    return [(roles[message.role], message.content) for message in messages]
 
 
 def given(messages: Sequence[resources.Message]) -> list[resources.Message]:
@@ -105,10 +121,9 @@ async def test_what_is_kept_is_what_was_said_whatever_happens_in_between(
         system = (await alice.conversation(conversation.id)).system_prompt
         reply = await alice.send(conversation.id, f"words {step}").reply()
         known = given(before)
-        roles = {resources.Message.ROLE_USER: "user", resources.Message.ROLE_ASSISTANT: "assistant"}
         assert said(colloquy.provider.reply_requests[-1].body) == [
             ("system", system),
-            *((roles[message.role], message.content) for message in known),
+            *as_said(known),
             ("user", f"words {step}"),
         ]
         receipt = await alice.receipt(reply.id)

@@ -96,13 +96,13 @@ class Sent:
     owned: bool = False
     interrupted: MessageRow | None = None
     history: History | None = None
-    """What the reply's model may know, when the reply is owned."""
+    """What the reply's model may know, where that was read already."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The model that answers a prompt, and how to read what it may know: `read` takes the prompt
-    and the conversation's system prompt."""
+    """The model that answers a prompt, and how to read what it may know of a prompt that is being
+    stored: `read` takes that and the conversation's system prompt."""
 
     model: str
     read: Callable[[Session, MessageRow, str], History]
@@ -263,13 +263,7 @@ def regenerate(
     reply = _new_reply(opened, prompt, choice.model, lease if owned else None)
     reply = reply._replace(request_id=request_id)
     s.run(_INSERT, values_of(reply))
-    return Sent(
-        Change(locked.id, locked.version, (*changed, reply)),
-        prompt,
-        reply,
-        owned,
-        history=choice.read(s, prompt, opened.system_prompt) if owned else None,
-    )
+    return Sent(Change(locked.id, locked.version, (*changed, reply)), prompt, reply, owned)
 
 
 def _attach(s: Session, locked: Locked, prompt: Prompt) -> Sent:
