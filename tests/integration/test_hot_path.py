@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -27,7 +26,6 @@ from colloquy_server.database.transactions import EVERY_ACCOUNT, commit
 from sqlalchemy import Engine, event
 
 from tests.fakes.choices import own_model
-from tests.harness import make_database
 
 T = TypeVar("T")
 
@@ -87,13 +85,9 @@ class World:
             event.remove(self.engine, "before_cursor_execute", note)
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
-    url = f"sqlite:///{tmp_path}/conversations.db"
-    if request.param == "postgres":
-        url = request.getfixturevalue("postgres_url")
-    make_database(url)
-    engine = sync_engine(url)
+@pytest.fixture
+def world(database_url: str) -> Iterator[World]:
+    engine = sync_engine(database_url)
     yield World(engine)
     engine.dispose()
 

@@ -117,13 +117,9 @@ def counts(s: Session) -> tuple[int, int]:
     return entries, s.execute(text("SELECT count(*) FROM search_words")).scalar_one()
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-async def talk(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Talk]:
-    url = f"sqlite:///{tmp_path}/conversations.db"
-    if request.param == "postgres":
-        url = request.getfixturevalue("postgres_url")
-    migrate.upgrade(url)
-    talk = await Talk.begin(url)
+@pytest.fixture
+async def talk(database_url: str) -> AsyncIterator[Talk]:
+    talk = await Talk.begin(database_url)
     yield talk
     await talk.db.close()
 

@@ -30,13 +30,9 @@ from tests.harness import make_database
 ENDS = (State.COMPLETED, State.COMPLETED, State.FAILED, State.CANCELLED)
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    url = f"sqlite:///{tmp_path}/conversations.db"
-    if request.param == "postgres":
-        url = request.getfixturevalue("postgres_url")
-    make_database(url)
-    engine = sync_engine(url)
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    engine = sync_engine(database_url)
     yield engine
     engine.dispose()
 

@@ -158,7 +158,7 @@ class ContextBuilder:
         spare = 0 if limit is not None else budget(model) - room
         raw = Room(0).raw
         given: dict[str, FileContent] = {}
-        for file in sorted(_files(newest.turn), key=lambda file: self._parts.rank(file, model)):
+        for file in sorted(newest.turn.files, key=lambda file: self._parts.rank(file, model)):
             tokens = left + spare if file.kind == Kind.IMAGE else left
             content = await self._parts.of(
                 file, model, Room(max(tokens, 0), raw), is_new=True, as_text=as_text
@@ -166,7 +166,7 @@ class ContextBuilder:
             given[file.id] = content
             left -= content.tokens
             raw -= content.raw
-        newest.files = [(file, given[file.id]) for file in _files(newest.turn)]
+        newest.files = [(file, given[file.id]) for file in newest.turn.files]
         shown = [newest]
         for turn in found.turns[1:]:
             cost = _turn_cost(turn)
@@ -185,7 +185,7 @@ class ContextBuilder:
         """Gives files of older turns as far as there is room, the newer ones first."""
         is_full = False
         for shown in newest_first:
-            for file in _files(shown.turn):
+            for file in shown.turn.files:
                 content = FileContent(reason=_OLDER)
                 if not is_full:
                     content = await self._parts.of(file, model, room, is_new=False, as_text=as_text)
@@ -243,14 +243,10 @@ def _cost(text: str) -> int:
     return estimate_tokens(text) if text else 0
 
 
-def _files(turn: Turn) -> Sequence[Attachment]:
-    return turn.files
-
-
 def _turn_cost(turn: Turn) -> int:
     """Of a turn whose files are only named."""
     texts = [turn.prompt.content, *(reply.content for reply in turn.replies)]
-    return sum(map(estimate_tokens, texts)) + _names_cost(_files(turn))
+    return sum(map(estimate_tokens, texts)) + _names_cost(turn.files)
 
 
 def _names_cost(files: Sequence[Attachment]) -> int:

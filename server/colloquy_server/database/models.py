@@ -196,10 +196,6 @@ class Conversation(Owned, Base):
     # last_message_time, or create_time while there is no message: what lists are ordered by.
     activity_time: Mapped[int]
 
-    memberships: Mapped[list[Membership]] = relationship(
-        order_by="Membership.position", lazy="raise", viewonly=True
-    )
-
 
 class Membership(Owned, Base):
     """That a user wrote in a conversation; `position` is that of their first message."""
@@ -217,8 +213,6 @@ class Membership(Owned, Base):
     conversation_id: Mapped[str] = mapped_column(Id, primary_key=True)
     user_id: Mapped[str] = mapped_column(ForeignKey("users.id"), primary_key=True)
     position: Mapped[int]
-
-    user: Mapped[User] = relationship(lazy="joined", innerjoin=True, viewonly=True)
 
 
 class Message(Owned, Base):
@@ -308,14 +302,6 @@ class Message(Owned, Base):
     cancel_requested: Mapped[bool] = mapped_column(default=False)
     # Smaller goes first: the version at which it was queued; negative when it interrupts.
     queue_rank: Mapped[int] = mapped_column(default=0)
-
-    author: Mapped[User | None] = relationship(
-        foreign_keys=[author_id], lazy="joined", viewonly=True
-    )
-    # Set by `repository.attachments.load`, for the messages that have files.
-    attachments: Mapped[list[Attachment]] = relationship(
-        secondary="message_attachments", lazy="raise", viewonly=True
-    )
 
 
 class Blob(Owned, Base):

@@ -1,8 +1,8 @@
 """The one way to the database: `await db.read(fn)` and `await db.write(fn)` run a plain function of
 a Session as one whole transaction.
 
-On SQLite the function runs in the one writer thread, or in a reader thread; on Postgres on the
-event loop through the async driver. The functions are the same.
+On SQLite the function runs in the one writer thread, or in a reader thread; on Postgres in a
+thread of several. The functions are the same.
 
 Here, and nowhere else, queries are bound to an account: every statement on a table that is Owned
 gets `account_id = …` added (`scope.py` for those that go without the ORM), and a transaction says
@@ -21,7 +21,6 @@ from weakref import WeakKeyDictionary
 import structlog
 from sqlalchemy import Connection, Executable, bindparam, event
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import ORMExecuteState, with_loader_criteria
 from sqlalchemy.orm import Session as OrmSession
 
@@ -178,12 +177,11 @@ def translated() -> Iterator[None]:
     """Makes DatabaseUnavailable of the driver's errors that say so."""
     try:
         yield
-    except (DBAPIError, PoolTimeoutError) as error:
-        if isinstance(error, DBAPIError):
-            is_away = isinstance(error, OperationalError | InterfaceError)
-            if _is_too_much(error) or not (is_away or error.connection_invalidated):
-                raise
-        cause = getattr(error, "orig", None) or error
+    except DBAPIError as error:
+        is_away = isinstance(error, OperationalError | InterfaceError)
+        if _is_too_much(error) or not (is_away or error.connection_invalidated):
+            raise
+        cause = error.orig or error
         log.warning("database does not answer", cause=type(cause).__name__, detail=str(cause))
         raise DatabaseUnavailable from error
 
