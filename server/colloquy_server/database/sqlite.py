@@ -7,23 +7,21 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-import structlog
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
 
 from colloquy_server.database.threads import KeptConnections, Threads
-from colloquy_server.database.transactions import Database, DatabaseUnavailable, Session, translated
+from colloquy_server.database.transactions import Database, Session, translated
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-log = structlog.get_logger()
 
 _BUSY_TIMEOUT = 10.0
 """Seconds to wait for another process's write lock on the SQLite file, a migration's say."""
@@ -86,7 +84,7 @@ class SqliteDatabase(Database):
             with (
                 translated(),
                 self._connections.use() as connection,
-                _transaction(connection, "DEFERRED"),
+                connection.execution_options(sqlite_begin="DEFERRED").begin(),
                 Session(connection, account_id) as session,
             ):
                 return fn(session, *args, **kwargs)
@@ -157,9 +155,7 @@ class SqliteDatabase(Database):
 
     def _run_batch(self, batch: list[_Job]) -> None:
         """Commits the first transaction of the batch, and with it those that come meanwhile."""
-        # It takes the lock at its start: it could not take it later without failing when another
-        # process wrote in between.
-        with self._connections.use() as connection, _transaction(connection, "IMMEDIATE"):
+        with self._connections.use() as connection, connection.begin():
             driver: Any = connection.connection.driver_connection
             until = time.monotonic() + _BATCH_SECONDS
             self._run(connection, driver, batch[0])
@@ -196,20 +192,6 @@ class SqliteDatabase(Database):
         self._connections.close()
 
 
-@contextmanager
-def _transaction(connection: Connection, mode: str) -> Iterator[None]:
-    """A transaction of the given mode, committed at its end. Raises DatabaseUnavailable when others
-    write for too long."""
-    driver: Any = connection.connection.driver_connection
-    try:
-        driver.execute(f"BEGIN {mode}")
-    except sqlite3.OperationalError as error:
-        log.warning("database does not answer", cause=type(error).__name__, detail=str(error))
-        raise DatabaseUnavailable from error
-    with connection.begin():
-        yield
-
-
 def _deliver(jobs: list[_Job]) -> None:
     for job in jobs:
         job.deliver()
@@ -234,8 +216,9 @@ def sqlite_engine(url: URL) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Any) -> None:
-        driver = connection.connection.driver_connection
-        if not driver.in_transaction:
-            driver.execute("BEGIN IMMEDIATE")
+        # A write transaction takes the lock at its start: it could not take it later without
+        # failing when another process wrote in between.
+        mode = connection.get_execution_options().get("sqlite_begin", "IMMEDIATE")
+        connection.exec_driver_sql(f"BEGIN {mode}")
 
     return engine
