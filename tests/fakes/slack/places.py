@@ -165,7 +165,12 @@ def _readable(slack: SlackDouble, workspace: Workspace, call: Call) -> Channel:
 def _page(slack: SlackDouble, workspace: Workspace, call: Call, messages: list[Message]) -> Json:
     """A page of messages; metadata only when asked for."""
     most = 15 if slack.limits.restricted_history else 1000
-    limit = min(int(call.args.get("limit") or most), most)
+    wanted = call.args.get("limit")
+    # Without a limit Slack gives 100 of a channel, and up to 1,000 of a thread.
+    usual = 100 if call.method == "conversations.history" else most
+    limit = min(int(wanted or usual), most)
+    if limit < 1:
+        raise SlackError("invalid_limit")
     start = int(call.args.get("cursor") or 0)
     oldest, latest = call.text("oldest"), call.text("latest")
     inclusive = call.flag("inclusive")

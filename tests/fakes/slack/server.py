@@ -157,18 +157,27 @@ class SlackDouble(World):
         return message
 
     def other_bot_posts(
-        self, channel: Channel, text: str, *, thread_ts: str | None = None
+        self,
+        channel: Channel,
+        text: str = "",
+        *,
+        thread_ts: str | None = None,
+        username: str | None = None,
+        **content: Any,
     ) -> Message:
-        """A message of another app's bot, as incoming webhooks write it."""
+        """A message of another app's bot, as incoming webhooks write it; `content` may be `blocks`,
+        `attachments`, `files`."""
         workspace = self.workspaces[channel.team_id]
         message = self.messages.post(
             workspace,
             channel,
             user="",
             bot_id="B0OTHER0001",
+            username=username,
             subtype="bot_message",
             text=text,
             thread_ts=thread_ts,
+            **content,
         )
         self.messages.announce(workspace, channel, message)
         return message
