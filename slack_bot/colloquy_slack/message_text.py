@@ -19,6 +19,11 @@ _PLACEHOLDERS = {"This content can't be displayed.", "[no preview available]"}
 _BAR = re.compile(r"\|(?![^<>]*>)")
 """A bar that stands in no link."""
 
+_FORWARDED = ", forwarded:]"
+"""How the first line of a forwarded message ends."""
+
+_PERMALINK = re.compile(r"https://[\w.-]+\.slack\.com/archives/[A-Z0-9]+/p\d{16}")
+
 _WORD = re.compile(r"\w+")
 
 _READABLE_KEYS = ("title", "subtitle", "text", "body", "description", "label", "alt_text")
@@ -48,11 +53,14 @@ def own_words(message: Json) -> str:
 def files_of(message: Json) -> list[Json]:
     """Return the files of a message, and those of the messages that it forwards; each once."""
     found = list(_dicts(message.get("files")))
-    for attachment in _dicts(message.get("attachments")):
-        found += files_of(attachment)
-        for inner in _shared_messages(attachment):
-            found += files_of(inner)
+    for inner in [*_shared_messages(message), *_dicts(message.get("attachments"))]:
+        found += files_of(inner)
     return list({str(file.get("id") or number): file for number, file in enumerate(found)}.values())
+
+
+def has_unshown_link(text: str) -> bool:
+    """Whether a text has the link of a message in Slack, and not that message itself."""
+    return bool(_PERMALINK.search(text)) and _FORWARDED not in text
 
 
 def bot_name(message: Json) -> str:
@@ -117,7 +125,7 @@ def _shared(attachment: Json) -> str:
     )
     files = [f"[file: {_escaped(name_of(file))}]" for file in files_of(attachment)]
     body = _lines(said or _string(attachment.get("fallback")), *files)
-    return f"[{head}{f', {time}' if time else ''}, forwarded:]\n{_quoted(body)}"
+    return f"[{head}{f', {time}' if time else ''}{_FORWARDED}\n{_quoted(body)}"
 
 
 def name_of(file: Json) -> str:

@@ -100,7 +100,7 @@ async def _transfer(runtime: Runtime, workspace: Workspace, file: dict[str, Any]
     if file.get("mode") == "hidden_by_limit":
         raise FileUnavailable("Slack hides it, since the workspace's plan keeps only newer ones.")
     if _kind(file) in _LISTS:
-        raise FileUnavailable("it is a list of Slack's, which apps cannot read.")
+        raise FileUnavailable("it is a Slack list, which apps cannot read.")
     if file.get("mode") == "tombstone" or not _url(file):
         raise FileUnavailable("it is not kept by Slack.")
     if int(file.get("size") or 0) > MAX_BYTES:

@@ -16,6 +16,7 @@ from colloquy_slack.serving import context_block
 from colloquy_slack.serving.attachments import MAX_FILES, Transfer, transfer_files
 from colloquy_slack.serving.context_block import Selection
 from colloquy_slack.serving.earlier_messages import find_earlier
+from colloquy_slack.serving.linked_messages import Written, with_linked
 from colloquy_slack.workspaces.workspace import Workspace
 
 
@@ -34,10 +35,11 @@ async def prepare_message(runtime: Runtime, workspace: Workspace, request: Reque
 
     Raises what `transfer_files` raises.
     """
+    written = await with_linked(runtime, workspace, request)
     earlier = await find_earlier(runtime, workspace, request)
     selection = context_block.select(earlier)
-    names = await _names(runtime, workspace, request, selection)
-    own = await transfer_files(runtime, workspace, request.files, MAX_FILES)
+    names = await _names(runtime, workspace, written, selection)
+    own = await transfer_files(runtime, workspace, written.files, MAX_FILES)
     room = MAX_FILES - sum(1 for one in own if one.attachment_id)
     # The latest first: the message is most likely about those.
     shared = [file for said in reversed(selection.said) for file in said.files]
@@ -49,18 +51,14 @@ async def prepare_message(runtime: Runtime, workspace: Workspace, request: Reque
         names,
         workspace.bot_user_id,
         missing={one.file_id: one.trouble for one in others if one.trouble},
-        notes=[
-            f"The message below came with a file that is not given to you: {one.name}:"
-            f" {one.trouble}"
-            for one in own
-            if one.trouble
-        ],
+        notes=_notes_for_model(written, own),
     )
     profile = await workspace.profile(request.user_id, runtime.now())
-    written = mentions.to_plain_text(request.text, names, workspace.bot_user_id)
-    text = context_block.guard(written or _without_words(profile.name, request, selection))
+    words = mentions.to_plain_text(written.text, names, workspace.bot_user_id)
+    text = context_block.guard(words or _without_words(profile.name, written, selection))
     user = author(request.team_id, request.user_id, profile.name, profile.avatar_url)
     fields: dict[str, object] = {
+        "text": written.text,
         "content": block + text,
         "attachment_ids": [one.attachment_id for one in [*own, *others] if one.attachment_id],
         "notes": [*map(_note, filter(_has_trouble, own)), *_notes_of_others(others)],
@@ -73,11 +71,22 @@ async def prepare_message(runtime: Runtime, workspace: Workspace, request: Reque
     return Prepared(fields, earlier.progress)
 
 
+def _notes_for_model(written: Written, own: list[Transfer]) -> list[str]:
+    notes = [
+        f"The message below came with a file that is not given to you: {one.name}: {one.trouble}"
+        for one in own
+        if one.trouble
+    ]
+    if written.is_link_unshown:
+        notes.append("What the links to Slack messages below lead to is not shown to you.")
+    return notes
+
+
 async def _names(
-    runtime: Runtime, workspace: Workspace, request: Request, selection: Selection
+    runtime: Runtime, workspace: Workspace, written: Written, selection: Selection
 ) -> dict[str, str]:
     """Return the names of all who wrote or are mentioned, by their ids."""
-    texts = [request.text, *(said.text for said in selection.said)]
+    texts = [written.text, *(said.text for said in selection.said)]
     users = {user for text in texts for user in mentions.mentioned_users(text)}
     users |= {said.user_id for said in selection.said if said.user_id and not said.bot_name}
     now = runtime.now()
@@ -87,10 +96,10 @@ async def _names(
     }
 
 
-def _without_words(name: str, request: Request, selection: Selection) -> str:
+def _without_words(name: str, written: Written, selection: Selection) -> str:
     """What a message says that has no words."""
-    if request.files:
-        return f"{name} shared {_listed(request.files)} without a word."
+    if written.files:
+        return f"{name} shared {_listed(written.files)} without a word."
     if selection.said:
         return (
             f"{name} called you here without a word: it is about what was said before. Answer the"

@@ -98,6 +98,31 @@ async def read_channel(
     return read
 
 
+async def read_message(
+    runtime: Runtime, workspace: Workspace, channel_id: str, thread_ts: str, ts: str
+) -> dict[str, Any] | None:
+    """Read one message as it is now; None when that is not possible. Raises TokenRejected.
+
+    `thread_ts` is empty, or its own, for a message in no thread.
+    """
+    is_reply = thread_ts not in ("", ts)
+    where = {"ts": thread_ts} if is_reply else {}
+    page, _ = await _page(
+        runtime,
+        workspace,
+        Read(),
+        MAX_WAIT,
+        "conversations.replies" if is_reply else "conversations.history",
+        channel=channel_id,
+        latest=ts,
+        oldest=ts,
+        inclusive="true",
+        limit=2,
+        **where,
+    )
+    return next((one for one in _messages(page) if _ts(one) == ts), None)
+
+
 async def _page(
     runtime: Runtime,
     workspace: Workspace,

@@ -26,7 +26,8 @@ token. `slack.add_workspace("Globex")` is another company; `slack.person(…, wo
 
 **People** (`slack.person(name)` → Person): `post(channel, text, thread=, mention=, files=[Upload(
 "a.pdf", b"…"), canvas("Plan", "<p>…"), clip(b"…")], broadcast=, table=[["a", "b"]], attachments=,
-blocks=)`, `forward(message, channel, text, link=)`, `dm(text)`, `edit`, `delete`, `react(message, "octagonal_sign")`,
+blocks=)`, `forward(message, channel, text)`, `dm(text)`, `edit`, `delete`, `react(message,
+"octagonal_sign")`,
 `unreact`, `click(message_or_view, action_id_or_label)`, `choose(…, action_id, option)`,
 `rate(message, good=True)` (feedback buttons), `submit(modal, values)`, `command("/colloquy",
 "help", channel)`, `open_home(tab="home" | "messages")`, `look_at(channel)`, `stop(channel, thread)`
@@ -34,7 +35,8 @@ blocks=)`, `forward(message, channel, text, link=)`, `dm(text)`, `edit`, `delete
 the app showed to them alone). They return Posted (`.message`, `.ts`, `.deliveries`, `await
 .settled()`) or Delivery (`.acked`, `.attempts`, `.response`, `await .settled()`); None: the app
 is not subscribed or not in the channel. `Upload(connect=True)` comes as `check_file_info`.
-`slack.other_bot_posts(channel, text, thread_ts=, username=, blocks=, attachments=)`, `slack.unfurl(message)`, `slack.uninstall()`.
+`slack.other_bot_posts(channel, text, thread_ts=, username=, blocks=, attachments=)`,
+`slack.unfurl(message)` (`shows=` another message, when its link was pasted), `slack.uninstall()`.
 
 **Deliveries** (`slack.courier`): `.deliveries`; `hold()` keeps events back and `release(times=3,
 order=[2, 0, 1])` lets them go, several times and in any order; `again(delivery, times=2)` repeats;

@@ -98,19 +98,10 @@ class Person(Clicks):
         return self.post(self.direct, text, **options)
 
     def forward(
-        self,
-        message: Message | Posted,
-        channel: Channel,
-        text: str = "",
-        *,
-        link: bool = False,
-        **options: Any,
+        self, message: Message | Posted, channel: Channel, text: str = "", **options: Any
     ) -> Posted:
-        """Share a message elsewhere, with some words or none; `link`: paste its link instead, which
-        Slack shows as the message it leads to. `options` are those of `post`."""
-        shared = self.slack.messages.as_shared(message_of(message), is_link=link)
-        if link:
-            text = f"{text} {shared['from_url']}".strip()
+        """Share a message elsewhere, with some words or none; `options` are those of `post`."""
+        shared = self.slack.messages.as_shared(message_of(message))
         return self.post(channel, text, attachments=[shared], **options)
 
     def edit(self, message: Message | Posted, text: str) -> list[Delivery]:

@@ -34,7 +34,12 @@ def replies(slack: SlackDouble, workspace: Workspace, call: Call) -> Json:
     asked = channel.messages.get(ts)
     if asked is None or asked.deleted:
         raise SlackError("thread_not_found")
-    return _page(slack, workspace, call, channel.in_thread(asked.thread))
+    thread = channel.in_thread(asked.thread)
+    page = _page(slack, workspace, call, [message for message in thread if message.is_reply])
+    # The root comes with every page, whatever is asked for.
+    root = slack.messages.to_json(workspace, thread[0], metadata=call.flag("include_all_metadata"))
+    page["messages"].insert(0, root)
+    return page
 
 
 @method("conversations.info", "channels:read", "groups:read", "im:read", "mpim:read")

@@ -182,10 +182,13 @@ class SlackDouble(World):
         self.messages.announce(workspace, channel, message)
         return message
 
-    def unfurl(self, message: Message) -> Delivery | None:
-        """Show a link's preview under a message: a message_changed with the same text."""
+    def unfurl(self, message: Message, shows: Message | None = None) -> Delivery | None:
+        """Show a link's preview under a message: a message_changed with the same text. `shows`: the
+        link leads to this message."""
         workspace, channel = self.place_of(message)
-        preview = {"from_url": "https://example.com/", "title": "Example", "id": 1}
+        preview: Json = {"from_url": "https://example.com/", "title": "Example", "id": 1}
+        if shows is not None:
+            preview = self.messages.as_shared(shows, is_link=True)
         return self.messages.edit(
             workspace, channel, message, message.user, marked=False, attachments=[preview]
         )
