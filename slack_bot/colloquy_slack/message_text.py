@@ -30,9 +30,10 @@ _READABLE_KEYS = ("title", "subtitle", "text", "body", "description", "label", "
 
 
 def text_of(message: Json) -> str:
-    """Return all that people read in a message, with what is forwarded or previewed in it."""
-    more = [_attachment(one) for one in _dicts(message.get("attachments")) if not _is_written(one)]
-    return _lines(written_text(message), *more)
+    """Return all that a message says, with what is forwarded in it. A preview of a web page is left
+    out: it is not the author's, and comes when it comes."""
+    attachments = _dicts(message.get("attachments"))
+    return _lines(written_text(message), *map(_shared, filter(_is_shared, attachments)))
 
 
 def written_text(message: Json) -> str:
@@ -82,7 +83,7 @@ def when(ts: str) -> str:
 
 
 def _is_written(attachment: Json) -> bool:
-    """Whether it is part of what the author wrote. Slack adds previews later, as it likes."""
+    """Whether it is part of what the author wrote. Slack adds previews of links later."""
     return not (_is_shared(attachment) or attachment.get("from_url"))
 
 
@@ -92,8 +93,6 @@ def _is_shared(attachment: Json) -> bool:
 
 
 def _attachment(attachment: Json) -> str:
-    if _is_shared(attachment):
-        return _shared(attachment)
     title, link = _string(attachment.get("title")), _string(attachment.get("title_link"))
     image = _string(attachment.get("image_url"))
     text = _lines(
@@ -121,7 +120,7 @@ def _shared(attachment: Json) -> str:
     inner = [text_of({**one, "bot_id": "of whomever"}) for one in _shared_messages(attachment)]
     said = _lines(
         _merged(_string(attachment.get("text")), _lines(*inner)),
-        *map(_attachment, _dicts(attachment.get("attachments"))),
+        *map(_attachment, filter(_is_written, _dicts(attachment.get("attachments")))),
     )
     files = [f"[file: {_escaped(name_of(file))}]" for file in files_of(attachment)]
     body = _lines(said or _string(attachment.get("fallback")), *files)

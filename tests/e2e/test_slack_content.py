@@ -80,8 +80,8 @@ async def test_a_table_alone_is_a_message(stage: SlackStage) -> None:
 
 
 async def test_words_that_are_in_blocks_alone_are_read(stage: SlackStage) -> None:
-    section = {"type": "section", "text": {"type": "mrkdwn", "text": "Is *this* read, <@{}>?"}}
-    section["text"]["text"] = section["text"]["text"].format(stage.bob.id)
+    text = {"type": "mrkdwn", "text": f"Is *this* read, <@{stage.bob.id}>?"}
+    section = {"type": "section", "text": text}
     prompt = await prompt_of(stage, stage.alice.dm("", blocks=[section]))
     assert prompt.content == "Is *this* read, @Bob?"
 

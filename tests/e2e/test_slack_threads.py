@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 from colloquy_slack.app import Bot
 from colloquy_slack.database import listening
+from colloquy_slack.incoming import routing
+from colloquy_slack.incoming.message_events import UserMessage
 from colloquy_slack.serving import thread_history
+from sqlalchemy.orm import Session
 
 from tests.fakes.slack import Delivery, Message, Posted, Upload
 from tests.harness import Colloquy
@@ -149,6 +152,33 @@ async def test_what_is_said_between_is_given_once_with_the_next_and_not_read_aga
     assert texts(await content_of(stage, root.ts, 1)) == [("an app", "Disk is full")]
     assert await content_of(stage, root.ts, 2) == "Anything else?"
     assert reads(stage) == 1
+
+
+async def test_what_people_say_to_each_other_between_mentions_is_given_with_the_next(
+    stage: SlackStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request_of = routing._request_of
+
+    def only_mentions(s: Session, team_id: str, message: UserMessage, now: float) -> Any:
+        return request_of(s, team_id, message, now) if message.is_mention else None
+
+    monkeypatch.setattr(routing, "_request_of", only_mentions)
+    root = stage.alice.post(stage.general, "Hello", mention=True)
+    await stage.answered(stage.general, root.ts)
+    note = Upload("note.txt", b"at noon")
+    await stage.bob.post(stage.general, "Lunch, @Alice?", thread=root, files=[note]).settled()
+    await stage.alice.post(stage.general, "Yes", thread=root).settled()
+    await stage.restart()
+    stage.bob.post(stage.general, "Where?", thread=root, mention=True)
+    await stage.answered(stage.general, root.ts, count=2)
+    content = await content_of(stage, root.ts, 1)
+    assert texts(content) == [("Bob", "Lunch, @Alice?"), ("Alice", "Yes")]
+    prompt = [one for one in await stage.stored(stage.thread(root.ts)) if one.role == 1][1]
+    assert [file.filename for file in prompt.attachments] == ["note.txt"]
+    stage.bob.post(stage.general, "Thanks", thread=root, mention=True)
+    await stage.answered(stage.general, root.ts, count=3)
+    assert await content_of(stage, root.ts, 2) == "Thanks"
+    assert reads(stage) == 0
 
 
 async def test_a_thread_that_the_bot_was_called_in_at_its_root_is_not_read(

@@ -139,6 +139,9 @@ def test_attachments_are_read_as_apps_write_them() -> None:
         "New alert\nDisk full (https://a.b)\n97 %\nHost: node-7\nRack\nGrafana"
     )
     assert read(text="", attachments=[{"fallback": "Disk full"}]) == "Disk full"
+    # Slack's preview of a link is not the author's.
+    preview = {"from_url": "https://a.b", "title": "A", "text": "B"}
+    assert read(text="Look", attachments=[preview]) == "Look"
 
 
 def test_a_shared_message_says_whose_it_is_and_holds_what_it_holds() -> None:

@@ -1,4 +1,4 @@
-"""Reads a message again whose link leads to another one: Slack shows that one in it, a moment later.
+"""Reads a message again whose link leads to another one: Slack shows that in it, a moment later.
 
 Only what Slack shows is taken. It knows what the author may see; the bot may be where they are not.
 """
