@@ -76,6 +76,8 @@ def fix_content(
     for name, value in values.items():
         setattr(row, name, value)
     if progress is not None:
+        # What is kept meanwhile has to see this, or be seen by it.
+        thread_messages.lock_thread(s, request.team_id, request.thread_ts)
         _advance(s, request, progress)
     return values
 
