@@ -64,3 +64,31 @@ async def test_killed_at_every_failpoint_it_answers_once_and_whole(
     await bot.kill()
     for secret in (stage.slack.bot_token, stage.slack.app.app_token, stage.caller.key):
         assert secret not in bot.log.read_text()
+
+
+async def test_killed_in_a_thread_it_reads_it_once_and_gives_it_once(stage: SlackStage) -> None:
+    bot = BotProcess(stage)
+    await bot.start()
+    for failpoint in ("message prepared", "reply accepted", "reply delivered"):
+        root = stage.bob.post(stage.general, "The deploy fails")
+        await root.settled()
+        bot.die_at.write_text(failpoint)
+        stage.alice.post(stage.general, "What now?", thread=root, mention=True)
+        await bot.died()
+        await bot.start()
+        await stage.answered(stage.general, root.ts, seconds=30)
+        stage.bob.post(stage.general, "And then?", thread=root)
+        await stage.answered(stage.general, root.ts, count=2, seconds=30)
+        first, second = [
+            one.content for one in await stage.stored(stage.thread(root.ts)) if one.role == 1
+        ]
+        assert first.count("The deploy fails") == 1, failpoint
+        assert second == "And then?", failpoint
+        # A post that is in doubt after a crash is looked up by the same method.
+        reads = [
+            call
+            for call in stage.slack.calls("conversations.replies")
+            if call.args["ts"] == root.ts and "latest" in call.args
+        ]
+        assert len(reads) == 1, failpoint
+    await bot.kill()

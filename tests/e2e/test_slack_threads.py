@@ -21,8 +21,14 @@ from tests.slack_harness import SlackStage, words_of
 
 
 @pytest.fixture
-async def stage(tmp_path: Path) -> AsyncIterator[SlackStage]:
-    async with Colloquy(tmp_path) as colloquy, SlackStage(colloquy) as running:
+async def stage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SlackStage]:
+    url = f"sqlite:///{tmp_path}/slack.db"
+    if getattr(request, "param", "sqlite") == "postgres":
+        url = request.getfixturevalue("postgres_url")
+    async with (
+        Colloquy(tmp_path) as colloquy,
+        SlackStage(colloquy, slack_database_url=url) as running,
+    ):
         yield running
 
 
@@ -312,6 +318,7 @@ async def test_an_app_that_may_hardly_read_gets_the_rest_later_and_nothing_twice
     assert second == [("Bob", f"line {number}") for number in range(15, 20)]
 
 
+@pytest.mark.parametrize("stage", ["sqlite", "postgres"], indirect=True)
 async def test_two_processes_read_a_thread_once(stage: SlackStage) -> None:
     second = Bot(stage.settings())
     await second.start()
