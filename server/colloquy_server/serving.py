@@ -10,7 +10,10 @@ from collections.abc import Callable
 import structlog
 
 from colloquy_server.app import App
+from colloquy_server.database.repository.access import has_keys
+from colloquy_server.database.transactions import EVERY_ACCOUNT, Database
 from colloquy_server.providers.catalog import Catalog
+from colloquy_server.settings import Settings
 
 log = structlog.get_logger()
 
@@ -30,8 +33,9 @@ class StopRequests:
 def listen_for_signals(on_signal: Callable[[], None]) -> None:
     """Calls this whenever somebody wants the process to end."""
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            loop.add_signal_handler(number, on_signal)
 
 
 def log_serving(address: str, catalog: Catalog) -> None:
@@ -42,6 +46,15 @@ def log_serving(address: str, catalog: Catalog) -> None:
         address=address,
         default_model=default.id if default else "none: no provider has a key",
     )
+
+
+async def warn_if_nobody_can_call(settings: Settings, db: Database) -> None:
+    """Says so when there is no key, and none that could make one."""
+    if not settings.admin_api_key and not await db.read(EVERY_ACCOUNT, has_keys):
+        log.warning(
+            "nobody can call: there is no API key",
+            remedy="set ADMIN_API_KEY to make accounts and keys, or try things out with --dev",
+        )
 
 
 async def serve_until_stopped(app: App, requests: StopRequests) -> None:

@@ -21,7 +21,7 @@ from colloquy_server.database.engine import open_database
 from colloquy_server.development import ensure_development_key
 from colloquy_server.errors import ColloquyError
 from colloquy_server.providers.catalog import Catalog
-from colloquy_server.serving import listen_for_signals, log_serving
+from colloquy_server.serving import listen_for_signals, log_serving, warn_if_nobody_can_call
 from colloquy_server.settings import Settings
 from colloquy_server.shared_port import SharedPort
 
@@ -52,10 +52,15 @@ def check_workers(settings: Settings, count: int) -> None:
             f"--workers {count} needs Postgres: set DATABASE_URL to postgresql://…, or leave"
             " --workers out to serve from SQLite with one process"
         )
+    if count > 1 and (settings.event_bus_url or "").startswith("memory:"):
+        raise ColloquyError(
+            f"--workers {count} cannot share EVENT_BUS_URL=memory://, which ends at one process:"
+            " leave it out, or set it to postgresql://…"
+        )
 
 
 async def supervise(settings: Settings, count: int, *, is_development: bool) -> None:
-    """Keeps workers serving until SIGTERM or SIGINT, which all get; a second one hurries them.
+    """Keeps workers serving until SIGTERM, SIGINT or SIGHUP, which all get; a second one hurries.
 
     Raises OSError when the port is not free, CatalogError when the models file cannot be used, and
     WorkerFailed when a worker cannot start at first or does not end cleanly at last.
@@ -63,17 +68,18 @@ async def supervise(settings: Settings, count: int, *, is_development: bool) -> 
     catalog = Catalog.load(settings.models_file, settings.environ.get)
     port = SharedPort(settings.grpc_address)
     try:
-        if is_development:
-            await _ensure_development_key(settings)
+        await _look_at_keys(settings, is_development=is_development)
         await _Supervisor(settings, count, port).run(catalog)
     finally:
         port.close()
 
 
-async def _ensure_development_key(settings: Settings) -> None:
+async def _look_at_keys(settings: Settings, *, is_development: bool) -> None:
     database = open_database(settings.database_url, settings.database_pool_size)
     try:
-        await ensure_development_key(database)
+        if is_development:
+            await ensure_development_key(database)
+        await warn_if_nobody_can_call(settings, database)
     finally:
         await database.close()
 

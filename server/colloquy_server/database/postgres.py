@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from psycopg import IsolationLevel
-from sqlalchemy import Connection, Engine, create_engine
-from sqlalchemy.engine import URL
+from psycopg.errors import ReadOnlySqlTransaction
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL, ExceptionContext
 from sqlalchemy.exc import DBAPIError
 
 from colloquy_server.database.threads import KeptConnections, Threads
@@ -130,10 +131,11 @@ def _postgres_engine(url: URL, pool_size: int) -> Engine:
     # A process that is stopped in the middle of a transaction must not hold its locks for long.
     milliseconds = int(_IDLE_IN_TRANSACTION * 1_000)
     options = f"-c idle_in_transaction_session_timeout={milliseconds} -c jit=off"
-    return create_engine(
+    engine = create_engine(
         url,
         pool_size=pool_size,
         max_overflow=0,
+        hide_parameters=True,  # errors would carry what people said into logs
         connect_args={
             "connect_timeout": CONNECT_TIMEOUT,
             "application_name": "colloquy",
@@ -141,3 +143,12 @@ def _postgres_engine(url: URL, pool_size: int) -> Engine:
             **KEEPALIVE,
         },
     )
+    event.listen(engine, "handle_error", _note_read_only)
+    return engine
+
+
+def _note_read_only(context: ExceptionContext) -> None:
+    """Gives a connection up that leads to a server that takes no writes: after a failover another
+    one does, which only a new connection finds."""
+    if isinstance(context.original_exception, ReadOnlySqlTransaction):
+        context.is_disconnect = True

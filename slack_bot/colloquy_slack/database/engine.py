@@ -14,6 +14,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from alembic import command
 from alembic.config import Config
+from colloquy.operations.private_files import make_private_database
 from sqlalchemy import create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -38,7 +39,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._engine = create_engine(_with_driver(url, "pysqlite"))
+        self._engine = create_engine(_with_driver(url, "pysqlite"), hide_parameters=True)
         _begin_immediate(self._engine)
         self._is_sqlite = self._engine.dialect.name == "sqlite"
         self._threads = ThreadPoolExecutor(1 if self._is_sqlite else _CONNECTIONS, "slack-database")
@@ -49,7 +50,7 @@ class Database:
     @cached_property
     def async_engine(self) -> AsyncEngine:
         """The same database, for slack_sdk's stores."""
-        engine = create_async_engine(_with_driver(self._url, "aiosqlite"))
+        engine = create_async_engine(_with_driver(self._url, "aiosqlite"), hide_parameters=True)
         _begin_immediate(engine.sync_engine)
         return engine
 
@@ -137,8 +138,8 @@ def _failed(error: Exception) -> Callable[[], Any]:
 def migrate(url: str) -> None:
     """Bring the database to the present schema; two processes may do so at once."""
     parsed = _with_driver(url, "pysqlite")
-    _make_folder(parsed)
-    engine = create_engine(parsed)
+    _make_private(parsed)
+    engine = create_engine(parsed, hide_parameters=True)
     _begin_immediate(engine)
     try:
         with engine.begin() as connection:
@@ -160,9 +161,9 @@ def _with_driver(url: str, sqlite_driver: str) -> URL:
     return parsed.set(drivername="postgresql+psycopg", query=query)
 
 
-def _make_folder(url: URL) -> None:
+def _make_private(url: URL) -> None:
     if url.get_backend_name() == "sqlite" and url.database:
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        make_private_database(Path(url.database))
 
 
 def _begin_immediate(engine: Any) -> None:

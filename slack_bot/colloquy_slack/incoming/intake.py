@@ -25,6 +25,7 @@ from colloquy_slack.incoming.message_events import (
     UserMessage,
     parse,
 )
+from colloquy_slack.logs import describe
 from colloquy_slack.runtime import Runtime
 from colloquy_slack.slack_api import SlackError
 from colloquy_slack.workspaces.registry import Identity, WorkspaceRegistry
@@ -186,4 +187,4 @@ async def _log_failure(work: Coroutine[Any, Any, None]) -> None:
     try:
         await work
     except (ColloquyError, SlackError) as error:
-        log.info("background work failed", error=repr(error))
+        log.info("background work failed", error=describe(error))

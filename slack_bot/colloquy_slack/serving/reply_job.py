@@ -19,6 +19,7 @@ from colloquy.errors import DeadlineExceeded, InvalidArgument
 from colloquy_slack.database import inbox, preferences
 from colloquy_slack.database.models import Kind, Post, Request, State
 from colloquy_slack.external_ids import request_id
+from colloquy_slack.logs import describe
 from colloquy_slack.outgoing.delivery import Delivery
 from colloquy_slack.outgoing.lease_fence import LeaseExpired
 from colloquy_slack.outgoing.reply_messages import DeliveryFailed
@@ -102,7 +103,7 @@ class ReplyJob:
                 following.add_done_callback(lambda _: (cancelling.cancel(), thinking.cancel()))
                 group.create_task(self._delivery.run())
         except* (LeaseExpired, TokenRejected) as left:
-            log.info("reply left open", request=self._request_id, why=repr(left.exceptions[0]))
+            log.info("reply left open", request=self._request_id, why=describe(left))
             is_done = False
         except* DeliveryFailed as failed:
             why = str(failed.exceptions[0])
@@ -128,7 +129,7 @@ class ReplyJob:
                     if delay is None:
                         self._show_refusal(error)
                         return
-                    log.info("server call failed", request=self._request_id, error=repr(error))
+                    log.info("server call failed", request=self._request_id, error=describe(error))
                     if self._reply is None:
                         self._lock.set_phase(phase_during(error))
                         self._show_waiting(phase_during(error))
@@ -213,7 +214,7 @@ class ReplyJob:
         self._delivery.show(ReplyView(Phase.STOPPING if self._request.is_stopped else phase))
 
     def _show_refusal(self, error: ColloquyError) -> None:
-        log.warning("server refused the request", request=self._request_id, error=repr(error))
+        log.warning("server refused the request", request=self._request_id, error=describe(error))
         told = "; ".join(f"{what}" for what in error.fields.values()) or error.message
         self._delivery.show(ReplyView(Phase.FAILED, error=told, notes=tuple(self._request.notes)))
 
@@ -275,7 +276,7 @@ class ReplyJob:
                 return
             except ColloquyError as error:
                 delay = backoff.next_delay(error)
-                log.info("reply not cancelled", request=self._request_id, error=repr(error))
+                log.info("reply not cancelled", request=self._request_id, error=describe(error))
             if delay is None:
                 return
             await self._runtime.sleep(delay)

@@ -12,6 +12,7 @@ import structlog
 from colloquy import ColloquyError
 from slack_sdk.oauth.installation_store import Bot
 
+from colloquy_slack.logs import describe
 from colloquy_slack.slack_api import SlackError
 from colloquy_slack.workspaces.accounts import Accounts
 from colloquy_slack.workspaces.connector import Connector
@@ -144,7 +145,7 @@ class InstalledWorkspaces(WorkspaceRegistry):
             try:
                 return await self._reconnect(team_id, bot)
             except (ColloquyError, SlackError) as error:
-                log.warning("workspace not connected", team=team_id, error=repr(error))
+                log.warning("workspace not connected", team=team_id, error=describe(error))
                 return None
 
     async def _reconnect(self, team_id: str, bot: Bot) -> Workspace:
