@@ -21,10 +21,10 @@ from colloquy_server.errors import ColloquyError
 from colloquy_server.providers.catalog import CatalogError
 from colloquy_server.serving import (
     StopRequests,
+    is_callable,
     listen_for_signals,
     log_serving,
     serve_until_stopped,
-    warn_if_nobody_can_call,
 )
 from colloquy_server.settings import Settings
 from colloquy_server.shared_port import SharedPort
@@ -110,6 +110,6 @@ async def serve(settings: Settings, *, is_development: bool) -> None:
     await app.start()
     if is_development:
         await ensure_development_key(app.db)
-    await warn_if_nobody_can_call(settings, app.db)
-    log_serving(f"{settings.grpc_address.rpartition(':')[0]}:{app.port}", app.catalog)
+    address = f"{settings.grpc_address.rpartition(':')[0]}:{app.port}"
+    log_serving(address, app.catalog, has_keys=await is_callable(settings, app.db))
     await serve_until_stopped(app, requests)

@@ -21,7 +21,7 @@ from colloquy_server.database.engine import open_database
 from colloquy_server.development import ensure_development_key
 from colloquy_server.errors import ColloquyError
 from colloquy_server.providers.catalog import Catalog
-from colloquy_server.serving import listen_for_signals, log_serving, warn_if_nobody_can_call
+from colloquy_server.serving import is_callable, listen_for_signals, log_serving
 from colloquy_server.settings import Settings
 from colloquy_server.shared_port import SharedPort
 
@@ -68,18 +68,19 @@ async def supervise(settings: Settings, count: int, *, is_development: bool) -> 
     catalog = Catalog.load(settings.models_file, settings.environ.get)
     port = SharedPort(settings.grpc_address)
     try:
-        await _look_at_keys(settings, is_development=is_development)
-        await _Supervisor(settings, count, port).run(catalog)
+        has_keys = await _prepare_keys(settings, is_development=is_development)
+        await _Supervisor(settings, count, port).run(catalog, has_keys=has_keys)
     finally:
         port.close()
 
 
-async def _look_at_keys(settings: Settings, *, is_development: bool) -> None:
+async def _prepare_keys(settings: Settings, *, is_development: bool) -> bool:
+    """Makes the key for development, if so; returns whether there is any."""
     database = open_database(settings.database_url, settings.database_pool_size)
     try:
         if is_development:
             await ensure_development_key(database)
-        await warn_if_nobody_can_call(settings, database)
+        return await is_callable(settings, database)
     finally:
         await database.close()
 
@@ -97,14 +98,14 @@ class _Supervisor:
         self._requests = 0
         """How often it was asked to stop."""
 
-    async def run(self, catalog: Catalog) -> None:
+    async def run(self, catalog: Catalog, *, has_keys: bool) -> None:
         """Starts the workers and keeps them running until they are told to stop and have."""
         listen_for_signals(self._stop)
         try:
             for number in self._numbers:
                 await self._start(number)
             await asyncio.gather(*(worker.serves() for worker in self._workers.values()))
-            log_serving(self._port.address, catalog)
+            log_serving(self._port.address, catalog, has_keys=has_keys)
             codes = await asyncio.gather(*(self._keep(number) for number in self._numbers))
         except BaseException:
             self._stop()

@@ -55,6 +55,7 @@ async def _serve(settings: Settings, supervisor: socket.socket) -> None:
     app = App(settings, shares_port=True)
     await app.start()
     log.info("worker serving", pid=os.getpid())
+    await asyncio.to_thread(logs.drain)  # it stands before the supervisor's own line
     _tell(supervisor, SERVING)
     await serve_until_stopped(app, requests)
 

@@ -67,10 +67,10 @@ def configure(log_format: Literal["console", "json"] | None) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _without_messages,
+        _without_secrets,
         structlog.dev.ConsoleRenderer(colors=is_terminal)
         if is_console
         else structlog.processors.JSONRenderer(),
-        _redact_line,
     ]
     structlog.configure(
         processors=_render,
@@ -115,5 +115,18 @@ def _loss(count: int) -> str:
     return f"{event}\n"
 
 
-def _redact_line(_logger: Any, _method: str, line: Any) -> Any:
-    return redact(line)
+def _without_secrets(
+    _logger: Any, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    return {name: _redact_all(value) for name, value in event.items()}
+
+
+def _redact_all(value: Any) -> Any:
+    """Hide secrets before the line is made: what ends with one must not end its quotes too."""
+    if isinstance(value, dict):
+        return {redact(str(name)): _redact_all(one) for name, one in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [_redact_all(one) for one in value]
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return redact(str(value))

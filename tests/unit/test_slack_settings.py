@@ -42,14 +42,14 @@ def test_a_wrong_setting_is_named_in_one_line(
 
 
 def test_a_database_that_cannot_be_reached_is_told_in_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     url = "postgresql://someone:secret@127.0.0.1:1/slack"
     settings = Settings(**BASE, slack_database_url=url)  # type: ignore[arg-type]
     monkeypatch.setattr("colloquy_slack.settings.load", lambda: settings)
     monkeypatch.setattr("colloquy_slack.logs.configure", lambda _format: None)
     assert run_bot() == 1
-    told = capsys.readouterr().err
+    told = capfd.readouterr().err
     assert told.startswith("colloquy: SLACK_DATABASE_URL: ")
     assert told.count("\n") == 1
     assert "secret" not in told
