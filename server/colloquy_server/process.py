@@ -93,6 +93,7 @@ def _serve(settings: Settings, *, is_development: bool, migrates_first: bool, wo
 def _hold_database(file: Path) -> None:
     """Keeps other servers from a SQLite file until this process ends: they would not hear of each
     other's replies. Migrations and copies of it are no server's matter, and go on."""
+    file = file.resolve()
     make_private_folder(file.parent)
     if not hold_alone(file.with_name(f"{file.name}-lock")):
         raise ColloquyError(
