@@ -85,6 +85,11 @@ class Session(OrmSession):
             statement, values = bound(statement, self.account_id, values)
         return statements.run(self._connection, statement, values)
 
+    def close(self) -> None:
+        """Ends the session. Most never made use of the ORM, and have nothing to end."""
+        if self.in_transaction() or self.identity_map or self.new:
+            super().close()
+
     def undo(self) -> None:
         """Leaves nothing behind of this transaction."""
         self.is_undone = True
