@@ -19,6 +19,7 @@ from greenlet import getcurrent, greenlet
 
 from colloquy_server.concurrency import shielded
 from colloquy_server.database.threads import Threads
+from colloquy_server.database.transactions import DatabaseUnavailable
 
 T = TypeVar("T")
 
@@ -125,24 +126,29 @@ class Lane:
             worker.end()
 
 
+class Ended(Exception):
+    """The process ends, and waits for Postgres no longer."""
+
+
 class Worker(greenlet):
     """Runs transactions, one after the other, and steps aside while they wait."""
 
     def __init__(self, run: Callable[[Worker], None], sockets: Sockets) -> None:
         super().__init__(run)
         self.sockets = sockets
-        self._has_ended = False
+        self.has_ended = False
 
     def step_aside(self) -> Any:
-        """Lets the loop go on until somebody switches here; what they say."""
-        if self._has_ended:
-            raise psycopg.OperationalError("the process ends")
+        """Lets the loop go on until somebody switches here; what they say. Raises Ended."""
+        if self.has_ended:
+            raise Ended
+        assert self.parent is not None
         return self.parent.switch()
 
     def end(self) -> None:
         """Has it wait for nothing any more."""
-        self._has_ended = True
-        self.throw(psycopg.OperationalError("the process ends"))
+        self.has_ended = True
+        self.throw(Ended)
 
 
 class Connection(psycopg.Connection[Any]):
@@ -163,6 +169,9 @@ class Connection(psycopg.Connection[Any]):
                 events = gen.send(self._sockets.wait(self._socket, events, worker))
         except StopIteration as end:
             return end.value
+        except Ended as error:
+            self.close()
+            raise psycopg.OperationalError("the process ends") from error
         except BaseException:
             self._forget_socket()  # which libpq may have closed
             raise
@@ -180,11 +189,16 @@ class Connection(psycopg.Connection[Any]):
 
 def run_elsewhere(threads: Threads, fn: Callable[[], T]) -> T:
     """What `fn`, which blocks, returns or raises in a thread, while a transaction of a lane steps
-    aside; not in a lane it is simply called."""
+    aside; not in a lane it is simply called. Raises DatabaseUnavailable when the process ends."""
     worker = getcurrent()
     if not isinstance(worker, Worker):
         return fn()
+    if worker.has_ended:
+        raise DatabaseUnavailable
     result = asyncio.ensure_future(threads.run(fn))
     result.add_done_callback(lambda _: worker.switch())
-    worker.step_aside()
+    try:
+        worker.step_aside()
+    except Ended as error:
+        raise DatabaseUnavailable from error
     return result.result()
