@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -306,14 +307,18 @@ async def test_a_transcript_that_failed_is_tried_again(colloquy: Colloquy, alice
 async def test_a_transcript_is_kept_as_the_database_takes_it(
     colloquy: Colloquy, alice: Caller
 ) -> None:
+    long = "x" * 500_000 + "end"
     for number, (said, heard) in enumerate(
-        [("a\0b \ud83d", "ab \ufffd"), ("x" * 500_000, "x" * 400_000)]
+        [
+            ("a\0b \ud83d", ":\n\nab \ufffd"),
+            (long, f"{long[:300_000]}\n\n[100,003 characters left out]\n\n{long[-100_000:]}"),
+        ]
     ):
         colloquy.provider.transcript = said
         FILES["said.wav"] = samples.wav() + bytes(2 + 2 * number)
         conversation = await alice.create(model="nothing")
         _, messages = await ask(colloquy, alice, conversation.id, "Listen", "said.wav")
-        assert messages[0]["content"].endswith(f":\n\n{heard}")
+        assert messages[0]["content"].endswith(heard)
     del FILES["said.wav"]
 
 
@@ -466,7 +471,16 @@ async def test_the_text_of_a_new_file_is_cut_where_the_window_ends(
     del FILES["long.csv"]
     assert 15_000 < len(messages[0]["content"]) < 30_000
     (left,) = (await alice.receipt(reply.id)).left_out
-    assert "characters fit" in left.reason
+    given = re.search(r"given: its first ([\d,]+) and its last ([\d,]+) of ([\d,]+)", left.reason)
+    assert given
+    beginning, end, whole = (int(number.replace(",", "")) for number in given.groups())
+    table = samples.csv(20_000).decode().strip()
+    assert whole == len(table) + 1  # with the end of its last line
+    text = messages[0]["content"]
+    assert left.reason in text
+    assert table[:beginning] in text
+    assert text.endswith(table[-end:] + "\n") or text.endswith(table[1 - end :] + "\n")
+    assert f"[{whole - beginning - end:,} characters left out]" in text
     assert (await alice.receipt(reply.id)).estimated_input_tokens <= 7_000
 
 
@@ -480,7 +494,7 @@ async def test_a_new_messages_pictures_are_shown_whatever_else_it_has(
     await alice.send(conversation.id, "See", attachment_ids=[document.id, photo.id]).reply()
     asked = colloquy.provider.reply_requests[-1].messages[-1]
     assert len(parts(asked, "image_url")) == 1
-    assert "characters fit" in parts(asked, "text")[1]
+    assert "given: its first" in parts(asked, "text")[1]
 
     conversation = await alice.create(model="everything")
     pictures = [await upload(alice, noisy_png(seed), f"{seed}.png") for seed in range(10)]
