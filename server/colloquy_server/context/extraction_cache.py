@@ -35,7 +35,6 @@ T = TypeVar("T")
 
 log = structlog.get_logger()
 
-_READABLE = frozenset({filetypes.PDF, filetypes.DOCX, filetypes.XLSX, filetypes.PPTX, "text/html"})
 _TEXT = ("text/", "application/json", "application/xml", "application/yaml", "application/toml",
          "application/sql", "application/x-sh", "image/svg+xml")  # fmt: skip
 
@@ -147,7 +146,7 @@ class ExtractionCache:
     # --- extracting -------------------------------------------------------------------------------
 
     async def _read_out(self, file: Attachment) -> str:
-        if file.content_type in _READABLE:
+        if file.content_type in filetypes.READABLE:
             async with self._copy(file) as copy:
                 read = await self._extractor.text(file.account_id, copy, file.content_type)
             return read.dump()
@@ -155,9 +154,11 @@ class ExtractionCache:
             found = await asyncio.to_thread(_decode, await self.data(file))
         elif file.kind == Kind.AUDIO:
             found = await self._transcribed(file)
+        elif file.kind == Kind.IMAGE:
+            raise Unreadable("this model cannot take a picture", passes=True)
         else:
-            what = "picture" if file.kind == Kind.IMAGE else "file of this type"
-            raise Unreadable(f"this model cannot take a {what}", passes=True)
+            why = filetypes.UNREAD.get(file.content_type, "files of this type cannot be read here")
+            raise Unreadable(why, passes=True)
         if not found.strip():
             raise Unreadable("there is nothing in it")
         return ExtractedText.of(found).dump()

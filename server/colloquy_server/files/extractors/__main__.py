@@ -16,8 +16,11 @@ from typing import BinaryIO
 
 from colloquy_server.files.extractors import (
     archives,
+    epub,
     excel,
     markup,
+    old_office,
+    opendocument,
     pdf,
     pictures,
     powerpoint,
@@ -36,6 +39,11 @@ READERS: dict[str, Callable[[BinaryIO, Notes], Iterator[str]]] = {
     archives.DOCX: word.read,
     archives.XLSX: excel.read,
     archives.PPTX: powerpoint.read,
+    archives.XLSB: old_office.read_sheets,
+    archives.EPUB: epub.read,
+    **dict.fromkeys(archives.ODF_TYPES, opendocument.read),
+    old_office.XLS: old_office.read_sheets,
+    old_office.OLE: old_office.refuse,
 }
 """What makes the text of a file of each type."""
 
@@ -56,7 +64,8 @@ def inspect(file: BinaryIO, content_type: str) -> bytes:
     if content_type.startswith("image/"):
         width, height = pictures.size(file)
         return json.dumps({"width": width, "height": height}).encode()
-    return json.dumps({"content_type": archives.check(file) or content_type}).encode()
+    found = old_office.kind(file) if content_type == old_office.OLE else archives.check(file)
+    return json.dumps({"content_type": found or content_type}).encode()
 
 
 def pages(file: BinaryIO, content_type: str) -> bytes:
@@ -74,7 +83,7 @@ def text(file: BinaryIO, content_type: str) -> bytes:
     """The text of a document, as Markdown where it has structure."""
     if content_type not in READERS:
         raise Problem("there is no text in files of this type")
-    if content_type in (archives.DOCX, archives.XLSX, archives.PPTX):
+    if content_type in archives.TYPES:
         archives.check(file)
     notes = Notes()
     return gather(READERS[content_type](file, notes), notes).dump().encode(errors="replace")

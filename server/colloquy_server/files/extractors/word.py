@@ -2,18 +2,90 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterator
-from typing import BinaryIO
+from io import BytesIO
+from typing import Any, BinaryIO
 
-from colloquy_server.files.extractors import markup
+from colloquy_server.files.extractors import markup, ooxml
+from colloquy_server.files.extractors.ooxml import MATH, Package
 from colloquy_server.files.extractors.results import Notes
+
+_WORD = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
+_SPACE = "{http://www.w3.org/XML/1998/namespace}space"
+
+_STYLES = "comment-reference => sup"
+"""Has mammoth give comments, behind the text with their authors."""
 
 
 def read(file: BinaryIO, notes: Notes) -> Iterator[str]:
-    """The text of a document."""
+    """The text of a document: its headers, the body with footnotes and comments, its footers,
+    charts and diagrams."""
     import mammoth
     from bs4 import BeautifulSoup
 
+    package = Package(ooxml.repaired(file))
+    main = package.main()
+    yield from _margins(package, main, "header")
     skip_pictures = mammoth.images.img_element(lambda _image: {})
-    html = mammoth.convert_to_html(file, convert_image=skip_pictures).value
-    yield markup.markdown(BeautifulSoup(html, "html.parser"))
+    html = mammoth.convert_to_html(
+        _with_equations(package), convert_image=skip_pictures, style_map=_STYLES
+    ).value
+    yield markup.markdown(BeautifulSoup(html, "html.parser")) + "\n\n"
+    yield from _margins(package, main, "footer")
+    for part in package.related(main, "chart"):
+        yield ooxml.chart(package.xml(part)) + "\n"
+    for part in package.related(main, "diagramData"):
+        yield f"Diagram:\n\n{ooxml.diagram(package.xml(part))}\n"
+    for kinds, thing in (
+        (("image",), "picture"),
+        (("chartEx",), "chart"),
+        (("oleObject", "package"), "embedded file"),
+    ):
+        notes.left_out(thing, len(list(package.related(main, *kinds))))
+
+
+def _margins(package: Package, main: str, kind: str) -> Iterator[str]:
+    """What stands above or below every page, each text once."""
+    texts = dict.fromkeys(
+        "\n".join(filter(None, map(_paragraph, package.xml(part).iter(f"{_WORD}p"))))
+        for part in package.related(main, kind)
+    )
+    for text in texts:
+        if text.strip():
+            yield f"{kind.capitalize()} of the pages: {text}\n\n"
+
+
+def _paragraph(element: Any) -> str:
+    return "".join(each.text or "" for each in element.iter(f"{_WORD}t", f"{MATH}t")).strip()
+
+
+def _with_equations(package: Package) -> BinaryIO:
+    """The document with its equations as text: mammoth skips them."""
+    from lxml import etree
+
+    out = BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name in package.names:
+            data = package.read(name)
+            if name.endswith(".xml") and b"oMath" in data:
+                root = package.xml(name)
+                for element in list(root.iter(f"{MATH}oMathPara", f"{MATH}oMath")):
+                    _replace(element, etree)
+                data = etree.tostring(root)
+            archive.writestr(name, data)
+    out.seek(0)
+    return out
+
+
+def _replace(element: Any, etree: Any) -> None:
+    """Puts an equation's text in its place, as a run."""
+    parent = element.getparent()
+    if parent is None or parent.tag.startswith(MATH):
+        return  # a part of one that was replaced
+    run = etree.Element(f"{_WORD}r")
+    text = etree.SubElement(run, f"{_WORD}t")
+    text.set(_SPACE, "preserve")
+    text.text = ooxml.equation(element)
+    run.tail = element.tail
+    parent.replace(element, run)
