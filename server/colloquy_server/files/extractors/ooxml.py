@@ -197,7 +197,7 @@ def _linear(element: Any) -> str:
     if name == "d":
         return _delimited(element)
     if name in ("m", "eqArr"):
-        rows = [map(equation, each) for each in element.findall(f"{MATH}mr")]
+        rows = [[*map(equation, each)] for each in element.findall(f"{MATH}mr")]
         rows += [[equation(each)] for each in element.findall(f"{MATH}e")]
         return f"[{'; '.join(map(', '.join, rows))}]"
     if name == "func":
