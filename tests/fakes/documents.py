@@ -216,7 +216,8 @@ def slides() -> bytes:
     box(slide.shapes, "first", 0, 0)
     group = slide.shapes.add_group_shape()
     box(group.shapes, "in a group", 0, 2)
-    data: Any = CategoryChartData()
+    new: Any = CategoryChartData
+    data = new()
     data.categories = ["Q1", "Q2"]
     data.add_series("Revenue", (123, 456))
     place = (Inches(0), Inches(3), Inches(3), Inches(1))

@@ -13,6 +13,7 @@ from typing import IO
 import pytest
 from colloquy_server.files import filetypes
 from colloquy_server.files.extraction import ExtractedText, Extractor, Pages, Unreadable
+from colloquy_server.files.extractors import results
 
 from tests.fakes import documents, samples
 
@@ -66,15 +67,10 @@ async def test_a_word_document_whose_main_part_has_another_name_is_read() -> Non
 
 
 def reworded(data: bytes, old: bytes, new: bytes) -> bytes:
-    """An archive with other words in its lists of types and relations."""
+    """An archive with other words in its members."""
     with zipfile.ZipFile(io.BytesIO(data)) as packed:
         return documents.archive(
-            {
-                name: packed.read(name).replace(old, new)
-                if name in ("[Content_Types].xml", "_rels/.rels")
-                else packed.read(name)
-                for name in packed.namelist()
-            }
+            {name: packed.read(name).replace(old, new) for name in packed.namelist()}
         )
 
 
@@ -109,6 +105,23 @@ ALL = "".join(
 )
 async def test_a_sheet_is_read_whole_however_it_was_written(data: bytes) -> None:
     assert (await read(data)).beginning.endswith(ALL)
+
+
+async def test_a_workbook_with_styles_of_no_known_kind_is_read() -> None:
+    data = reworded(documents.workbook(), b"<fill><patternFill/></fill>", b"<fill/>")
+    found = await read(data)
+    assert "| 2024-03-01 |" in found.beginning
+    assert "## Secret (hidden sheet)" in found.beginning
+    assert found.notes == (
+        "given: the cells' values alone, without their formats, comments and charts",
+    )
+
+
+async def test_a_damaged_chart_takes_nothing_else_with_it() -> None:
+    for data in (documents.word(), documents.workbook()):
+        found = await read(reworded(data, b"chartSpace", b"chartSp<ce"))
+        assert found.beginning
+        assert "1 damaged part of kind chart" in found.notes[-1]
 
 
 async def test_strict_documents_of_word_and_powerpoint_are_read() -> None:
@@ -244,6 +257,13 @@ async def test_of_a_long_text_the_end_is_given_too() -> None:
     assert found.end.strip().endswith("0059999")
     assert len(found.end) == 100_000
     assert abs(found.length - len(whole)) < 5
+
+
+def test_what_takes_long_is_given_as_far_as_it_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "READING_SECONDS", 0)
+    found = results.gather(iter(["One. ", "Two."]), results.Notes())
+    assert (found.beginning, found.end) == ("One.", "")
+    assert found.notes == ("what follows the first 5 characters was not read: it takes long",)
 
 
 def bomb(entities: int) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import repeat
 from typing import Any, BinaryIO
 
-from colloquy_server.files.extractors import ooxml, tables
+from colloquy_server.files.extractors import old_office, ooxml, tables
 from colloquy_server.files.extractors.number_formats import shown
 from colloquy_server.files.extractors.ooxml import Package
 from colloquy_server.files.extractors.results import Notes
@@ -30,6 +30,13 @@ def read(file: BinaryIO, notes: Notes) -> Iterator[str]:
     import openpyxl
 
     mended = ooxml.repaired(file)
+    try:
+        values = openpyxl.load_workbook(mended, read_only=True, data_only=True)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        # It takes no style that it does not know, as some programs write; this looks at none.
+        mended.seek(0)
+        yield from old_office.read_sheets(mended, notes)
+        return
     package = Package(mended)
     main = package.main()
     parts = {
@@ -37,8 +44,6 @@ def read(file: BinaryIO, notes: Notes) -> Iterator[str]:
         for sheet in package.xml(main).iter(f"{_SHEET}sheet")
         if sheet.get(_RELATION) in package.relations(main)
     }
-    mended.seek(0)
-    values = openpyxl.load_workbook(mended, read_only=True, data_only=True)
     formulas: Any = None
     for sheet in values.worksheets:
         part = parts.get(sheet.title, "")
@@ -97,16 +102,16 @@ def _said_of(raw: bytes) -> Iterator[str]:
 
 def _beside(package: Package, part: str, notes: Notes) -> Iterator[str]:
     """What is on a sheet beside its cells: comments, charts, texts in shapes."""
-    for comments in package.related(part, "comments"):
-        for comment in package.xml(comments).iter(f"{_SHEET}comment"):
+    for comments in package.beside(part, "comments", notes):
+        for comment in comments.iter(f"{_SHEET}comment"):
             text = "".join(each.text or "" for each in comment.iter(f"{_SHEET}t"))
             yield f"\nComment on {comment.get('ref', '')}: {text.strip()}\n"
     for drawing in package.related(part, "drawing"):
         texts = ooxml.diagram(package.xml(drawing))
         if texts:
             yield f"\nTexts in shapes:\n{texts}"
-        for chart in package.related(drawing, "chart"):
-            yield f"\n{ooxml.chart(package.xml(chart))}"
+        for chart in package.beside(drawing, "chart", notes):
+            yield f"\n{ooxml.chart(chart)}"
         notes.left_out("picture", len(list(package.related(drawing, "image"))))
         notes.left_out("chart", len(list(package.related(drawing, "chartEx"))))
     notes.left_out("embedded file", len(list(package.related(part, "oleObject", "package"))))
