@@ -16,7 +16,11 @@ _SHEET = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 _RELATION = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id"
 
 # Looked for in the bytes: a parsed sheet takes fifty times its size.
-_FORMULA = re.compile(rb"<(?:\w+:)?f[ />]")
+_UNVALUED = re.compile(
+    rb"(?:</(?:\w+:)?f>|<(?:\w+:)?f\b[^>]*/>)\s*"
+    rb"(?:<(?:\w+:)?v\s*/>|<(?:\w+:)?v></|</)"
+)
+"""A formula without a value behind it."""
 _MERGED = re.compile(rb"<(?:\w+:)?mergeCell\b[^>]*?\bref=[\"']([A-Z0-9:]+)[\"']")
 _HIDDEN_ROW = re.compile(rb"<(?:\w+:)?row\b[^>]*?\bhidden=[\"'](?:1|true)[\"']")
 _HIDDEN_COLUMN = re.compile(rb"<(?:\w+:)?col\b[^>]*?\bhidden=[\"'](?:1|true)[\"']")
@@ -28,7 +32,10 @@ _NAMED = 50
 def read(file: BinaryIO, notes: Notes) -> Iterator[str]:
     """The sheets of a workbook as tables, each with its merged cells, comments and charts."""
     import openpyxl
+    from openpyxl.worksheet import _reader
 
+    # For a sheet that does not say its range it reads all, to find what is not wanted here.
+    _reader.WorkSheetParser.parse_dimensions = lambda _self: None
     mended = ooxml.repaired(file)
     try:
         values = openpyxl.load_workbook(mended, read_only=True, data_only=True)
@@ -48,12 +55,12 @@ def read(file: BinaryIO, notes: Notes) -> Iterator[str]:
     for sheet in values.worksheets:
         part = parts.get(sheet.title, "")
         raw = package.read(part) if part in package.names else b""
-        has_formulas = _FORMULA.search(raw) is not None
-        if has_formulas and formulas is None:
+        has_unvalued = _UNVALUED.search(raw) is not None
+        if has_unvalued and formulas is None:
             formulas = openpyxl.load_workbook(mended, read_only=True)
         hidden = " (hidden sheet)" if sheet.sheet_state != "visible" else ""
         yield f"## {sheet.title}{hidden}\n\n"
-        yield from _rows(sheet, formulas[sheet.title] if has_formulas else None, notes)
+        yield from _rows(sheet, formulas[sheet.title] if has_unvalued else None, notes)
         yield from _said_of(raw)
         del raw
         yield from _beside(package, part, notes)
