@@ -248,6 +248,28 @@ async def test_old_office_files_are_told_apart_by_what_is_in_them(stream: str, k
     assert await kind_of(documents.compound(stream)) == kind
 
 
+async def test_a_cell_of_a_page_stays_in_its_column_and_on_its_line() -> None:
+    page = (
+        "<html><table><tr><th rowspan=2>a|b</th><td colspan=2>c</td></tr><tr><td><p>d</p><p>e</p>"
+        "</td><td>f</td></tr></table>"
+    )
+    text = (await read(page.encode(), "a.html")).beginning
+    assert "| a\\|b | c | |" in text
+    assert "|  | d<br>e | f |" in text
+
+
+async def test_the_pages_of_an_open_presentation_are_read() -> None:
+    data = documents.open_document(
+        "presentation",
+        '<draw:page draw:name="One"><draw:frame><draw:text-box><text:p>Hello</text:p>'
+        "</draw:text-box></draw:frame><presentation:notes><text:p>Slowly</text:p>"
+        "</presentation:notes></draw:page>",
+    )
+    text = (await read(data)).beginning
+    assert "## Slide One\n\nHello" in text
+    assert "Speaker's notes: Slowly" in text
+
+
 async def test_of_a_long_text_the_end_is_given_too() -> None:
     rows = "".join(f"<p>{number:07d}</p>" for number in range(60_000))
     found = await read(f"<html>{rows}".encode(), "a.html")

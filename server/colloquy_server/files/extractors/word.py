@@ -40,7 +40,7 @@ def read(file: BinaryIO, notes: Notes) -> Iterator[str]:
     for kinds, thing in (
         (("image",), "picture"),
         (("chartEx",), "chart"),
-        (("oleObject", "package"), "embedded file"),
+        (("oleObject", "package", "aFChunk"), "embedded file"),
     ):
         notes.left_out(thing, len(list(package.related(main, *kinds))))
 
