@@ -402,6 +402,9 @@ async def test_the_reason_is_about_the_file_and_the_same_for_every_model(
     assert left.reason in colloquy.provider.reply_requests[-1].messages[-1]["content"]
 
 
+LOST = "left out: 1 deleted passage, 1 picture"
+
+
 @pytest.mark.parametrize("model", ["nothing", "everything"])
 @fleets.ANY
 async def test_what_a_document_loses_is_told_to_the_model_and_in_the_receipt(
@@ -412,11 +415,11 @@ async def test_what_a_document_loses_is_told_to_the_model_and_in_the_receipt(
     reply = await alice.send(conversation.id, "Read", attachment_ids=[file.id]).reply()
     text = colloquy.provider.reply_requests[-1].messages[-1]["content"]
     assert '"plan.docx"' in text
-    assert "(left out: 1 picture):" in text
+    assert f"({LOST}):" in text
     (left,) = (await alice.receipt(reply.id)).left_out
-    assert (left.attachment_id, left.reason) == (file.id, "left out: 1 picture")
+    assert (left.attachment_id, left.reason) == (file.id, LOST)
     reply = await alice.send(conversation.id, "Again").reply()  # as it was kept
-    assert (await alice.receipt(reply.id)).left_out[0].reason == "left out: 1 picture"
+    assert (await alice.receipt(reply.id)).left_out[0].reason == LOST
 
 
 @fleets.ANY

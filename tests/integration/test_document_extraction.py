@@ -57,7 +57,8 @@ async def test_of_a_word_document_nothing_is_dropped_in_silence() -> None:
     assert "Is this right?" in text
     assert "Footer of the pages: Page of ACME" in text
     assert "Chart: Sales\n\n|  | Revenue |\n| Q1 | 123 |\n| Q2 | 456 |" in text
-    assert found.notes == ("left out: 1 picture",)
+    assert "gone" not in text
+    assert found.notes == ("left out: 1 deleted passage, 1 picture",)
 
 
 async def test_a_word_document_whose_main_part_has_another_name_is_read() -> None:
@@ -190,7 +191,7 @@ async def test_an_open_document_is_read_with_its_comments_and_equations() -> Non
     assert "| a<br>b\\|c |" in text
     assert "Equation: x = {a} over {b}" in text
     assert "deleted" not in text
-    assert found.notes == ("left out: 1 picture",)
+    assert found.notes == ("left out: 1 deleted passage, 1 picture",)
 
 
 async def test_the_sheets_of_an_open_document_are_read() -> None:
@@ -286,6 +287,19 @@ def test_what_takes_long_is_given_as_far_as_it_was_read(monkeypatch: pytest.Monk
     found = results.gather(iter(["One. ", "Two."]), results.Notes())
     assert (found.beginning, found.end) == ("One.", "")
     assert found.notes == ("what follows the first 5 characters was not read: it takes long",)
+
+
+def test_notes_are_few_short_and_on_one_line() -> None:
+    notes = results.Notes()
+    for number in range(30):
+        notes.say(f'name {number}\r\n\x00"): forged{"x" * 1_000}')
+    notes.left_out("chart", 3)
+    notes.left_out("comment")
+    *said, more, left_out = notes.all()
+    assert len(said) == 20
+    assert all(len(note) == 300 and note.isprintable() for note in said)
+    assert more == "and 10 more such notes"
+    assert left_out == "left out: 3 charts, 1 comment"
 
 
 def bomb(entities: int) -> str:

@@ -65,9 +65,11 @@ def read(file: BinaryIO, notes: Notes) -> Iterator[str]:
         del raw
         yield from _beside(package, part, notes)
         yield "\n"
-    for chart_sheet in set(parts) - {sheet.title for sheet in values.worksheets}:
-        yield f"## {chart_sheet}\n\n"
-        yield from _beside(package, parts[chart_sheet], notes)
+    with_cells = {sheet.title for sheet in values.worksheets}
+    for name, part in parts.items():
+        if name not in with_cells:  # a sheet that is a chart
+            yield f"## {name}\n\n"
+            yield from _beside(package, part, notes)
 
 
 def _rows(sheet: Any, formulas: Any, notes: Notes) -> Iterator[str]:

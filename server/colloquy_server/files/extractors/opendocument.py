@@ -37,6 +37,7 @@ def read(file: BinaryIO, notes: Notes) -> Iterator[str]:
             yield from _margins(xml.parsed(archive.read("styles.xml")))
         document = _Document(archive, names, notes)
         root = xml.parsed(archive.read("content.xml"))
+        notes.left_out("deleted passage", sum(1 for _ in root.iter(f"{_TEXT}deletion")))
         document.hidden = {
             style.get(f"{_STYLE}name")
             for style in root.iter(f"{_STYLE}style")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Iterator
 from io import BytesIO
@@ -13,6 +14,9 @@ from colloquy_server.files.extractors.results import Notes
 
 _WORD = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _SPACE = "{http://www.w3.org/XML/1998/namespace}space"
+
+_DELETED = re.compile(rb"<w:del[ >]")
+"""What was deleted with changes tracked, so that it can be had back."""
 
 _STYLES = "comment-reference => sup"
 """Has mammoth give comments, behind the text with their authors."""
@@ -37,6 +41,7 @@ def read(file: BinaryIO, notes: Notes) -> Iterator[str]:
         yield ooxml.chart(root) + "\n"
     for root in package.beside(main, "diagramData", notes):
         yield f"Diagram:\n\n{ooxml.diagram(root)}\n"
+    notes.left_out("deleted passage", len(_DELETED.findall(package.read(main))))
     for kinds, thing in (
         (("image",), "picture"),
         (("chartEx",), "chart"),
