@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from colloquy_server.files.storage import StorageUnavailable
 from PIL import Image
 
 from tests import fleets
-from tests.fakes import samples
+from tests.fakes import documents, samples
 from tests.fakes.provider import Answer
 from tests.harness import Caller, Colloquy
 from tests.statuses import refused
@@ -306,14 +307,18 @@ async def test_a_transcript_that_failed_is_tried_again(colloquy: Colloquy, alice
 async def test_a_transcript_is_kept_as_the_database_takes_it(
     colloquy: Colloquy, alice: Caller
 ) -> None:
+    long = "x" * 500_000 + "end"
     for number, (said, heard) in enumerate(
-        [("a\0b \ud83d", "ab \ufffd"), ("x" * 500_000, "x" * 400_000)]
+        [
+            ("a\0b \ud83d", ":\n\nab \ufffd"),
+            (long, f"{long[:300_000]}\n\n[100,003 characters left out]\n\n{long[-100_000:]}"),
+        ]
     ):
         colloquy.provider.transcript = said
         FILES["said.wav"] = samples.wav() + bytes(2 + 2 * number)
         conversation = await alice.create(model="nothing")
         _, messages = await ask(colloquy, alice, conversation.id, "Listen", "said.wav")
-        assert messages[0]["content"].endswith(f":\n\n{heard}")
+        assert messages[0]["content"].endswith(heard)
     del FILES["said.wav"]
 
 
@@ -355,7 +360,7 @@ async def test_a_recording_is_transcribed_once(colloquy: Colloquy, alice: Caller
         ("loop.pdf", samples.looping_pdf(), "damaged"),
         ("deep.html", b"<html>" + b"<div>" * 50_000, "nested too deeply"),
         ("bom.txt", b"\xef\xbb\xbf", "there is nothing in it"),
-        ("noise.bin", samples.noise(1_000), "cannot take a file of this type"),
+        ("noise.bin", samples.noise(1_000), "files of this type cannot be read here"),
         ("half.docx", samples.docx("x").replace(b"word/document.xml", b"word/document.xmm"), ""),
     ],
 )
@@ -371,6 +376,75 @@ async def test_what_cannot_be_read_is_named_to_the_model(
     (left,) = (await alice.receipt(reply.id)).left_out
     assert left.attachment_id == file.id
     assert why in left.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "why"),
+    [
+        ("old.doc", documents.compound("WordDocument"), "an old Word file: save it as .docx"),
+        ("old.ppt", documents.compound("PowerPoint Document"), "an old PowerPoint file"),
+        ("locked.xlsx", documents.compound("EncryptedPackage"), "it needs a password"),
+        ("a.pages", documents.archive({"Index/Document.iwa": b"1"}), "export it as PDF"),
+        ("a.zip", documents.archive({"a.txt": "text"}), "attach the files in it one by one"),
+    ],
+)
+@pytest.mark.parametrize("model", ["nothing", "everything"])
+@fleets.ANY
+async def test_the_reason_is_about_the_file_and_the_same_for_every_model(
+    colloquy: Colloquy, alice: Caller, model: str, name: str, data: bytes, why: str
+) -> None:
+    conversation = await alice.create(model=model)
+    file = await upload(alice, data, name)
+    reply = await alice.send(conversation.id, "Read", attachment_ids=[file.id]).reply()
+    (left,) = (await alice.receipt(reply.id)).left_out
+    assert left.attachment_id == file.id
+    assert why in left.reason
+    assert left.reason in colloquy.provider.reply_requests[-1].messages[-1]["content"]
+
+
+LOST = "left out: 1 deleted passage, 1 picture"
+
+
+@pytest.mark.parametrize("model", ["nothing", "everything"])
+@fleets.ANY
+async def test_what_a_document_loses_is_told_to_the_model_and_in_the_receipt(
+    colloquy: Colloquy, alice: Caller, model: str
+) -> None:
+    conversation = await alice.create(model=model)
+    file = await upload(alice, documents.word(), "plan.docx")
+    reply = await alice.send(conversation.id, "Read", attachment_ids=[file.id]).reply()
+    text = colloquy.provider.reply_requests[-1].messages[-1]["content"]
+    assert '"plan.docx"' in text
+    assert f"({LOST}):" in text
+    (left,) = (await alice.receipt(reply.id)).left_out
+    assert (left.attachment_id, left.reason) == (file.id, LOST)
+    reply = await alice.send(conversation.id, "Again").reply()  # as it was kept
+    assert (await alice.receipt(reply.id)).left_out[0].reason == LOST
+
+
+@fleets.ANY
+async def test_answers_in_a_form_are_given_beside_the_pdf_itself(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    for model in ("everything", "other"):
+        conversation = await alice.create(model=model)
+        form = await upload(alice, documents.pdf_form(), "form.pdf")
+        letter = await upload(alice, samples.pdf("Dear reader"), "letter.pdf")
+        reply = await alice.send(
+            conversation.id, "Read", attachment_ids=[form.id, letter.id]
+        ).reply()
+        asked = colloquy.provider.reply_requests[-1].messages[-1]
+        assert len(parts(asked, "file")) == 2
+        question, answers = parts(asked, "text")
+        assert question == "Read"
+        assert '"form.pdf"' in answers
+        assert "Field Your name: Ann Smith" in answers
+        assert "1 attached inside it (data.csv)" in answers
+        (left,) = (await alice.receipt(reply.id)).left_out
+        assert (left.attachment_id, left.reason) == (
+            form.id,
+            "left out: 1 attached inside it (data.csv)",
+        )
 
 
 @fleets.ANY
@@ -466,7 +540,16 @@ async def test_the_text_of_a_new_file_is_cut_where_the_window_ends(
     del FILES["long.csv"]
     assert 15_000 < len(messages[0]["content"]) < 30_000
     (left,) = (await alice.receipt(reply.id)).left_out
-    assert "characters fit" in left.reason
+    given = re.search(r"given: its first ([\d,]+) and its last ([\d,]+) of ([\d,]+)", left.reason)
+    assert given
+    beginning, end, whole = (int(number.replace(",", "")) for number in given.groups())
+    table = samples.csv(20_000).decode().strip()
+    assert whole == len(table) + 1  # with the end of its last line
+    text = messages[0]["content"]
+    assert left.reason in text
+    assert table[:beginning] in text
+    assert text.endswith(f"{table[1 - end :]}\n")
+    assert f"[{whole - beginning - end:,} characters left out]" in text
     assert (await alice.receipt(reply.id)).estimated_input_tokens <= 7_000
 
 
@@ -480,7 +563,7 @@ async def test_a_new_messages_pictures_are_shown_whatever_else_it_has(
     await alice.send(conversation.id, "See", attachment_ids=[document.id, photo.id]).reply()
     asked = colloquy.provider.reply_requests[-1].messages[-1]
     assert len(parts(asked, "image_url")) == 1
-    assert "characters fit" in parts(asked, "text")[1]
+    assert "given: its first" in parts(asked, "text")[1]
 
     conversation = await alice.create(model="everything")
     pictures = [await upload(alice, noisy_png(seed), f"{seed}.png") for seed in range(10)]

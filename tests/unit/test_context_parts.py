@@ -14,6 +14,7 @@ from colloquy_server.context.extraction_cache import ExtractionCache
 from colloquy_server.context.token_estimates import TokenEstimates, estimate_tokens
 from colloquy_server.database.models import Attachment
 from colloquy_server.database.rows import UserRow
+from colloquy_server.files.extraction import Pages
 from colloquy_server.files.filetypes import PDF, Kind
 from colloquy_server.providers.catalog import Model, Provider
 
@@ -86,8 +87,8 @@ class OneFile:
     async def data(self, file: Attachment) -> bytes:
         return self._data
 
-    async def pages(self, file: Attachment) -> int:
-        return 1
+    async def pages(self, file: Attachment) -> Pages:
+        return Pages(1)
 
 
 async def test_a_large_file_becomes_json_in_a_thread_piece_by_piece(
@@ -108,8 +109,8 @@ async def test_a_large_file_becomes_json_in_a_thread_piece_by_piece(
     )
     model = Model("m", Provider("p"), frozenset({"document"}), 100_000, 1_000, 0, 0)
     content = await parts.of(file, model, Room(10_000), is_new=True, as_text=False)
-    assert content.part is not None
-    part = json.loads(content.part)["file"]
+    (encoded_part,) = content.parts
+    part = json.loads(encoded_part)["file"]
     assert part["filename"] == file.filename
     assert part["file_data"] == f"data:{PDF};base64,{encode(data).decode()}"
     assert max(size for size, _ in encoded) == content_parts.ENCODED_AT_ONCE

@@ -284,7 +284,7 @@ async def _request(
             if content.reason or content.note
         ]
         estimated += _turn_cost(shown.turn) + sum(content.tokens for _, content in shown.files)
-    has_parts = any(content.part for shown in oldest_first for _, content in shown.files)
+    has_parts = any(content.parts for shown in oldest_first for _, content in shown.files)
     said = await _joined(messages, has_parts=has_parts)
     whole = None
     if is_whole and not names and not any(shown.files for shown in oldest_first):
@@ -337,16 +337,15 @@ def _user_message(shown: _Shown, name: str, *, is_enveloped: bool) -> Sequence[b
     parts: list[bytes] = []
     texts = [authors.envelope(name, prompt.content) if seals else prompt.content]
     for file, content in shown.files:
-        if content.part is not None:
-            parts.append(content.part)
-        elif content.text:
+        parts += content.parts
+        if content.text or (content.parts and content.note):
             cut = f" ({content.note})" if content.note else ""
             texts.append(
                 authors.file_envelope(file.filename, file.content_type, content.note, content.text)
                 if seals
-                else f"File {label(file)}{cut}:\n\n{content.text}"
+                else f"File {label(file)}{cut}" + (f":\n\n{content.text}" if content.text else "")
             )
-        else:
+        elif not content.parts:
             texts.append(f"File {label(file)} is attached, but not shown to you: {content.reason}.")
     message: dict[str, object] = {"role": "user"}
     if name and not is_enveloped:

@@ -17,7 +17,14 @@ from colloquy_server.database.models import Attachment
 from colloquy_server.database.repository import attachments
 from colloquy_server.database.transactions import Database
 from colloquy_server.files import filetypes
-from colloquy_server.files.extraction import MAX_PICTURE, MAX_TEXT, Extractor, TooSlow, Unreadable
+from colloquy_server.files.extraction import (
+    MAX_PICTURE,
+    ExtractedText,
+    Extractor,
+    Pages,
+    TooSlow,
+    Unreadable,
+)
 from colloquy_server.files.files import picture_key
 from colloquy_server.files.filetypes import Kind
 from colloquy_server.files.storage import ObjectMissing, Storage
@@ -28,12 +35,14 @@ T = TypeVar("T")
 
 log = structlog.get_logger()
 
-_READABLE = frozenset({filetypes.PDF, filetypes.DOCX, filetypes.XLSX, filetypes.PPTX, "text/html"})
 _TEXT = ("text/", "application/json", "application/xml", "application/yaml", "application/toml",
          "application/sql", "application/x-sh", "image/svg+xml")  # fmt: skip
 
-_WHOLE = "; whole"
-"""Added to a file's type where what is kept is not its text, but whether it is whole."""
+_TEXT_FORM = "; text and notes"
+"""Added to a file's type where its ExtractedText is kept."""
+
+_WHOLE = "; pages and notes"
+"""Added to a file's type where what is kept is its Pages: whether it is whole."""
 
 _SLOW_FILES = 1_000
 """Files that are remembered for having taken too long once."""
@@ -58,15 +67,17 @@ class ExtractionCache:
         self._locks = KeyedLocks()
         self._slow: dict[tuple[str, str, str], None] = {}
 
-    async def text(self, file: Attachment) -> str:
-        """A file's text, at most MAX_TEXT characters. Raises Unreadable, ObjectMissing and
+    async def text(self, file: Attachment) -> ExtractedText:
+        """A file's text, and what is missing of it. Raises Unreadable, ObjectMissing and
         StorageUnavailable."""
-        return await self._once(file, file.content_type, self._read_out)
+        kept = await self._once(file, file.content_type + _TEXT_FORM, self._read_out)
+        return ExtractedText.load(kept)
 
-    async def pages(self, file: Attachment) -> int:
+    async def pages(self, file: Attachment) -> Pages:
         """How many pages a PDF has, or how many pictures are in a picture. Raises as `text`:
         Unreadable when it cannot be read to its end, for which a provider refuses the request."""
-        return int(await self._once(file, file.content_type + _WHOLE, self._count_pages))
+        kept = await self._once(file, file.content_type + _WHOLE, self._count_pages)
+        return Pages.load(kept)
 
     async def picture(self, file: Attachment) -> bytes:
         """A picture as models take it, at most MAX_PICTURE bytes. Raises as `text`."""
@@ -135,19 +146,22 @@ class ExtractionCache:
     # --- extracting -------------------------------------------------------------------------------
 
     async def _read_out(self, file: Attachment) -> str:
-        if file.content_type in _READABLE:
+        if file.content_type in filetypes.READABLE:
             async with self._copy(file) as copy:
-                return await self._extractor.text(file.account_id, copy, file.content_type)
+                read = await self._extractor.text(file.account_id, copy, file.content_type)
+            return read.dump()
         if file.content_type.startswith(_TEXT):
-            found = _decode(await self._whole(await self._key(file), MAX_TEXT * 4))
+            found = await asyncio.to_thread(_decode, await self.data(file))
         elif file.kind == Kind.AUDIO:
             found = await self._transcribed(file)
+        elif file.kind == Kind.IMAGE:
+            raise Unreadable("this model cannot take a picture", passes=True)
         else:
-            what = "picture" if file.kind == Kind.IMAGE else "file of this type"
-            raise Unreadable(f"this model cannot take a {what}", passes=True)
+            why = filetypes.UNREAD.get(file.content_type, "files of this type cannot be read here")
+            raise Unreadable(why, passes=True)
         if not found.strip():
             raise Unreadable("there is nothing in it")
-        return found[:MAX_TEXT]
+        return ExtractedText.of(found).dump()
 
     async def _transcribed(self, file: Attachment) -> str:
         transcriber = self._catalog.transcription()
@@ -168,7 +182,8 @@ class ExtractionCache:
 
     async def _count_pages(self, file: Attachment) -> str:
         async with self._copy(file) as copy:
-            return str(await self._extractor.pages(file.account_id, copy, file.content_type))
+            pages = await self._extractor.pages(file.account_id, copy, file.content_type)
+        return pages.dump()
 
     async def _make_picture(self, file: Attachment) -> bytes:
         async with self._copy(file) as copy:

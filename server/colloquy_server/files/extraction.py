@@ -1,4 +1,4 @@
-"""Reads files that strangers made, each in a process of its own (`extraction_worker`), which is
+"""Reads files that strangers made, each in a process of its own (`extractors`), which is
 ended when it takes too long. What takes long runs at low priority, and is no stream's problem."""
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ import os
 import signal
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO
 
 from colloquy_server.concurrency import FairSemaphore
-from colloquy_server.files.extraction_worker import LONG_SIDE, MAX_PICTURE, MAX_PIXELS, MAX_TEXT
+from colloquy_server.files.extractors.pictures import LONG_SIDE, MAX_PICTURE
+from colloquy_server.files.extractors.results import MAX_TEXT, ExtractedText, Pages
 
-__all__ = ["LONG_SIDE", "MAX_PICTURE", "MAX_PIXELS", "MAX_TEXT", "Extractor", "Unreadable"]
+__all__ = ["LONG_SIDE", "MAX_PICTURE", "ExtractedText", "Extractor", "Pages", "Unreadable"]
 
-_WORKER = Path(__file__).with_name("extraction_worker.py")
+_WORKER = "colloquy_server.files.extractors"
 
 _TIMEOUT = 30.0
 """Seconds for one file, by the clock; the worker itself ends after some seconds of work."""
@@ -30,7 +30,8 @@ _REFUSED = 3
 
 _TOO_LONG = "reading it takes too long"
 
-_MAX_RESULT = max(MAX_TEXT * 4, MAX_PICTURE) + 1
+_MAX_RESULT = max(MAX_TEXT * 6 + (1 << 20), MAX_PICTURE) + 1
+"""A character takes six bytes of JSON at most; what is said of a file is beside its text."""
 
 
 class Unreadable(Exception):
@@ -76,16 +77,16 @@ class Extractor:
             answer = await self._run("inspect", file, content_type, _INSPECT_TIMEOUT)
         return FileFacts(**json.loads(answer))
 
-    async def text(self, account_id: str, file: IO[bytes], content_type: str) -> str:
-        """The text of a document, at most MAX_TEXT characters. Raises Unreadable."""
+    async def text(self, account_id: str, file: IO[bytes], content_type: str) -> ExtractedText:
+        """The text of a document. Raises Unreadable."""
         async with self._extractions.slot(account_id):
-            return (await self._run("text", file, content_type, self._timeout)).decode()
+            return ExtractedText.load(await self._run("text", file, content_type, self._timeout))
 
-    async def pages(self, account_id: str, file: IO[bytes], content_type: str) -> int:
+    async def pages(self, account_id: str, file: IO[bytes], content_type: str) -> Pages:
         """How many pages a PDF has, or how many pictures are in a picture; all that can be wrong
         with it was looked at. Raises Unreadable."""
         async with self._extractions.slot(account_id):
-            return int(await self._run("pages", file, content_type, self._timeout))
+            return Pages.load(await self._run("pages", file, content_type, self._timeout))
 
     async def picture(self, account_id: str, file: IO[bytes], content_type: str) -> bytes:
         """A picture as models take it: JPEG or PNG. Raises Unreadable."""
@@ -97,7 +98,8 @@ class Extractor:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-I",  # no folder of ours, no variable of ours
-            str(_WORKER),
+            "-m",
+            _WORKER,
             task,
             content_type,
             stdin=file,

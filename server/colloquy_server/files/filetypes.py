@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import mimetypes
+import re
 import unicodedata
 from enum import IntEnum
 
 import filetype
 
 from colloquy_server.errors import InvalidField
+from colloquy_server.files.extractors import archives, old_office
 
 HEAD = 16 << 10
 """Bytes of a file's beginning that are looked at."""
@@ -16,9 +18,20 @@ HEAD = 16 << 10
 PDF = "application/pdf"
 ZIP = "application/zip"
 OCTETS = "application/octet-stream"
-DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
-XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
-PPTX = "application/vnd.openxmlformats-officedocument.presentationml.presentation"
+
+CONTAINERS = archives.TYPES | {ZIP, old_office.OLE}
+"""Types of which only a look inside tells which one it is."""
+
+READABLE = archives.TYPES | {PDF, "text/html", old_office.XLS, old_office.OLE}
+"""Documents whose text `extraction` reads, or says what is wrong with them."""
+
+UNREAD = {
+    old_office.DOC: "it is an old Word file: save it as .docx",
+    old_office.PPT: "it is an old PowerPoint file: save it as .pptx",
+    archives.IWORK: "it is a file of Pages, Numbers or Keynote: export it as PDF or to Office",
+    ZIP: "it is an archive: attach the files in it one by one",
+}
+"""What those who send other files can do."""
 
 SCALABLE = frozenset(
     {"image/png", "image/jpeg", "image/gif", "image/webp", "image/bmp", "image/tiff", "image/avif"}
@@ -26,6 +39,11 @@ SCALABLE = frozenset(
 """Pictures that can be read here; others are kept, and named to models."""
 
 _CONTROL = bytes(set(range(32)) - set(b"\t\n\r\f\x1b")) + b"\x7f"
+_OLE_MAGIC = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+_PDF_WITHIN = 1_024
+"""Bytes in which the header of a PDF has to begin."""
+_PDF_LINE = re.compile(rb"%PDF-\d\.\d\s*[\r\n]")
+_PDF_OBJECT = re.compile(rb"^\d+ \d+ obj\b", re.MULTILINE)
 _BOMS = (b"\xff\xfe", b"\xfe\xff")
 
 # Names that the registries disagree on, or that Python does not know.
@@ -109,8 +127,10 @@ def clean_name(name: str) -> str:
 def decide(head: bytes, name: str, declared_type: str) -> str:
     """The media type of a file that begins with these bytes; its name and `declared_type`, what its
     sender takes it for, count only between recordings and films."""
-    if head.startswith(b"%PDF-"):
+    if _is_pdf(head):
         return PDF
+    if head.startswith(_OLE_MAGIC):
+        return old_office.OLE
     if is_text(head):
         return _text_type(head, name)
     guessed: str | None = filetype.guess_mime(head)
@@ -122,6 +142,15 @@ def decide(head: bytes, name: str, declared_type: str) -> str:
     ):
         return "audio/" + found.removeprefix("video/")  # a recording in a film's container
     return found
+
+
+def _is_pdf(head: bytes) -> bool:
+    """Whether a PDF begins here, or after other bytes, as readers of PDF allow; a text that tells
+    of the header has no objects after it."""
+    if head.startswith(b"%PDF-"):
+        return True
+    found = _PDF_LINE.search(head[:_PDF_WITHIN])
+    return found is not None and _PDF_OBJECT.search(head, found.end()) is not None
 
 
 def is_text(head: bytes) -> bool:
