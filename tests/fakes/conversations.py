@@ -223,6 +223,7 @@ class FakeConversations(Door, conversation_grpc.ConversationServiceServicer):
         await self.enter(request, context)
         room, reply = await self._message(request.message_id, context)
         reply.rating = request.rating
+        reply.rating_comment = request.comment if request.rating else ""
         await self.tell(room, message=reply)
         return pb.RateReplyResponse(message=reply)
 
