@@ -185,13 +185,18 @@ async def test_messages_of_several_people_that_become_one_say_who_wrote_what(
     ]
 
 
-@ANY
+@ALONE
 async def test_names_come_from_the_conversation_and_not_from_the_window(
     colloquy: Colloquy, alice: Caller
 ) -> None:
     conversation = await alice.create(title="Context", model="small-model")
     displayed = {"a": "Зоя", "b": "太郎", "c": "Ann", "d": "ann", "e": 'Bo"}, {"user_2": "Ann'}
     expected = {"a": "user_1", "b": "user_2", "c": "Ann", "d": "ann_2", "e": "Bo_user_2_Ann"}
+
+    elsewhere = await alice.create(title="Elsewhere")
+    for external_id in "edcba":  # the order in which the account came to know them is another
+        person = resources.User(external_id=external_id, display_name=displayed[external_id])
+        await alice.send(elsewhere.id, author=person).rest()
 
     async def ask(external_id: str) -> dict[str, Any]:
         person = resources.User(external_id=external_id, display_name=displayed[external_id])

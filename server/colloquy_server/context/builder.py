@@ -309,8 +309,7 @@ async def _request(
         whole = Earlier(
             said, estimated, newest.author_id, given.floor, ranges, withheld, alternates
         )
-    system_prompt = f"{known.system_prompt}\n\n{authors.note}".strip()\
-        if authors.note else known.system_prompt  # fmt: skip
+    system_prompt = "\n\n".join(filter(None, (known.system_prompt, authors.note)))
     estimated += _cost(system_prompt)
     given.estimated_tokens = int(estimated * factor)
     has_parts = any(content.part for shown in oldest_first for _, content in shown.files)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import orjson
 
@@ -23,8 +24,8 @@ class ChatMessage:
         message: dict[str, object] = {"role": self.role}
         if self.name:
             message["name"] = self.name
-        texts = [text for text in self.content if isinstance(text, str)]
-        if len(texts) == len(self.content):
+        if bytes not in map(type, self.content):
+            texts = cast("list[str]", self.content)
             message["content"] = "\n\n".join(texts)
             return [orjson.dumps(message)]
         message["content"] = []
@@ -63,8 +64,9 @@ async def joined(messages: Sequence[ChatMessage]) -> bytes:
     """The messages as JSON, with commas between them."""
     pieces: list[bytes] = []
     for message in messages:
-        pieces += [*message.pieces(), b","]
+        pieces += message.pieces()
+        pieces.append(b",")
     del pieces[-1]
     # Parts are megabytes, and the thread that copies them lets others run.
-    has_parts = any(isinstance(part, bytes) for m in messages for part in m.content)
+    has_parts = len(pieces) > 2 * len(messages) - 1
     return await asyncio.to_thread(b"".join, pieces) if has_parts else b"".join(pieces)
