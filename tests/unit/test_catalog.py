@@ -52,6 +52,8 @@ def test_the_shipped_file_offers_a_second_provider_with_a_key_of_its_own() -> No
     assert model.provider.base_url == "https://api.anthropic.com/v1/"
     assert model.provider.author_names == "envelope"
     assert both.resolve("gpt-4o").provider.author_names == "field"
+    assert model.provider.alternate_roles
+    assert not both.resolve("gpt-4o").provider.alternate_roles
     assert "gpt-4o" not in Catalog.load(SHIPPED, {"ANTHROPIC_API_KEY": "2"}.get).available_ids()
 
 

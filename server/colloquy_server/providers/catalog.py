@@ -93,6 +93,8 @@ class Provider:
     author_names: Literal["field", "envelope"] = "field"
     """How it is told who speaks when several people do: in the API's field `name`, or, where that
     is ignored, in a JSON object around each message."""
+    alternate_roles: bool = False
+    """Whether it refuses two messages of one role in a row: they are made one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +155,7 @@ class Catalog:
                 api_key_env=entry.api_key_env,
                 weights=Weights(**entry.weights.model_dump()) if entry.weights else None,
                 author_names=entry.author_names,
+                alternate_roles=entry.alternate_roles,
             )
             for provider_id, entry in entries.providers.items()
         }
@@ -294,6 +297,7 @@ class _ProviderEntry(_Entry):
     api_key_env: _Name | None = None
     weights: _WeightsEntry | None = None
     author_names: Literal["field", "envelope"] = "field"
+    alternate_roles: bool = False
 
     @model_validator(mode="after")
     def _can_be_reached(self) -> _ProviderEntry:
