@@ -83,7 +83,7 @@ def test_the_shipped_file_offers_openai_with_a_key_and_the_local_model_without()
     assert local == without_key.title()
     assert without_key.available_ids() == ["smollm2-135m"]
     assert (local.context_window, local.max_output_tokens) == (4096, 512)
-    assert local.request["repeat_penalty"] > 1
+    assert local.rules.fields["repeat_penalty"] > 1
 
 
 def test_a_model_whose_key_is_not_set_is_listed_but_not_available(tmp_path: Path) -> None:
