@@ -120,6 +120,8 @@ class Connection:
                 finally:
                     response.close()
             failure = from_status(response.status, said, response.headers)
+        except TimeoutError as error:
+            failure = unreachable(TotalTimeout() if waits.total <= waits.first_byte else error)
         except TROUBLE as error:
             failure = unreachable(error)
         raise failure  # outside the handler: the error carries the provider's text

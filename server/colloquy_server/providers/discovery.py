@@ -98,7 +98,7 @@ class Discovery:
             [
                 provider
                 for provider in self.catalog.discovering
-                if self._answered_at.get(provider.id, never) < oldest
+                if self._answered_at.get(provider.id, never) <= oldest
             ]
         )
 
