@@ -29,7 +29,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from aiohttp import web
 
@@ -217,7 +217,7 @@ class ProviderDouble:
             await self._runner.cleanup()
             self._runner = None
 
-    async def __aenter__(self) -> ProviderDouble:
+    async def __aenter__(self) -> Self:
         await self.start()
         return self
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -118,7 +118,7 @@ class ModelServer(ProviderDouble):
         if self.hold is not None:
             await self.hold.wait()
         page = self.pages.get(request.path)
-        if isinstance(page, Callable):  # type: ignore[arg-type]
+        if callable(page):
             page = page(await request.json())
         if page is None:
             return web.json_response({"error": "not found"}, status=404)

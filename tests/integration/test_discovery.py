@@ -20,6 +20,10 @@ NUMBERS = {"context_window": 1000, "max_output_tokens": 100, "input_price": 0, "
 Make = Callable[..., Discovery]
 
 
+def no_environ(_name: str) -> None:
+    return None
+
+
 @pytest.fixture
 async def server() -> AsyncIterator[ModelServer]:
     async with ModelServer(title_models=set()) as server:
@@ -43,7 +47,7 @@ async def make(tmp_path: Path, server: ModelServer) -> AsyncIterator[Make]:
         }
         path = tmp_path / "models.yml"
         path.write_text(yaml.safe_dump(content))
-        catalog = Catalog.load(path, {}.get)
+        catalog = Catalog.load(path, no_environ)
         made.append(Discovery(catalog, providers, fresh=fresh, patience=patience))
         return made[-1]
 
@@ -152,8 +156,10 @@ async def test_its_requests_are_as_the_catalogue_has_them(server: ModelServer, m
     discovery = make(request={"temperature": 0.2}, output_limit="none", timeouts={"idle": 5})
     await discovery.refresh()
     model = discovery.catalog.resolve("wanted")
-    async with Providers({}).open(model, b"[]") as stream:
+    providers = Providers({})
+    async with providers.open(model, b"[]") as stream:
         assert [text async for text in stream]
+    await providers.close()
     body = server.requests[0].body
     assert (body["model"], body["temperature"]) == ("wanted", 0.2)
     assert "max_tokens" not in body
@@ -217,8 +223,6 @@ async def test_without_discovery_nobody_is_asked(make: Make, server: ModelServer
     discovery.start()
     await discovery.ready()
     await discovery.refresh()
-    error = ModelError("MODEL_UNKNOWN", "There is no model")
-    with pytest.raises(ModelError) as caught:
-        await discovery.retry(error)
-    assert caught.value is error
+    with pytest.raises(ModelError):
+        await discovery.resolve("wanted")
     assert server.asked == []

@@ -107,12 +107,7 @@ class ConversationService:
                 lambda: self._choose_model(request.model),
             )
 
-        await self._discovery.ready()
-        try:
-            row = await create()
-        except ModelError as error:
-            await self._discovery.retry(error)
-            row = await create()
+        row = await self._discovery.choosing(create)
         return api.CreateConversationResponse(conversation=convert.conversation(row))
 
     async def GetConversation(
@@ -163,12 +158,11 @@ class ConversationService:
             raise InvalidField({"update_mask": f"name what to change: {', '.join(_CHANGEABLE)}"})
         values = {path: str(getattr(wanted, path)) for path in paths}
         if "model" in values:
-            field = "conversation.model"
-            try:
-                values["model"] = self._choose_model(values["model"], field)
-            except ModelError as error:
-                await self._discovery.retry(error)
-                values["model"] = self._choose_model(values["model"], field)
+
+            async def choose() -> str:
+                return self._choose_model(values["model"], "conversation.model")
+
+            values["model"] = await self._discovery.choosing(choose)
         change = await self._db.write(
             principal.get().account_id, conversations.change, wanted.id.lower(), values
         )

@@ -8,9 +8,9 @@ context window can be at most.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -21,6 +21,8 @@ from colloquy_server.providers.errors import ProviderError
 from colloquy_server.providers.models import Provider
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 FRESH_SECONDS = 5.0
 """How long an answer is good before it is asked for anew."""
@@ -102,21 +104,25 @@ class Discovery:
             ]
         )
 
-    async def retry(self, error: ModelError) -> None:
-        """Asks again because of a model that could not be chosen; then it may be chosen again.
-        Raises the error when there is nobody to ask."""
-        if not self.catalog.discovering:
-            raise error
+    async def choosing(self, choose: Callable[[], Awaitable[T]]) -> T:
+        """Does what chooses a model of the catalogue, and does it again after asking for new models
+        when the one that it wants is not there. Raises ModelError."""
+        await self.ready()
+        try:
+            return await choose()
+        except ModelError:
+            if not self.catalog.discovering:
+                raise
         await self.refresh()
+        return await choose()
 
     async def resolve(self, model_id: str) -> Model:
         """A model of the catalogue; servers are asked when it is not known. Raises ModelError."""
-        await self.ready()
-        try:
+
+        async def choose() -> Model:
             return self.catalog.resolve(model_id)
-        except ModelError as error:
-            await self.retry(error)
-        return self.catalog.resolve(model_id)
+
+        return await self.choosing(choose)
 
     async def _wait(self, providers: Iterable[Provider]) -> None:
         tasks = [self._begin(provider) for provider in providers]

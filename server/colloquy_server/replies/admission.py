@@ -13,7 +13,6 @@ from colloquy_server.database.repository import sending
 from colloquy_server.database.repository.changes import Lease
 from colloquy_server.database.repository.sending import Choice, Prompt, Sent
 from colloquy_server.database.transactions import Database, Session
-from colloquy_server.providers.catalog import ModelError
 from colloquy_server.providers.discovery import Discovery
 from colloquy_server.replies.bus import Bus
 from colloquy_server.replies.cancellation import Cancellation
@@ -113,14 +112,8 @@ class Admission:
             async with lock, self._slots.slot(account_id):
                 return await self._store(account_id, store)
 
-        async def with_new_models() -> Started:
-            try:
-                return await in_turn()
-            except ModelError as error:  # nobody waits behind it meanwhile
-                await self._discovery.retry(error)
-            return await in_turn()
-
-        task = asyncio.create_task(with_new_models())
+        # While servers are asked for new models nobody waits behind it.
+        task = asyncio.create_task(self._discovery.choosing(in_turn))
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
