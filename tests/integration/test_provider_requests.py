@@ -12,6 +12,7 @@ import pytest
 import yaml
 from colloquy_server.providers.catalog import Catalog, Model, Transcriber
 from colloquy_server.providers.client import ProviderError, Providers
+from colloquy_server.providers.connection import is_near
 
 from tests.fakes.provider import Answer, ProviderDouble
 from tests.fakes.provider_kinds import AZURE, MISTRAL, THINKING, Demands, PickyProvider
@@ -273,6 +274,24 @@ class Comments(list[bytes]):
     def __iter__(self) -> Any:
         while True:
             yield b": still working\n\n" * 1_000
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("127.0.0.1:11434", True),
+        ("localhost:1234", True),
+        ("[::1]:8000", True),
+        ("192.168.1.7:8000", True),
+        ("ollama:11434", True),
+        ("host.docker.internal:11434", True),
+        ("studio.local:1234", True),
+        ("api.openai.com", False),
+        ("8.8.8.8", False),
+    ],
+)
+def test_which_servers_are_of_this_network(host: str, expected: bool) -> None:
+    assert is_near(f"http://{host}/v1") is expected
 
 
 async def test_a_server_of_this_network_gets_time_to_load_its_model(
