@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from aiohttp import web
 from colloquy_server.providers.catalog import Catalog, Model, Transcriber
 from colloquy_server.providers.client import ProviderError, Providers
 from colloquy_server.providers.connection import is_near
@@ -114,27 +115,46 @@ def _another() -> Any:
     return Another()
 
 
-async def test_a_recording_is_sent_the_same_way(
-    start: Start, providers: Providers, load: Load
-) -> None:
-    async with ProviderDouble() as double:
-        base_url = f"{double.base_url}?api-version=1"
-        headers = {"x-gateway-key": "${TEAM_KEY}"}
+class Listener(ProviderDouble):
+    """Keeps what recordings were sent to, and may send them elsewhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.targets: list[str] = []
+        self.moved_to = ""
+
+    async def _transcribe(self, request: web.Request) -> web.StreamResponse:
+        self.targets.append(request.raw_path)
+        if self.moved_to:
+            raise web.HTTPTemporaryRedirect(self.moved_to)
+        return await super()._transcribe(request)
+
+
+async def test_a_recording_is_sent_the_same_way(providers: Providers, load: Load) -> None:
+    async with Listener() as double:
         catalog = load(
             {
-                "base_url": base_url,
+                "base_url": f"{double.base_url}?region=eu&api-version=0",
+                "query": {"api-version": "1"},
                 "api_key_env": "KEY",
                 "api_key_header": "api-key",
-                "headers": headers,
+                "headers": {"x-gateway-key": "${TEAM_KEY}"},
             }
         )
         transcriber = Transcriber("whisper", catalog.resolve("m").provider)
         said = await providers.transcribe(transcriber, io.BytesIO(b"la"), "a.mp3")
         assert said == "what was said"
         heard = double.transcriptions[0]
+        assert double.targets == ["/v1/audio/transcriptions?region=eu&api-version=1"]
         assert heard.headers["api-key"] == "the-azure-key"
         assert heard.headers["x-gateway-key"] == "secret-team"
         assert "Authorization" not in heard.headers
+        # No other host gets them.
+        elsewhere = double.base_url.replace("127.0.0.1", "0.0.0.0")
+        double.moved_to = f"{elsewhere}/audio/transcriptions"
+        with pytest.raises(ProviderError):
+            await providers.transcribe(transcriber, io.BytesIO(b"la"), "a.mp3")
+        assert len(double.targets) == 2
 
 
 async def test_models_that_think_get_no_field_that_they_refuse(
@@ -225,11 +245,12 @@ async def test_a_model_overrides_its_provider_field_by_field(
 
 @pytest.mark.parametrize("at_model", [True, False])
 @pytest.mark.parametrize(
-    ("timeout", "answer", "retryable"),
+    ("wait", "answer", "retryable"),
     [
         ("first_byte", Answer(delay=3600), True),
         ("first_byte", Answer(stall_after=0), True),
         ("idle", Answer(stall_after=1), True),
+        ("total", Answer(delay=3600), False),
         ("total", Answer(stall_after=1), False),
         ("total", Answer(tokens=6_000, rate=100), False),
     ],
@@ -238,14 +259,14 @@ async def test_each_timeout_is_the_catalogues(
     start: Start,
     providers: Providers,
     load: Load,
-    timeout: str,
+    wait: str,
     answer: Answer,
     retryable: bool,
     at_model: bool,
 ) -> None:
     double = await start(Demands())
     double.script(answer)
-    timeouts = {"timeouts": {timeout: 0.5}}
+    timeouts = {"timeouts": {wait: 0.5}}
     provider = {"base_url": double.base_url, **({} if at_model else timeouts)}
     model = load(provider, **(timeouts if at_model else {})).resolve("m")
     with pytest.raises(ProviderError) as caught:

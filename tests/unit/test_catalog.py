@@ -240,7 +240,7 @@ def test_headers_and_parameters_take_variables(tmp_path: Path, where: str) -> No
     found = catalog.resolve("chat").provider
     assert getattr(found, where) == (("a", "Token secret-key"), ("b", "t"))
     assert "secret" not in repr(found)
-    with pytest.raises(CatalogError, match="^GATEWAY_KEY: ") as caught:
+    with pytest.raises(CatalogError, match=r"^GATEWAY_KEY: ") as caught:
         load(tmp_path, value, {"TEAM": "t", "GATEWAY_KEY": "secret\nkey"})
     assert "secret" not in str(caught.value)
 

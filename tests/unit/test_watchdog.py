@@ -89,6 +89,15 @@ async def test_comments_prolong_a_wait() -> None:
     dog.stop()
 
 
-async def test_the_whole_ends_however_much_comes() -> None:
+@pytest.mark.parametrize("each", [0.005, 0])
+async def test_the_whole_ends_however_much_comes(each: float) -> None:
     with pytest.raises(TotalTimeout):
-        await drain(watchdog(total=0.05), endlessly(EVENT))
+        await drain(watchdog(total=0.05), endlessly(EVENT, each))
+
+
+async def test_the_whole_ends_when_there_is_never_a_wait() -> None:
+    async def read() -> bytes:
+        return EVENT
+
+    with pytest.raises(TotalTimeout):
+        await drain(watchdog(total=0.05), read)

@@ -1,4 +1,4 @@
-"""The catalogue of AI models: those of the models file, and those that servers are found to have."""
+"""The catalogue of AI models: the models file's, and those that servers are found to have."""
 
 from __future__ import annotations
 

@@ -31,19 +31,18 @@ class Comments:
         """Whether the next packet holds nothing else."""
         if not data:
             return False
-        if self._at_line_start:
-            rest = data
-        elif self._in_comment:
-            rest = b":" + data  # the comment goes on
-        else:
-            self._at_line_start = data[-1] in b"\r\n"
-            return False
+        goes_on, was_comment = not self._at_line_start, self._in_comment
         self._at_line_start = data[-1] in b"\r\n"
+        self._in_comment = False
+        if goes_on:
+            if not was_comment:
+                return False
+            data = b":" + data
+        if not self._at_line_start:
+            last_line = max(data.rfind(b"\n"), data.rfind(b"\r")) + 1
+            self._in_comment = data.startswith(b":", last_line)
         # Nearly every packet begins with a field, and is not looked through.
-        is_alone = rest[0] in b":\r\n" and _SAYS_NOTHING.fullmatch(rest) is not None
-        last_line = max(rest.rfind(b"\n"), rest.rfind(b"\r")) + 1
-        self._in_comment = not self._at_line_start and rest[last_line] in b":"
-        return is_alone
+        return data[0] in b":\r\n" and _SAYS_NOTHING.fullmatch(data) is not None
 
 
 class Watchdog:
@@ -75,6 +74,8 @@ class Watchdog:
     async def next(self, read: Callable[[], Awaitable[bytes]]) -> bytes:
         """What `read` gives, in time. Raises TimeoutError, and TotalTimeout."""
         now = self._loop.time()
+        if now >= self._end:  # bytes that are always there let no timer come to its turn
+            raise TotalTimeout
         if self._is_first:
             self._is_first = False
         else:
