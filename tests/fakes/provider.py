@@ -29,7 +29,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from aiohttp import web
 
@@ -202,8 +202,7 @@ class ProviderDouble:
 
     async def start(self, port: int = 0) -> None:
         app = web.Application(client_max_size=64 * 1024 * 1024)
-        app.router.add_post("/v1/chat/completions", self._handle)
-        app.router.add_post("/v1/audio/transcriptions", self._transcribe)
+        self._route(app.router)
         runner = web.AppRunner(
             app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1
         )
@@ -213,6 +212,10 @@ class ProviderDouble:
         self._runner = runner
         self.base_url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
 
+    def _route(self, router: web.UrlDispatcher) -> None:
+        router.add_post("/v1/chat/completions", self._handle)
+        router.add_post("/v1/audio/transcriptions", self._transcribe)
+
     async def close(self) -> None:
         if self._runner is not None:
             for request in self.requests:
@@ -220,7 +223,7 @@ class ProviderDouble:
             await self._runner.cleanup()
             self._runner = None
 
-    async def __aenter__(self) -> ProviderDouble:
+    async def __aenter__(self) -> Self:
         await self.start()
         return self
 
