@@ -17,7 +17,7 @@ from colloquy_server.files.storage import StorageUnavailable
 from PIL import Image
 
 from tests import fleets
-from tests.fakes import samples
+from tests.fakes import documents, samples
 from tests.fakes.provider import Answer
 from tests.harness import Caller, Colloquy
 from tests.statuses import refused
@@ -376,6 +376,75 @@ async def test_what_cannot_be_read_is_named_to_the_model(
     (left,) = (await alice.receipt(reply.id)).left_out
     assert left.attachment_id == file.id
     assert why in left.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "why"),
+    [
+        ("old.doc", documents.compound("WordDocument"), "an old Word file: save it as .docx"),
+        ("old.ppt", documents.compound("PowerPoint Document"), "an old PowerPoint file"),
+        ("locked.xlsx", documents.compound("EncryptedPackage"), "it needs a password"),
+        ("a.pages", documents.archive({"Index/Document.iwa": b"1"}), "export it as PDF"),
+        ("a.zip", documents.archive({"a.txt": "text"}), "attach the files in it one by one"),
+    ],
+)
+@pytest.mark.parametrize("model", ["nothing", "everything"])
+@fleets.ANY
+async def test_the_reason_is_about_the_file_and_the_same_for_every_model(
+    colloquy: Colloquy, alice: Caller, model: str, name: str, data: bytes, why: str
+) -> None:
+    conversation = await alice.create(model=model)
+    file = await upload(alice, data, name)
+    reply = await alice.send(conversation.id, "Read", attachment_ids=[file.id]).reply()
+    (left,) = (await alice.receipt(reply.id)).left_out
+    assert left.attachment_id == file.id
+    assert why in left.reason
+    assert left.reason in colloquy.provider.reply_requests[-1].messages[-1]["content"]
+
+
+LOST = "left out: 1 deleted passage, 1 picture"
+
+
+@pytest.mark.parametrize("model", ["nothing", "everything"])
+@fleets.ANY
+async def test_what_a_document_loses_is_told_to_the_model_and_in_the_receipt(
+    colloquy: Colloquy, alice: Caller, model: str
+) -> None:
+    conversation = await alice.create(model=model)
+    file = await upload(alice, documents.word(), "plan.docx")
+    reply = await alice.send(conversation.id, "Read", attachment_ids=[file.id]).reply()
+    text = colloquy.provider.reply_requests[-1].messages[-1]["content"]
+    assert '"plan.docx"' in text
+    assert f"({LOST}):" in text
+    (left,) = (await alice.receipt(reply.id)).left_out
+    assert (left.attachment_id, left.reason) == (file.id, LOST)
+    reply = await alice.send(conversation.id, "Again").reply()  # as it was kept
+    assert (await alice.receipt(reply.id)).left_out[0].reason == LOST
+
+
+@fleets.ANY
+async def test_answers_in_a_form_are_given_beside_the_pdf_itself(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    for model in ("everything", "other"):
+        conversation = await alice.create(model=model)
+        form = await upload(alice, documents.pdf_form(), "form.pdf")
+        letter = await upload(alice, samples.pdf("Dear reader"), "letter.pdf")
+        reply = await alice.send(
+            conversation.id, "Read", attachment_ids=[form.id, letter.id]
+        ).reply()
+        asked = colloquy.provider.reply_requests[-1].messages[-1]
+        assert len(parts(asked, "file")) == 2
+        question, answers = parts(asked, "text")
+        assert question == "Read"
+        assert '"form.pdf"' in answers
+        assert "Field Your name: Ann Smith" in answers
+        assert "1 attached inside it (data.csv)" in answers
+        (left,) = (await alice.receipt(reply.id)).left_out
+        assert (left.attachment_id, left.reason) == (
+            form.id,
+            "left out: 1 attached inside it (data.csv)",
+        )
 
 
 @fleets.ANY

@@ -113,7 +113,8 @@ def word() -> bytes:
             + "</Relationships>",
             "word/document.xml": f"<w:document {marks}><w:body><w:p><w:r><w:t>Solve </w:t></w:r>"
             f"<m:oMath>{signs('x=')}{fraction}{signs('+')}{square}{signs('-')}{root}</m:oMath>"
-            '<w:r><w:t> now</w:t></w:r><w:r><w:commentReference w:id="7"/></w:r></w:p>'
+            '<w:r><w:t> now</w:t></w:r><w:r><w:commentReference w:id="7"/></w:r>'
+            '<w:del w:id="1"><w:r><w:delText>gone</w:delText></w:r></w:del></w:p>'
             "</w:body></w:document>",
             "word/header1.xml": f"<w:hdr {marks}>{said('Secret plan')}</w:hdr>",
             "word/footer1.xml": f"<w:ftr {marks}>{said('Page of ACME')}</w:ftr>",
@@ -216,7 +217,8 @@ def slides() -> bytes:
     box(slide.shapes, "first", 0, 0)
     group = slide.shapes.add_group_shape()
     box(group.shapes, "in a group", 0, 2)
-    data: Any = CategoryChartData()
+    new: Any = CategoryChartData
+    data = new()
     data.categories = ["Q1", "Q2"]
     data.add_series("Revenue", (123, 456))
     place = (Inches(0), Inches(3), Inches(3), Inches(1))
@@ -352,7 +354,7 @@ def odt() -> bytes:
     """A text with a heading, a list, a table, a comment, a deleted word and an equation."""
     return open_document(
         "text",
-        "<text:tracked-changes><text:p>deleted</text:p></text:tracked-changes>"
+        "<text:tracked-changes><text:deletion><text:p>deleted</text:p></text:deletion></text:tracked-changes>"
         '<text:h text:outline-level="2">Plan</text:h>'
         "<text:p>One<text:tab/>two<office:annotation><dc:creator>Ann</dc:creator><text:p>Really?"
         "</text:p></office:annotation></text:p>"

@@ -13,6 +13,7 @@ from typing import IO
 import pytest
 from colloquy_server.files import filetypes
 from colloquy_server.files.extraction import ExtractedText, Extractor, Pages, Unreadable
+from colloquy_server.files.extractors import results
 
 from tests.fakes import documents, samples
 
@@ -56,7 +57,8 @@ async def test_of_a_word_document_nothing_is_dropped_in_silence() -> None:
     assert "Is this right?" in text
     assert "Footer of the pages: Page of ACME" in text
     assert "Chart: Sales\n\n|  | Revenue |\n| Q1 | 123 |\n| Q2 | 456 |" in text
-    assert found.notes == ("left out: 1 picture",)
+    assert "gone" not in text
+    assert found.notes == ("left out: 1 deleted passage, 1 picture",)
 
 
 async def test_a_word_document_whose_main_part_has_another_name_is_read() -> None:
@@ -66,15 +68,10 @@ async def test_a_word_document_whose_main_part_has_another_name_is_read() -> Non
 
 
 def reworded(data: bytes, old: bytes, new: bytes) -> bytes:
-    """An archive with other words in its lists of types and relations."""
+    """An archive with other words in its members."""
     with zipfile.ZipFile(io.BytesIO(data)) as packed:
         return documents.archive(
-            {
-                name: packed.read(name).replace(old, new)
-                if name in ("[Content_Types].xml", "_rels/.rels")
-                else packed.read(name)
-                for name in packed.namelist()
-            }
+            {name: packed.read(name).replace(old, new) for name in packed.namelist()}
         )
 
 
@@ -109,6 +106,23 @@ ALL = "".join(
 )
 async def test_a_sheet_is_read_whole_however_it_was_written(data: bytes) -> None:
     assert (await read(data)).beginning.endswith(ALL)
+
+
+async def test_a_workbook_with_styles_of_no_known_kind_is_read() -> None:
+    data = reworded(documents.workbook(), b"<fill><patternFill/></fill>", b"<fill/>")
+    found = await read(data)
+    assert "| 2024-03-01 |" in found.beginning
+    assert "## Secret (hidden sheet)" in found.beginning
+    assert found.notes == (
+        "given: the cells' values alone, without their formats, comments and charts",
+    )
+
+
+async def test_a_damaged_chart_takes_nothing_else_with_it() -> None:
+    for data in (documents.word(), documents.workbook()):
+        found = await read(reworded(data, b"chartSpace", b"chartSp<ce"))
+        assert found.beginning
+        assert "1 damaged part of kind chart" in found.notes[-1]
 
 
 async def test_strict_documents_of_word_and_powerpoint_are_read() -> None:
@@ -177,7 +191,7 @@ async def test_an_open_document_is_read_with_its_comments_and_equations() -> Non
     assert "| a<br>b\\|c |" in text
     assert "Equation: x = {a} over {b}" in text
     assert "deleted" not in text
-    assert found.notes == ("left out: 1 picture",)
+    assert found.notes == ("left out: 1 deleted passage, 1 picture",)
 
 
 async def test_the_sheets_of_an_open_document_are_read() -> None:
@@ -235,6 +249,28 @@ async def test_old_office_files_are_told_apart_by_what_is_in_them(stream: str, k
     assert await kind_of(documents.compound(stream)) == kind
 
 
+async def test_a_cell_of_a_page_stays_in_its_column_and_on_its_line() -> None:
+    page = (
+        "<html><table><tr><th rowspan=2>a|b</th><td colspan=2>c</td></tr><tr><td><p>d</p><p>e</p>"
+        "</td><td>f</td></tr></table>"
+    )
+    text = (await read(page.encode(), "a.html")).beginning
+    assert "| a\\|b | c | |" in text
+    assert "|  | d<br>e | f |" in text
+
+
+async def test_the_pages_of_an_open_presentation_are_read() -> None:
+    data = documents.open_document(
+        "presentation",
+        '<draw:page draw:name="One"><draw:frame><draw:text-box><text:p>Hello</text:p>'
+        "</draw:text-box></draw:frame><presentation:notes><text:p>Slowly</text:p>"
+        "</presentation:notes></draw:page>",
+    )
+    text = (await read(data)).beginning
+    assert "## Slide One\n\nHello" in text
+    assert "Speaker's notes: Slowly" in text
+
+
 async def test_of_a_long_text_the_end_is_given_too() -> None:
     rows = "".join(f"<p>{number:07d}</p>" for number in range(60_000))
     found = await read(f"<html>{rows}".encode(), "a.html")
@@ -244,6 +280,26 @@ async def test_of_a_long_text_the_end_is_given_too() -> None:
     assert found.end.strip().endswith("0059999")
     assert len(found.end) == 100_000
     assert abs(found.length - len(whole)) < 5
+
+
+def test_what_takes_long_is_given_as_far_as_it_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "READING_SECONDS", 0)
+    found = results.gather(iter(["One. ", "Two."]), results.Notes())
+    assert (found.beginning, found.end) == ("One.", "")
+    assert found.notes == ("what follows the first 5 characters was not read: it takes long",)
+
+
+def test_notes_are_few_short_and_on_one_line() -> None:
+    notes = results.Notes()
+    for number in range(30):
+        notes.say(f'name {number}\r\n\x00"): forged{"x" * 1_000}')
+    notes.left_out("chart", 3)
+    notes.left_out("comment")
+    *said, more, left_out = notes.all()
+    assert len(said) == 20
+    assert all(len(note) == 300 and note.isprintable() for note in said)
+    assert more == "and 10 more such notes"
+    assert left_out == "left out: 3 charts, 1 comment"
 
 
 def bomb(entities: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from colloquy_server.files.extractors import plain_text
+from colloquy_server.files.extractors import plain_text, tables
 from colloquy_server.files.extractors.results import Notes
 
 _MAX_HTML = 8 << 20
@@ -35,8 +35,61 @@ def shown(page: Any) -> Any:
 
 
 def markdown(page: Any) -> str:
-    """A parsed page as Markdown, without pictures."""
+    """A parsed page as Markdown, without pictures; a cell of a table stays in its column and on
+    its line."""
     from markdownify import MarkdownConverter
 
-    converted: str = MarkdownConverter(heading_style="ATX", strip=["img"]).convert_soup(page)
+    class Converter(MarkdownConverter):
+        def convert_td(self, el: Any, text: str, parent_tags: set[str]) -> str:
+            return f" {tables.cell(text)} |" + " |" * (_number(el, "colspan") - 1)
+
+        convert_th = convert_td
+
+        def convert_p(self, el: Any, text: str, parent_tags: set[str]) -> str:
+            if parent_tags & {"td", "th"}:
+                return f"{text}\n"
+            return str(super().convert_p(el, text, parent_tags))  # type: ignore[misc]
+
+        def convert_br(self, el: Any, text: str, parent_tags: set[str]) -> str:
+            if parent_tags & {"td", "th"}:
+                return "\n"
+            return str(super().convert_br(el, text, parent_tags))  # type: ignore[misc]
+
+    _fill_spans(page)
+    converted: str = Converter(heading_style="ATX", strip=["img"]).convert_soup(page)
     return converted
+
+
+def _fill_spans(page: Any) -> None:
+    """Puts empty cells where one from above reaches down: Markdown has none that do."""
+    for table in page.find_all("table"):
+        below: dict[int, int] = {}  # how far down a column is taken
+        for row in table.find_all("tr"):
+            if row.find_parent("table") is not table:
+                continue
+            column = 0
+            for cell in row.find_all(["td", "th"], recursive=False):
+                while below.get(column, 0):
+                    cell.insert_before(_empty_cell())
+                    below[column] -= 1
+                    column += 1
+                down = _number(cell, "rowspan") - 1
+                for _ in range(_number(cell, "colspan")):
+                    below[column] = down
+                    column += 1
+            while below.get(column, 0):
+                row.append(_empty_cell())
+                below[column] -= 1
+                column += 1
+
+
+def _empty_cell() -> Any:
+    from bs4 import BeautifulSoup
+
+    return BeautifulSoup("<td></td>", "html.parser").td
+
+
+def _number(cell: Any, name: str) -> int:
+    """A span of a cell, up to the thousand that browsers take."""
+    said = cell.get(name, "")
+    return min(max(int(said), 1), 1_000) if said.isascii() and said.isdecimal() else 1

@@ -77,7 +77,4 @@ def read_sheets(file: BinaryIO, notes: Notes) -> Iterator[str]:
         raise Problem("it needs a password") from None
     except CalamineError:
         raise Problem("it is damaged") from None
-    notes.say(
-        "given: the cells' values alone, without their formats, comments and charts; an .xlsx"
-        " file has them"
-    )
+    notes.say("given: the cells' values alone, without their formats, comments and charts")

@@ -6,12 +6,15 @@ from __future__ import annotations
 import posixpath
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, BinaryIO
+from zipfile import BadZipFile
 
 from colloquy_server.files.extractors import tables, xml
+from colloquy_server.files.extractors.results import Notes
 
 _STRICT = re.compile(rb"http://purl\.oclc\.org/ooxml/(\w+)/(\w+)")
 _TRANSITIONAL = rb"http://schemas.openxmlformats.org/\1/2006/\2"
@@ -84,6 +87,19 @@ class Package:
         """A part's root element."""
         return xml.parsed(self.read(name))
 
+    def beside(self, part: str, kind: str, notes: Notes) -> Iterator[Any]:
+        """The root elements of parts that stand beside this one. One that is damaged is noted, and
+        takes nothing else with it."""
+        from lxml.etree import XMLSyntaxError
+
+        for name in self.related(part, kind):
+            try:
+                root = self.xml(name)
+            except (XMLSyntaxError, BadZipFile, zlib.error):
+                notes.left_out(f"damaged part of kind {kind}")
+            else:
+                yield root
+
     def main(self) -> str:
         """The name of the part that is the document."""
         top = self.relations("").values()
@@ -146,8 +162,9 @@ def _points(source: Any) -> dict[int, str]:
     if source is None:
         return {}
     return {
-        int(point.get("idx", 0)): "".join(_texts(point, _CHART))
+        int(place): "".join(_texts(point, _CHART))
         for point in source.iter(f"{_CHART}pt")
+        if (place := point.get("idx", "")).isascii() and place.isdecimal() and len(place) < 10
     }
 
 

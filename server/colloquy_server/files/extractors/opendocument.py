@@ -37,6 +37,7 @@ def read(file: BinaryIO, notes: Notes) -> Iterator[str]:
             yield from _margins(xml.parsed(archive.read("styles.xml")))
         document = _Document(archive, names, notes)
         root = xml.parsed(archive.read("content.xml"))
+        notes.left_out("deleted passage", sum(1 for _ in root.iter(f"{_TEXT}deletion")))
         document.hidden = {
             style.get(f"{_STYLE}name")
             for style in root.iter(f"{_STYLE}style")
@@ -57,13 +58,19 @@ def _margins(styles: Any) -> Iterator[str]:
     yield from said
 
 
+def _number(element: Any, name: str) -> int:
+    """An attribute that is a number from 1 on, which it is if it is not said."""
+    said = element.get(name, "")
+    return max(int(said), 1) if said.isascii() and said.isdecimal() and len(said) < 10 else 1
+
+
 def _inline(element: Any) -> str:
     """The text of a paragraph, without the comments in it."""
     pieces = [element.text or ""]
     for each in element:
         name = each.tag if isinstance(each.tag, str) else ""
         if name == f"{_TEXT}s":
-            pieces.append(" " * min(int(each.get(f"{_TEXT}c", "1")), 100))
+            pieces.append(" " * min(_number(each, f"{_TEXT}c"), 100))
         elif name == f"{_TEXT}tab":
             pieces.append("\t")
         elif name == f"{_TEXT}line-break":
@@ -151,7 +158,7 @@ def _beginning(element: Any) -> str:
     """What stands before the blocks in an element: a heading or a paragraph has only this."""
     match element.tag.rpartition("}")[2]:
         case "h":
-            level = min(int(element.get(f"{_TEXT}outline-level", "1")), 6)
+            level = min(_number(element, f"{_TEXT}outline-level"), 6)
             return f"{'#' * level} {_inline(element)}\n\n"
         case "p":
             return f"{_inline(element)}\n\n"
@@ -167,7 +174,7 @@ def _beginning(element: Any) -> str:
 
 def _repeated(text: str, element: Any, things: str) -> list[str]:
     """A cell or a row as often as it is there."""
-    times = int(element.get(f"{_TABLE}number-{things}-repeated", "1"))
+    times = _number(element, f"{_TABLE}number-{things}-repeated")
     if times <= _REPEATED:
         return [text] * times
     if not text:

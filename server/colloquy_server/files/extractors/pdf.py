@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 from colloquy_server.files.extractors import xml
-from colloquy_server.files.extractors.results import Notes, Pages, Problem
+from colloquy_server.files.extractors.results import READING_SECONDS, Notes, Pages, Problem
 
 _NAMES_SHOWN = 20
 """Attached files that are named one by one."""
@@ -26,7 +27,7 @@ def read(file: BinaryIO, notes: Notes) -> Iterator[str]:
     document = _opened(file)
     document.init_forms()
     _name_attachments(document, notes)
-    yield _xfa_answers(document)
+    yield _xfa_answers(document, notes)
     without_text = 0
     for number in range(len(document)):
         page = document[number]
@@ -52,17 +53,23 @@ def pages(file: BinaryIO) -> Pages:
     document.init_forms()
     document[0].close()
     _name_attachments(document, notes)
-    texts = [_xfa_answers(document)]
+    texts = [_xfa_answers(document, notes)]
     size = len(texts[0])
     for number in range(len(document)):
         page = document[number]
         texts.append(_written_on(page, document))
         page.close()
         size += len(texts[-1])
+        if time.process_time() > READING_SECONDS:
+            notes.say(
+                f"answers and comments after page {number + 1:,} were not read: it takes long"
+            )
+            break
         if size > _MAX_ANSWERS:
             notes.say(f"of answers and comments the first {_MAX_ANSWERS:,} characters are given")
             break
-    return Pages(len(document), "".join(texts)[:_MAX_ANSWERS].strip(), notes.all())
+    text = "".join(texts).replace("\x00", "")[:_MAX_ANSWERS].strip()
+    return Pages(len(document), text, notes.all())
 
 
 def _opened(file: BinaryIO) -> Any:
@@ -150,7 +157,7 @@ def _string(function: Callable[..., int], *arguments: Any) -> str:
     return buffer.raw[: size - 2].decode("utf-16-le", errors="replace")
 
 
-def _xfa_answers(document: Any) -> str:
+def _xfa_answers(document: Any, notes: Notes) -> str:
     """What was filled into an XFA form, whose pages hold nothing but a word that they cannot be
     shown; with the names of the fields."""
     import pypdfium2.raw as pdfium
@@ -158,7 +165,7 @@ def _xfa_answers(document: Any) -> str:
 
     lines = []
     for number in range(pdfium.FPDF_GetXFAPacketCount(document)):
-        data = _packet(document, number)
+        data = _packet(document, number, notes)
         if b"xfa-data" not in data:
             continue
         try:
@@ -174,13 +181,15 @@ def _xfa_answers(document: Any) -> str:
     return f"{''.join(lines)}\n" if lines else ""
 
 
-def _packet(document: Any, number: int) -> bytes:
+def _packet(document: Any, number: int, notes: Notes) -> bytes:
     """A part of an XFA form; nothing when it is too large."""
     import pypdfium2.raw as pdfium
 
     size = ctypes.c_ulong()
     if not pdfium.FPDF_GetXFAPacketContent(document, number, None, 0, size):
         return b""
+    if size.value > _MAX_PACKET:
+        notes.left_out("part of its XFA form that is too large")
     if not 0 < size.value <= _MAX_PACKET:
         return b""
     buffer = ctypes.create_string_buffer(size.value)

@@ -31,14 +31,14 @@ def read(file: BinaryIO, notes: Notes) -> Iterator[str]:
         _choose(slide.element)
         yield from _shapes(slide.shapes, notes)
         part = slide.part.partname.lstrip("/")
-        for data in package.related(part, "diagramData"):
-            yield f"Diagram:\n{ooxml.diagram(package.xml(data))}"
+        for root in package.beside(part, "diagramData", notes):
+            yield f"Diagram:\n{ooxml.diagram(root)}"
         if slide.has_notes_slide and slide.notes_slide.notes_text_frame is not None:
             text = slide.notes_slide.notes_text_frame.text
             if text.strip():
                 yield f"Speaker's notes: {text}\n"
-        for comments in package.related(part, "comments"):
-            yield from _comments(package.xml(comments))
+        for root in package.beside(part, "comments", notes):
+            yield from _comments(root)
         yield "\n"
 
 

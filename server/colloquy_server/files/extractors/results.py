@@ -19,8 +19,16 @@ END = 100_000
 MAX_TEXT = BEGINNING + END
 """Characters of text that are read out of a file: what is longer loses its middle."""
 
-READING_SECONDS = 12.0
-"""Seconds of work after which what was read so far is given, with a note."""
+READING_SECONDS = 8.0
+"""Seconds of work after which what was read so far is given, with a note; the process may work for
+more than twice as long."""
+
+
+_NOTES = 20
+"""Notes of one file that are given one by one."""
+
+_NOTE_LENGTH = 300
+"""Characters of a note: it may hold names that strangers chose."""
 
 
 class Problem(Exception):
@@ -83,8 +91,9 @@ class Notes:
         self._left_out: Counter[str] = Counter()
 
     def say(self, note: str) -> None:
-        """Adds a note, once."""
-        self._said[note] = None
+        """Adds a note, once, on one line."""
+        line = " ".join("".join(c if c.isprintable() else " " for c in note).split())
+        self._said[line if len(line) <= _NOTE_LENGTH else f"{line[: _NOTE_LENGTH - 1]}…"] = None
 
     def left_out(self, thing: str, count: int = 1) -> None:
         """Counts things that are not given; `thing` is one of them, as "chart"."""
@@ -97,7 +106,10 @@ class Notes:
             f"{count:,} {thing}{'s' if count > 1 else ''}"
             for thing, count in self._left_out.items()
         ]
-        return (*self._said, *([f"left out: {', '.join(things)}"] if things else []))
+        said = [*self._said]
+        if len(said) > _NOTES:
+            said[_NOTES:] = [f"and {len(said) - _NOTES:,} more such notes"]
+        return (*said, *([f"left out: {', '.join(things)}"] if things else []))
 
 
 def gather(pieces: Iterable[str], notes: Notes) -> ExtractedText:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-_LINE_BREAK = re.compile(r"\r\n|[\r\n\v\f]")
+_LINE_BREAKS = re.compile(r"\s*[\r\n\v\f]\s*")
 
 
 def row(cells: Sequence[str]) -> str:
@@ -14,8 +14,9 @@ def row(cells: Sequence[str]) -> str:
     size = len(cells)
     while size and not cells[size - 1]:
         size -= 1
-    return f"| {' | '.join(map(_cell, cells[:size]))} |\n" if size else ""
+    return f"| {' | '.join(map(cell, cells[:size]))} |\n" if size else ""
 
 
-def _cell(text: str) -> str:
-    return _LINE_BREAK.sub("<br>", text.strip()).replace("|", "\\|")
+def cell(text: str) -> str:
+    """A text that stays in its cell."""
+    return _LINE_BREAKS.sub("<br>", text.strip()).replace("|", "\\|")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Iterator
 from io import BytesIO
@@ -13,6 +14,9 @@ from colloquy_server.files.extractors.results import Notes
 
 _WORD = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _SPACE = "{http://www.w3.org/XML/1998/namespace}space"
+
+_DELETED = re.compile(rb"<w:del[ >]")
+"""What was deleted with changes tracked, so that it can be had back."""
 
 _STYLES = "comment-reference => sup"
 """Has mammoth give comments, behind the text with their authors."""
@@ -26,30 +30,31 @@ def read(file: BinaryIO, notes: Notes) -> Iterator[str]:
 
     package = Package(ooxml.repaired(file))
     main = package.main()
-    yield from _margins(package, main, "header")
+    yield from _margins(package, main, "header", notes)
     skip_pictures = mammoth.images.img_element(lambda _image: {})
     html = mammoth.convert_to_html(
         _with_equations(package), convert_image=skip_pictures, style_map=_STYLES
     ).value
     yield markup.markdown(BeautifulSoup(html, "html.parser")) + "\n\n"
-    yield from _margins(package, main, "footer")
-    for part in package.related(main, "chart"):
-        yield ooxml.chart(package.xml(part)) + "\n"
-    for part in package.related(main, "diagramData"):
-        yield f"Diagram:\n\n{ooxml.diagram(package.xml(part))}\n"
+    yield from _margins(package, main, "footer", notes)
+    for root in package.beside(main, "chart", notes):
+        yield ooxml.chart(root) + "\n"
+    for root in package.beside(main, "diagramData", notes):
+        yield f"Diagram:\n\n{ooxml.diagram(root)}\n"
+    notes.left_out("deleted passage", len(_DELETED.findall(package.read(main))))
     for kinds, thing in (
         (("image",), "picture"),
         (("chartEx",), "chart"),
-        (("oleObject", "package"), "embedded file"),
+        (("oleObject", "package", "aFChunk"), "embedded file"),
     ):
         notes.left_out(thing, len(list(package.related(main, *kinds))))
 
 
-def _margins(package: Package, main: str, kind: str) -> Iterator[str]:
+def _margins(package: Package, main: str, kind: str, notes: Notes) -> Iterator[str]:
     """What stands above or below every page, each text once."""
     texts = dict.fromkeys(
-        "\n".join(filter(None, map(_paragraph, package.xml(part).iter(f"{_WORD}p"))))
-        for part in package.related(main, kind)
+        "\n".join(filter(None, map(_paragraph, root.iter(f"{_WORD}p"))))
+        for root in package.beside(main, kind, notes)
     )
     for text in texts:
         if text.strip():
