@@ -17,6 +17,7 @@ HEAD = 16 << 10
 
 PDF = "application/pdf"
 ZIP = "application/zip"
+HEIC = "image/heic"
 OCTETS = "application/octet-stream"
 
 CONTAINERS = archives.TYPES | {ZIP, old_office.OLE}
@@ -36,11 +37,12 @@ UNREAD = {
 """What those who send other files can do."""
 
 SCALABLE = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp", "image/bmp",
-                      "image/tiff", "image/avif", "image/heic", "image/heif"})  # fmt: skip
+                      "image/tiff", "image/avif", HEIC})  # fmt: skip
 """Pictures that can be read here; others are kept, and named to models."""
 
 _RTF_MAGIC = b"{\\rtf"
 _OLE_MAGIC = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+_HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}
 _PDF_WITHIN = 1_024
 """Bytes in which the header of a PDF has to begin."""
 _PDF_LINE = re.compile(rb"%PDF-\d\.\d\s*[\r\n]")
@@ -146,6 +148,8 @@ def decide(head: bytes, name: str, declared_type: str) -> str:
         return rtf.RTF
     if plain_text.is_plain(head):
         return _text_type(head, name)
+    if _is_heif(head):
+        return HEIC
     guessed: str | None = filetype.guess_mime(head)
     if guessed is None:
         return _text_type(head, name) if plain_text.is_text(head) else OCTETS
@@ -155,6 +159,13 @@ def decide(head: bytes, name: str, declared_type: str) -> str:
     ):
         return "audio/" + found.removeprefix("video/")  # a recording in a film's container
     return found
+
+
+def _is_heif(head: bytes) -> bool:
+    """Whether a picture in HEVC begins here, of any depth: the brands tell."""
+    size = int.from_bytes(head[:4], "big")
+    brands = {head[8:12], *(head[at : at + 4] for at in range(16, min(size, len(head)), 4))}
+    return head[4:8] == b"ftyp" and not _HEIF_BRANDS.isdisjoint(brands)
 
 
 def _is_pdf(head: bytes) -> bool:

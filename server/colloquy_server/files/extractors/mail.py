@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from email import message_from_binary_file, policy
+from email.header import decode_header, make_header
 from email.message import EmailMessage, Message
 from typing import Any, BinaryIO
 
@@ -114,11 +116,29 @@ def _named(name: str, content_type: str, data: bytes, notes: Notes) -> Iterator[
     """An attachment: its text if it is short and plain, else what it is called."""
     name = " ".join(name.split())
     what = f'"{name}" ({content_type}, {len(data):,} bytes)'
-    if len(data) <= _MAX_READ and plain_text.is_text(data) and not data.startswith(b"%PDF-"):
+    if 0 < len(data) <= _MAX_READ and plain_text.is_text(data) and not data.startswith(b"%PDF-"):
         yield f"\nAttachment {what}:\n\n{plain_text.decode(data, notes)}\n"
     else:
         yield f"\nAttachment {what}: not given here\n"
         notes.say(f"attachment not given: {what}")
+
+
+def _decoded(value: str) -> str:
+    """A header's value in plain letters: Outlook keeps those of the net as they came."""
+    with contextlib.suppress(ValueError, LookupError):  # it keeps no rule
+        value = str(make_header(decode_header(value)))
+    return " ".join(value.split())
+
+
+def _outlook_page(message: Any) -> str:
+    """The HTML of a mail as Markdown; empty when there is none that can be read."""
+    from bs4 import BeautifulSoup
+
+    try:
+        page = message.html_body
+    except (UnicodeDecodeError, LookupError):  # it is not in the encoding that it says
+        return ""
+    return markup.markdown(markup.shown(BeautifulSoup(page, "html.parser"))) if page else ""
 
 
 def read_outlook(file: BinaryIO, notes: Notes) -> Iterator[str]:
@@ -130,21 +150,18 @@ def read_outlook(file: BinaryIO, notes: Notes) -> Iterator[str]:
     to = ", ".join(f"{each.name} <{each.email_address}>" for each in message.recipients)
     told = {
         "Subject": message.subject,
-        "From": message.sender,
+        "From": message.sender or "",
         "To": headers.get("To") or to,
         "Cc": headers.get("Cc"),
         "Date": headers.get("Date") or message.sent_date,
     }
     for name, value in told.items():
         if value:
-            yield f"{name}: {' '.join(str(value).split())}\n"
+            yield f"{name}: {_decoded(str(value))}\n"
     if message.body:
         yield f"\n{message.body}\n"
-    elif message.html_body:
-        from bs4 import BeautifulSoup
-
-        page = BeautifulSoup(message.html_body, "html.parser")
-        yield f"\n{markup.markdown(markup.shown(page))}\n"
+    elif page := _outlook_page(message):
+        yield f"\n{page}\n"
     else:
         notes.say("there is no text in it as plain text or HTML: save it as .eml")
     for attachment in message.attachments:

@@ -102,11 +102,9 @@ class Pictures:
 
 
 def size(file: BinaryIO) -> tuple[int, int]:
-    """Width and height in pixels, as people see it. Raises Problem."""
-    image = _opened(file)
-    width, height = image.size
-    is_turned = image.format != "TIFF" and image.getexif().get(_ORIENTATION, 1) >= 5
-    return (height, width) if is_turned else (width, height)
+    """Width and height in pixels, before it is turned. Raises Problem."""
+    width, height = _opened(file).size
+    return width, height
 
 
 def pictures(file: BinaryIO) -> Pictures:
@@ -133,10 +131,13 @@ def pictures(file: BinaryIO) -> Pictures:
 
 def _opened(file: BinaryIO) -> Any:
     """The picture, of which only the header was read. Raises Problem when it is too large."""
-    import pi_heif
     from PIL import Image
 
-    pi_heif.register_heif_opener(thumbnails=False)
+    if file.read(12)[4:8] == b"ftyp":
+        import pi_heif
+
+        pi_heif.register_heif_opener(thumbnails=False)
+    file.seek(0)
     Image.MAX_IMAGE_PIXELS = None  # ours is checked before anything is decoded
     formats = ["PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "HEIF"]
     image = Image.open(file, formats=formats)
