@@ -194,6 +194,23 @@ async def test_an_open_document_is_read_with_its_comments_and_equations() -> Non
     assert found.notes == ("left out: 1 deleted passage, 1 picture",)
 
 
+async def test_a_table_in_a_cell_is_given_once_after_the_one_around_it() -> None:
+    def table(content: str) -> str:
+        return (
+            f"<table:table><table:table-row><table:table-cell>{content}</table:table-cell>"
+            "</table:table-row></table:table>"
+        )
+
+    item = "<text:list><text:list-item><text:p>item</text:p></text:list-item></text:list>"
+    data = documents.open_document("text", table(f"<text:p>outer</text:p>{item}{table(item)}"))
+    text = (await read(data)).beginning
+    assert text.endswith("| outer<br>item |\n\n| item |")
+    box = "<draw:frame><draw:text-box><text:p>{}</text:p></draw:text-box></draw:frame>"
+    for inside in (table, "<text:p>{}</text:p>".format):
+        data = documents.open_document("text", inside(box.format(box.format("deep"))))
+        assert (await read(data)).beginning.count("deep") == 1
+
+
 async def test_the_sheets_of_an_open_document_are_read() -> None:
     text = (await read(documents.ods())).beginning
     assert "## Prices\n\n| 12.50 € | x | x |\n| same | (1,000,000 times)\n" in text

@@ -34,14 +34,17 @@ def _form(number_format: str) -> _Form:
     before = after = digits = ""
     for token in _TOKEN.finditer(number_format.partition(";")[0]):
         if token["digits"]:
-            digits = digits or token["digits"]
+            if after.strip():  # signs between digits, as in telephone numbers
+                return _Form()
+            digits += token["digits"]
             continue
         said = token["quoted"] or token["currency"] or token["escaped"] or token["sign"] or ""
         if digits:
             after += said
         else:
             before += said
-    if digits.endswith(","):  # shown in thousands: its unit is not that of the number
+    # Shown in thousands, of which its unit is, or with an exponent.
+    if digits.endswith(",") or "E+" in number_format:
         return _Form()
     whole, _, decimals = digits.partition(".")
     return _Form(

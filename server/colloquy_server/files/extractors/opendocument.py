@@ -112,7 +112,7 @@ class _Document:
 
     def _in_paragraph(self, element: Any) -> Iterator[str]:
         """What hangs in a paragraph: comments, frames with pictures, boxes and objects."""
-        for each in element.iter(f"{_OFFICE}annotation", f"{_DRAW}frame"):
+        for each in _outermost(element, f"{_OFFICE}annotation", f"{_DRAW}frame"):
             if each.tag == f"{_OFFICE}annotation":
                 yield _comment(each)
             else:
@@ -123,19 +123,21 @@ class _Document:
         hidden = " (hidden sheet)" if table.get(f"{_TABLE}style-name") in self.hidden else ""
         if is_sheet:
             yield f"## {table.get(f'{_TABLE}name', '')}{hidden}\n\n"
-        for row in table.iter(f"{_TABLE}table-row"):
+        for row in _outermost(table, f"{_TABLE}table-row"):
             cells: list[str] = []
-            for cell in row.iter(f"{_TABLE}table-cell", f"{_TABLE}covered-table-cell"):
-                text = "\n".join(map(_inline, cell.findall(f"{_TEXT}p")))
+            for cell in row.iterchildren(f"{_TABLE}table-cell", f"{_TABLE}covered-table-cell"):
+                text = "\n".join(_lines(cell))
                 cells += _repeated(text, cell, "columns")
             text = tables.row(cells)
             yield from _repeated(text, row, "rows") if text else ()
-        for cell in table.iter(f"{_TABLE}table-cell"):
-            for comment in cell.iter(f"{_OFFICE}annotation"):
-                yield _comment(comment)
-        for frame in table.iter(f"{_DRAW}frame"):
-            yield from self.blocks(frame)
         yield "\n"
+        for each in _outermost(table, f"{_OFFICE}annotation", f"{_DRAW}frame", f"{_TABLE}table"):
+            if each.tag == f"{_OFFICE}annotation":
+                yield _comment(each)
+            elif each.tag == f"{_DRAW}frame":
+                yield from self.blocks(each)
+            else:  # a table in a cell
+                yield from self._table(each)
 
     def _object(self, element: Any) -> Iterator[str]:
         """A chart with its values, or an equation; anything else is counted."""
@@ -152,6 +154,24 @@ class _Document:
         else:
             yield "Embedded object:\n\n"
             yield from self.blocks(root.find(f"{_OFFICE}body"))
+
+
+def _outermost(element: Any, *tags: str) -> Iterator[Any]:
+    """What has one of these tags inside an element, without what is inside of that."""
+    for each in element:
+        if each.tag in tags:
+            yield each
+        else:
+            yield from _outermost(each, *tags)
+
+
+def _lines(cell: Any) -> Iterator[str]:
+    """The paragraphs in a cell, also those of lists in it."""
+    for each in cell:
+        if each.tag in (f"{_TEXT}p", f"{_TEXT}h"):
+            yield _inline(each)
+        elif each.tag in (f"{_TEXT}list", f"{_TEXT}list-item", f"{_TEXT}section"):
+            yield from _lines(each)
 
 
 def _beginning(element: Any) -> str:

@@ -28,12 +28,13 @@ def read(file: BinaryIO, notes: Notes) -> Iterator[str]:
     import mammoth
     from bs4 import BeautifulSoup
 
-    package = Package(ooxml.repaired(file))
+    mended = ooxml.repaired(file)
+    package = Package(mended)
     main = package.main()
     yield from _margins(package, main, "header", notes)
     skip_pictures = mammoth.images.img_element(lambda _image: {})
     html = mammoth.convert_to_html(
-        _with_equations(package), convert_image=skip_pictures, style_map=_STYLES
+        _with_equations(mended, package), convert_image=skip_pictures, style_map=_STYLES
     ).value
     yield markup.markdown(BeautifulSoup(html, "html.parser")) + "\n\n"
     yield from _margins(package, main, "footer", notes)
@@ -65,20 +66,27 @@ def _paragraph(element: Any) -> str:
     return "".join(each.text or "" for each in element.iter(f"{_WORD}t", f"{MATH}t")).strip()
 
 
-def _with_equations(package: Package) -> BinaryIO:
-    """The document with its equations as text: mammoth skips them."""
+def _with_equations(file: BinaryIO, package: Package) -> BinaryIO:
+    """The document with its equations as text, as mammoth skips them, and without its pictures;
+    the same file when there are no equations."""
     from lxml import etree
 
+    with_equations = {
+        name for name in package.names if name.endswith(".xml") and b"oMath" in package.read(name)
+    }
+    if not with_equations:
+        return file
     out = BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
         for name in package.names:
-            data = package.read(name)
-            if name.endswith(".xml") and b"oMath" in data:
+            if name in with_equations:
                 root = package.xml(name)
                 for element in list(root.iter(f"{MATH}oMathPara", f"{MATH}oMath")):
                     _replace(element, etree)
-                data = etree.tostring(root)
-            archive.writestr(name, data)
+                archive.writestr(name, etree.tostring(root))
+            else:
+                is_read = name.endswith((".xml", ".rels"))
+                archive.writestr(name, package.read(name) if is_read else b"")
     out.seek(0)
     return out
 
