@@ -257,9 +257,10 @@ async def test_of_many_pages_and_of_a_guess_the_model_and_the_receipt_are_told(
     colloquy: Colloquy, alice: Caller
 ) -> None:
     conversation = await alice.create(model="everything")
+    letter = "Здравствуйте, жду ответ."
     files = [
         await upload(alice, pictures.scan(12), "scan.tif"),
-        await upload(alice, "Здравствуйте, жду ответ.".encode("cp1251"), "letter.txt"),
+        await upload(alice, letter.encode("cp1251"), "letter.txt"),
     ]
     ids = [file.id for file in files]
     reply = await alice.send(conversation.id, "Read", attachment_ids=ids).reply()
@@ -269,7 +270,7 @@ async def test_of_many_pages_and_of_a_guess_the_model_and_the_receipt_are_told(
     guess = "its encoding is a guess: Windows-1251"
     assert parts(asked, "text")[1:] == [
         f'File "scan.tif" (image/tiff) ({pages})',
-        f'File "letter.txt" (text/plain) ({guess}):\n\nЗдравствуйте, жду ответ.',
+        f'File "letter.txt" (text/plain) ({guess}):\n\n{letter}',
     ]
     left_out = (await alice.receipt(reply.id)).left_out
     assert [(left.attachment_id, left.reason) for left in left_out] == [
