@@ -63,6 +63,13 @@ async def test_a_picture_of_an_iphone_is_read_upright() -> None:
     assert (await shown(other)).size == (32, 64)
 
 
+async def test_what_is_damaged_beside_a_picture_does_not_spoil_it() -> None:
+    data = pictures.saved(pictures.halves(), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff garbage")
+    assert (await shown(data)).size == (64, 32)
+    data = pictures.saved(pictures.halves(), "JPEG", exif=b"Exif\0\0garbage")
+    assert (await shown(data)).size == (64, 32)
+
+
 async def test_what_printers_write_has_the_colours_of_a_screen() -> None:
     image = await shown(pictures.cmyk())
     assert image.mode == "RGB"

@@ -75,6 +75,7 @@ KNOWN += [
     pytest.param(b"progress 10%\b\b\b20%\ndone\n", "progress 10%\b\b\b20%\ndone", id="backspaces"),
     pytest.param(b"DOS text\r\nend\r\n\x1a", "DOS text\r\nend", id="end of file of DOS"),
     pytest.param(b"boot\n\0\0\0\0crash " + b"x" * 20, "boot\ncrash " + "x" * 20, id="zeros"),
+    pytest.param(b"\x1b$? cost", "\x1b$? cost", id="like iso-2022-jp"),
     pytest.param(b"\x1b[31mred\x1b[0m \a beep", "\x1b[31mred\x1b[0m \a beep", id="terminal"),
 ]  # fmt: skip
 
@@ -164,6 +165,13 @@ async def test_a_mail_of_html_is_read_whatever_its_encoding_is_called() -> None:
 )  # fmt: skip
 async def test_a_mail_that_keeps_no_rules_is_read_nevertheless(data: bytes) -> None:
     assert "Subject: " in (await read(data, "a.eml")).beginning
+
+
+async def test_a_mail_that_is_all_a_file_names_it() -> None:
+    data = b"From: a\nSubject: b\nContent-Type: application/pdf; name=x.pdf\n\n%PDF-1.4"
+    found = await read(data, "a.eml")
+    assert 'Attachment "x.pdf" (application/pdf, 8 bytes): not given here' in found.beginning
+    assert found.notes == ('attachment not given: "x.pdf" (application/pdf, 8 bytes)',)
 
 
 def test_what_only_has_the_name_of_a_mail_is_a_text() -> None:

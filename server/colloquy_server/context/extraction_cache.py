@@ -49,6 +49,9 @@ _WHOLE = "; pages and notes"
 _PICTURES = "; pictures"
 """Added to a file's type where what is kept is why it cannot be made into Pictures."""
 
+_SHORT = 2 << 20
+"""Bytes of a text that is read without a process of its own, if its encoding is certain."""
+
 _SLOW_FILES = 1_000
 """Files that are remembered for having taken too long once."""
 
@@ -155,7 +158,9 @@ class ExtractionCache:
                 read = await self._extractor.text(file.account_id, copy, file.content_type)
             return read.dump()
         if file.content_type.startswith(_TEXT):
-            certain = await asyncio.to_thread(plain_text.certain, await self.data(file))
+            certain = None
+            if file.byte_size <= _SHORT:  # what is longer comes into the memory of no server
+                certain = await asyncio.to_thread(plain_text.certain, await self.data(file))
             if certain is None:
                 async with self._copy(file) as copy:
                     read = await self._extractor.text(file.account_id, copy, plain_text.TEXT)

@@ -62,11 +62,14 @@ def _header(message: Message, name: str) -> str:
 
 def _body(part: Message, notes: Notes) -> str:
     found = _text(part, notes)
-    if part.get_content_subtype() == "html":
-        from bs4 import BeautifulSoup
+    return _page(found) if part.get_content_subtype() == "html" else found
 
-        return markup.markdown(markup.shown(BeautifulSoup(found, "html.parser")))
-    return found
+
+def _page(source: str) -> str:
+    """HTML as Markdown."""
+    from bs4 import BeautifulSoup
+
+    return markup.markdown(markup.shown(BeautifulSoup(source, "html.parser")))
 
 
 def _text(part: Message, notes: Notes) -> str:
@@ -86,6 +89,8 @@ def _data(part: Message) -> bytes:
 def _attachments(message: Any, body: Message | None) -> Iterator[Any]:
     """All parts that are no form of the body; those in an attached mail are its own."""
     if not message.is_multipart():
+        if body is None:  # all of the mail is a file
+            yield message
         return
     for part in message.iter_parts():
         if part is body:
@@ -117,7 +122,9 @@ def _named(name: str, content_type: str, data: bytes, notes: Notes) -> Iterator[
     name = " ".join(name.split())
     what = f'"{name}" ({content_type}, {len(data):,} bytes)'
     if 0 < len(data) <= _MAX_READ and plain_text.is_text(data) and not data.startswith(b"%PDF-"):
-        yield f"\nAttachment {what}:\n\n{plain_text.decode(data, notes)}\n"
+        found = plain_text.decode(data, notes)
+        found = _page(found) if content_type == "text/html" else found
+        yield f"\nAttachment {what}:\n\n{found}\n"
     else:
         yield f"\nAttachment {what}: not given here\n"
         notes.say(f"attachment not given: {what}")
@@ -132,13 +139,10 @@ def _decoded(value: str) -> str:
 
 def _outlook_page(message: Any) -> str:
     """The HTML of a mail as Markdown; empty when there is none that can be read."""
-    from bs4 import BeautifulSoup
-
     try:
-        page = message.html_body
+        return _page(message.html_body or "").strip()
     except (UnicodeDecodeError, LookupError):  # it is not in the encoding that it says
         return ""
-    return markup.markdown(markup.shown(BeautifulSoup(page, "html.parser"))) if page else ""
 
 
 def read_outlook(file: BinaryIO, notes: Notes) -> Iterator[str]:

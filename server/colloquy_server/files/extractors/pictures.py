@@ -4,6 +4,7 @@ a phone writes into a photo where and when it was made."""
 from __future__ import annotations
 
 import json
+import struct
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -115,16 +116,16 @@ def pictures(file: BinaryIO) -> Pictures:
     made: list[Picture] = []
     for place, number in enumerate(numbers, 1):
         try:
-            if number:
-                image.seek(number)
-                _check(image)
+            while image.tell() < number and time.process_time() < READING_SECONDS:
+                image.seek(image.tell() + 1)
+            if image.tell() < number:
+                break  # each frame is drawn upon the one before
+            _check(image)
             made.append(_made(image, limit, place if thing == "page" else number + 1, notes))
         except (OSError, SyntaxError, ValueError, EOFError):
             if not made:
                 raise
             notes.append(f"what follows {thing} {made[-1].number} is damaged")
-            break
-        if time.process_time() > READING_SECONDS:
             break
     return Pictures(tuple(made), count, thing, tuple(dict.fromkeys(notes)))
 
@@ -184,7 +185,7 @@ def _made(image: Any, limit: int, number: int, notes: list[str]) -> Picture:
     image.draft(None, _twice(_fitting(width, height)))  # JPEG is decoded at a part of its size
     image.load()
     # The library turns TIFF and HEIF itself.
-    turn = 1 if image.format in ("TIFF", "HEIF") else image.getexif().get(_ORIENTATION, 1)
+    turn = 1 if image.format in ("TIFF", "HEIF") else _turn(image)
     small = _upright(_in_srgb(_reduced(image), image.info.get("icc_profile")), turn)
     if max(width, height) > _NOTED_SCALE * LONG_SIDE:
         notes.append(f"scaled from {width:,} by {height:,} pixels to a long side of {LONG_SIDE:,}")
@@ -283,6 +284,14 @@ def _in_srgb(image: Any, profile: bytes | None) -> Any:
                 converted.putalpha(image.getchannel("A"))
             return converted
     return image.convert("RGB") if image.mode == "CMYK" else image
+
+
+def _turn(image: Any) -> int:
+    """How it is to be turned, as EXIF counts it; 1 is not at all."""
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except (SyntaxError, ValueError, TypeError, OSError, struct.error):
+        return 1  # what is said of the picture is damaged, and not the picture
 
 
 def _upright(image: Any, turn: int) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -73,7 +74,8 @@ def certain(data: bytes) -> str | None:
             if data.startswith(bom):
                 return _clean(data.decode(encoding))
         if b"\x1b$" in data:
-            return _clean(data.decode("iso2022_jp_2"))
+            with contextlib.suppress(UnicodeDecodeError):
+                return _clean(data.decode("iso2022_jp_2"))
         return None if _utf16(data[:_SAMPLE]) else _clean(data.decode())
     except UnicodeDecodeError:
         return None
