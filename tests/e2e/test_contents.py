@@ -17,7 +17,7 @@ from colloquy_server.files.storage import StorageUnavailable
 from PIL import Image
 
 from tests import fleets
-from tests.fakes import documents, samples
+from tests.fakes import documents, pictures, samples
 from tests.fakes.provider import Answer
 from tests.harness import Caller, Colloquy
 from tests.statuses import refused
@@ -85,6 +85,11 @@ def parts(message: dict[str, Any], kind: str) -> list[Any]:
     return [part[kind] for part in content if part["type"] == kind]
 
 
+def picture_of(part: dict[str, str]) -> Image.Image:
+    """The picture in a part of a message."""
+    return Image.open(io.BytesIO(base64.b64decode(part["url"].partition(",")[2])))
+
+
 @fleets.ANY
 async def test_a_model_that_takes_files_gets_them_as_they_are(
     colloquy: Colloquy, alice: Caller
@@ -93,9 +98,8 @@ async def test_a_model_that_takes_files_gets_them_as_they_are(
     reply, messages = await ask(colloquy, alice, conversation.id, "What is this?", *FILES)
     (asked,) = messages
     (picture,) = parts(asked, "image_url")
-    head, _, data = picture["url"].partition(",")
-    assert head == "data:image/jpeg;base64"
-    assert base64.b64decode(data) == FILES["photo.jpg"]
+    assert picture["url"].startswith("data:image/jpeg;base64,")
+    assert picture_of(picture).size == (320, 240)
     (file,) = parts(asked, "file")
     assert file["filename"] == "letter.pdf"
     head, _, data = file["file_data"].partition(",")
@@ -162,11 +166,10 @@ async def test_what_was_read_is_not_read_again(
     _, messages = await ask(colloquy, alice, other.id, "Four")
     del FILES["large.png"]
     assert runs.count("text") == 2
-    assert runs.count("picture") == 1
+    assert runs.count("pictures") == 1
     assert len(colloquy.provider.transcriptions) == 1
     (picture,) = parts(messages[0], "image_url")
-    image = Image.open(io.BytesIO(base64.b64decode(picture["url"].partition(",")[2])))
-    assert max(image.size) == 2_048
+    assert max(picture_of(picture).size) == 2_048
 
 
 @fleets.ANY
@@ -225,14 +228,80 @@ async def test_what_a_provider_would_refuse_is_not_given_as_it_is(
     for sent in (ids, []):
         reply = await alice.send(conversation.id, attachment_ids=sent).reply()
         asked = colloquy.provider.reply_requests[-1].messages[0]
-        (picture,) = parts(asked, "image_url")
-        image = Image.open(io.BytesIO(base64.b64decode(picture["url"].partition(",")[2])))
-        assert (image.format, getattr(image, "n_frames", 1), image.size) == ("JPEG", 1, (50, 40))
+        frames = [picture_of(part) for part in parts(asked, "image_url")]
+        assert [(image.format, getattr(image, "n_frames", 1), image.size) for image in frames] == [
+            ("PNG", 1, (50, 40))
+        ] * 3
         assert not parts(asked, "file")
         left_out = (await alice.receipt(reply.id)).left_out
         assert [(left.attachment_id, left.reason) for left in left_out] == [
             (id_, "it is damaged") for id_ in ids[:3]
         ]
+
+
+@fleets.ANY
+async def test_a_photo_comes_upright_and_without_its_place(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    conversation = await alice.create(model="everything")
+    for data, name in [(pictures.phone_photo(), "photo.jpg"), (pictures.heic(), "photo.heic")]:
+        file = await upload(alice, data, name)
+        await alice.send(conversation.id, attachment_ids=[file.id]).reply()
+        (part,) = parts(colloquy.provider.reply_requests[-1].messages[-1], "image_url")
+        assert picture_of(part).size == (32, 64)
+        assert b"artist" not in base64.b64decode(part["url"].partition(",")[2])
+
+
+@fleets.ANY
+async def test_of_many_pages_and_of_a_guess_the_model_and_the_receipt_are_told(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    conversation = await alice.create(model="everything")
+    letter = "Здравствуйте, жду ответ."
+    files = [
+        await upload(alice, pictures.scan(12), "scan.tif"),
+        await upload(alice, letter.encode("cp1251"), "letter.txt"),
+    ]
+    ids = [file.id for file in files]
+    reply = await alice.send(conversation.id, "Read", attachment_ids=ids).reply()
+    asked = colloquy.provider.reply_requests[-1].messages[-1]
+    assert len(parts(asked, "image_url")) == 10
+    pages = "given: pages 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 of 12 pages"
+    guess = "its encoding is a guess: Windows-1251"
+    assert parts(asked, "text")[1:] == [
+        f'File "scan.tif" (image/tiff) ({pages})',
+        f'File "letter.txt" (text/plain) ({guess}):\n\n{letter}',
+    ]
+    left_out = (await alice.receipt(reply.id)).left_out
+    assert [(left.attachment_id, left.reason) for left in left_out] == [
+        (ids[0], pages),
+        (ids[1], guess),
+    ]
+
+
+@fleets.ANY
+async def test_of_pages_those_are_given_that_the_window_has_room_for(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    conversation = await alice.create(model="small")
+    file = await upload(alice, pictures.scan(6, (1_000, 1_400)), "scan.tif")
+    reply = await alice.send(conversation.id, "Read", attachment_ids=[file.id]).reply()
+    shown = len(parts(colloquy.provider.reply_requests[-1].messages[-1], "image_url"))
+    assert 1 < shown < 6
+    (left,) = (await alice.receipt(reply.id)).left_out
+    assert left.reason == f"given: pages {', '.join(map(str, range(1, shown + 1)))} of 6 pages"
+
+
+async def test_a_picture_that_an_older_version_made_is_made_again(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    conversation = await alice.create(model="everything")
+    file = await upload(alice, pictures.phone_photo(), "photo.jpg")
+    (stored,) = (path for path in (colloquy.folder / "files").rglob("*") if path.is_file())
+    stored.with_name(f"{stored.name}.picture").write_bytes(pictures.phone_photo())
+    await alice.send(conversation.id, attachment_ids=[file.id]).reply()
+    (part,) = parts(colloquy.provider.reply_requests[-1].messages[-1], "image_url")
+    assert picture_of(part).size == (32, 64)
 
 
 @fleets.ANY

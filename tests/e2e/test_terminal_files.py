@@ -18,7 +18,7 @@ FILES = {
     "photo.jpg": samples.photo(),
     "letter.pdf": samples.pdf("Dear reader"),
     "report.docx": samples.docx("Profits rose"),
-    "table.csv": samples.csv(),
+    "table 👩\u200d🚀.csv": samples.csv(),
     "memo.wav": samples.wav(),
 }
 

@@ -16,7 +16,7 @@ from colloquy_server.context.extraction_cache import ExtractionCache
 from colloquy_server.context.token_estimates import estimate_tokens
 from colloquy_server.database.models import Attachment
 from colloquy_server.files import filetypes
-from colloquy_server.files.extraction import LONG_SIDE, MAX_PICTURE, ExtractedText, Unreadable
+from colloquy_server.files.extraction import ExtractedText, Unreadable
 from colloquy_server.files.filetypes import Kind
 from colloquy_server.files.storage import ObjectMissing, StorageUnavailable
 from colloquy_server.providers.catalog import Model
@@ -41,9 +41,6 @@ _PAGE_TOKENS = 2_000
 
 _AUDIO_BYTES_PER_TOKEN = 1_600
 """A tenth of a second at 128 kbit/s: OpenAI counts ten tokens a second."""
-
-_AS_PICTURE = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
-"""What OpenAI and Anthropic take as it is, if nothing moves in it."""
 
 TEXT = 2
 """The rank of what goes as text."""
@@ -159,18 +156,21 @@ class ContentParts:
             return FileContent(reason=NO_ROOM)
         if file.content_type not in filetypes.SCALABLE:
             raise Unreadable("pictures of this type cannot be read here")
-        is_small = max(file.width, file.height) <= LONG_SIDE and file.byte_size <= MAX_PICTURE
-        fits = is_small and file.content_type in _AS_PICTURE
-        if fits and (await self._extractions.pages(file)).count == 1:
-            data, content_type = await self._extractions.data(file), file.content_type
-        else:
-            data = await self._extractions.picture(file)
-            content_type = "image/png" if data.startswith(b"\x89PNG") else "image/jpeg"
-        if len(data) > room.raw:
-            return FileContent(reason=TOO_MANY_BYTES)
-        part = {"type": "image_url", "image_url": {"url": f"data:{content_type};base64,"}}
-        encoded = await asyncio.to_thread(_encode, part, data)
-        return FileContent((encoded,), tokens=tokens, raw=len(data))
+        made = await self._extractions.pictures(file)
+        parts: list[bytes] = []
+        tokens = raw = 0
+        for picture in made.pictures:
+            cost, size = _area_tokens(picture.width * picture.height), len(picture.data)
+            if raw + size > room.raw or tokens + cost > room.tokens:
+                break
+            uri = f"data:{picture.content_type};base64,"
+            part = {"type": "image_url", "image_url": {"url": uri}}
+            parts.append(await asyncio.to_thread(_encode, part, picture.data))
+            tokens, raw = tokens + cost, raw + size
+        if not parts:
+            is_large = len(made.pictures[0].data) > room.raw
+            return FileContent(reason=TOO_MANY_BYTES if is_large else NO_ROOM)
+        return FileContent(tuple(parts), notes=made.first(len(parts)), tokens=tokens, raw=raw)
 
     # --- as text ------------------------------------------------------------------------------
 
@@ -208,9 +208,13 @@ def _joined(found: ExtractedText) -> tuple[str, tuple[str, ...]]:
 
 
 def picture_tokens(file: Attachment) -> int:
-    """About how many tokens a picture takes."""
+    """About how many tokens a picture takes, or the first of several in a file."""
     area = file.width * file.height
-    return min(area // _PIXELS_PER_TOKEN + 85, PICTURE_TOKENS) if area else PICTURE_TOKENS
+    return _area_tokens(area) if area else PICTURE_TOKENS
+
+
+def _area_tokens(area: int) -> int:
+    return min(area // _PIXELS_PER_TOKEN + 85, PICTURE_TOKENS)
 
 
 def label(file: Attachment) -> str:

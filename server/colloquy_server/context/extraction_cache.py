@@ -18,13 +18,15 @@ from colloquy_server.database.repository import attachments
 from colloquy_server.database.transactions import Database
 from colloquy_server.files import filetypes
 from colloquy_server.files.extraction import (
-    MAX_PICTURE,
+    MAX_PICTURES,
     ExtractedText,
     Extractor,
     Pages,
+    Pictures,
     TooSlow,
     Unreadable,
 )
+from colloquy_server.files.extractors import plain_text
 from colloquy_server.files.files import picture_key
 from colloquy_server.files.filetypes import Kind
 from colloquy_server.files.storage import ObjectMissing, Storage
@@ -43,6 +45,12 @@ _TEXT_FORM = "; text and notes"
 
 _WHOLE = "; pages and notes"
 """Added to a file's type where what is kept is its Pages: whether it is whole."""
+
+_PICTURES = "; pictures"
+"""Added to a file's type where what is kept is why it cannot be made into Pictures."""
+
+_SHORT = 2 << 20
+"""Bytes of a text that is read without a process of its own, if its encoding is certain."""
 
 _SLOW_FILES = 1_000
 """Files that are remembered for having taken too long once."""
@@ -74,21 +82,20 @@ class ExtractionCache:
         return ExtractedText.load(kept)
 
     async def pages(self, file: Attachment) -> Pages:
-        """How many pages a PDF has, or how many pictures are in a picture. Raises as `text`:
-        Unreadable when it cannot be read to its end, for which a provider refuses the request."""
+        """How many pages a PDF has. Raises as `text`: Unreadable when it cannot be read to its end,
+        for which a provider refuses the request."""
         kept = await self._once(file, file.content_type + _WHOLE, self._count_pages)
         return Pages.load(kept)
 
-    async def picture(self, file: Attachment) -> bytes:
-        """A picture as models take it, at most MAX_PICTURE bytes. Raises as `text`."""
+    async def pictures(self, file: Attachment) -> Pictures:
+        """A picture as models take it. Raises as `text`."""
         async with self._lock(file):
             key = await self._key(file)
-            try:
-                return await self._whole(picture_key(key), MAX_PICTURE)
-            except ObjectMissing:
-                pass
-            await self._known(file, file.content_type + _WHOLE)
-            return await self._found(file, file.content_type + _WHOLE, self._make_picture)
+            # What an older version kept there is one picture alone: it is made again.
+            with contextlib.suppress(ObjectMissing, ValueError):
+                return Pictures.load(await self._whole(picture_key(key), MAX_PICTURES))
+            await self._known(file, file.content_type + _PICTURES)
+            return await self._found(file, file.content_type + _PICTURES, self._make_pictures)
 
     async def data(self, file: Attachment) -> bytes:
         """A file's bytes. Raises ObjectMissing and StorageUnavailable."""
@@ -151,7 +158,14 @@ class ExtractionCache:
                 read = await self._extractor.text(file.account_id, copy, file.content_type)
             return read.dump()
         if file.content_type.startswith(_TEXT):
-            found = await asyncio.to_thread(_decode, await self.data(file))
+            certain = None
+            if file.byte_size <= _SHORT:  # what is longer comes into the memory of no server
+                certain = await asyncio.to_thread(plain_text.certain, await self.data(file))
+            if certain is None:
+                async with self._copy(file) as copy:
+                    read = await self._extractor.text(file.account_id, copy, plain_text.TEXT)
+                return read.dump()
+            found = certain
         elif file.kind == Kind.AUDIO:
             found = await self._transcribed(file)
         elif file.kind == Kind.IMAGE:
@@ -185,14 +199,14 @@ class ExtractionCache:
             pages = await self._extractor.pages(file.account_id, copy, file.content_type)
         return pages.dump()
 
-    async def _make_picture(self, file: Attachment) -> bytes:
+    async def _make_pictures(self, file: Attachment) -> Pictures:
         async with self._copy(file) as copy:
-            data = await self._extractor.picture(file.account_id, copy, file.content_type)
+            made = await self._extractor.pictures(file.account_id, copy, file.content_type)
         key = await self._key(file)
-        await self._storage.put(picture_key(key), io.BytesIO(data))
+        await self._storage.put(picture_key(key), io.BytesIO(made.dump()))
         if not await self._db.read(file.account_id, attachments.keys, [file.id]):
             await self._storage.remove(picture_key(key))  # the file was removed meanwhile
-        return data
+        return made
 
     # --- bytes --------------------------------------------------------------------------------
 
@@ -219,17 +233,3 @@ class ExtractionCache:
             if not room:
                 break
         return await asyncio.to_thread(b"".join, pieces)  # which lets others run meanwhile
-
-
-def _decode(data: bytes) -> str:
-    """Text of any usual encoding, without what databases refuse."""
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        text = data.decode("utf-16", errors="replace")
-    else:
-        try:
-            text = data.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            # A limit may cut a character; anything earlier is a legacy encoding.
-            is_cut = error.start >= len(data) - 3
-            text = data.decode("utf-8-sig" if is_cut else "cp1252", errors="replace")
-    return text.replace("\x00", "")

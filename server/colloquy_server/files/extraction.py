@@ -4,6 +4,7 @@ ended when it takes too long. What takes long runs at low priority, and is no st
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -12,10 +13,10 @@ from dataclasses import dataclass
 from typing import IO
 
 from colloquy_server.concurrency import FairSemaphore
-from colloquy_server.files.extractors.pictures import LONG_SIDE, MAX_PICTURE
+from colloquy_server.files.extractors.pictures import MAX_PICTURES, Pictures
 from colloquy_server.files.extractors.results import MAX_TEXT, ExtractedText, Pages
 
-__all__ = ["LONG_SIDE", "MAX_PICTURE", "ExtractedText", "Extractor", "Pages", "Unreadable"]
+__all__ = ["MAX_PICTURES", "ExtractedText", "Extractor", "Pages", "Pictures", "Unreadable"]
 
 _WORKER = "colloquy_server.files.extractors"
 
@@ -25,12 +26,18 @@ _TIMEOUT = 30.0
 _INSPECT_TIMEOUT = 10.0
 """Seconds for a look at a file, which takes the time that Python needs to start."""
 
+_SMALL = 1_000_000
+"""Bytes of a file that need not wait behind others."""
+
+_SMALL_TIMEOUT = 5.0
+"""Seconds for a small file; one that takes longer is read again among those that take long."""
+
 _REFUSED = 3
 """The worker's exit code when it says what is wrong."""
 
 _TOO_LONG = "reading it takes too long"
 
-_MAX_RESULT = max(MAX_TEXT * 6 + (1 << 20), MAX_PICTURE) + 1
+_MAX_RESULT = max(MAX_TEXT * 6 + (1 << 20), MAX_PICTURES) + 1
 """A character takes six bytes of JSON at most; what is said of a file is beside its text."""
 
 
@@ -60,15 +67,23 @@ class FileFacts:
 
 
 class Extractor:
-    """Runs the workers, a few at a time: accounts take turns, and looks at files, for which those
-    who upload them wait, are not behind what may take long."""
+    """Runs the workers, a few at a time: accounts take turns, and small files, and looks at files,
+    for which those who upload them wait, are not behind what may take long."""
 
-    def __init__(self, processes: int | None = None, timeout: float = _TIMEOUT) -> None:
-        """`processes` run at a time, half of the machine's if it is not given, and as many for
-        looks; `timeout` is in seconds for one file."""
+    def __init__(
+        self,
+        processes: int | None = None,
+        timeout: float = _TIMEOUT,
+        small_timeout: float = _SMALL_TIMEOUT,
+    ) -> None:
+        """`processes` run at a time, half of the machine's if it is not given, as many for small
+        files and as many for looks; `timeout` is in seconds for one file, `small_timeout` for a
+        small one before it is read as a large one."""
         self._timeout = timeout
+        self._small_timeout = small_timeout
         slots = processes or max(1, (os.cpu_count() or 2) // 2)
         self._extractions = FairSemaphore(slots)
+        self._small = FairSemaphore(slots)
         self._inspections = FairSemaphore(slots)
 
     async def inspect(self, account_id: str, file: IO[bytes], content_type: str) -> FileFacts:
@@ -79,19 +94,28 @@ class Extractor:
 
     async def text(self, account_id: str, file: IO[bytes], content_type: str) -> ExtractedText:
         """The text of a document. Raises Unreadable."""
-        async with self._extractions.slot(account_id):
-            return ExtractedText.load(await self._run("text", file, content_type, self._timeout))
+        return ExtractedText.load(await self._extract(account_id, "text", file, content_type))
 
     async def pages(self, account_id: str, file: IO[bytes], content_type: str) -> Pages:
-        """How many pages a PDF has, or how many pictures are in a picture; all that can be wrong
-        with it was looked at. Raises Unreadable."""
-        async with self._extractions.slot(account_id):
-            return Pages.load(await self._run("pages", file, content_type, self._timeout))
+        """How many pages a PDF has; all that can be wrong with it was looked at. Raises
+        Unreadable."""
+        return Pages.load(await self._extract(account_id, "pages", file, content_type))
 
-    async def picture(self, account_id: str, file: IO[bytes], content_type: str) -> bytes:
-        """A picture as models take it: JPEG or PNG. Raises Unreadable."""
+    async def pictures(self, account_id: str, file: IO[bytes], content_type: str) -> Pictures:
+        """A picture as models take it. Raises Unreadable."""
+        return Pictures.load(await self._extract(account_id, "pictures", file, content_type))
+
+    async def _extract(
+        self, account_id: str, task: str, file: IO[bytes], content_type: str
+    ) -> bytes:
+        # A shorter time than that of large files is no reason to give a small one up.
+        seconds = min(self._small_timeout, self._timeout)
+        if file.seek(0, os.SEEK_END) <= _SMALL:
+            async with self._small.slot(account_id):
+                with contextlib.suppress(TooSlow):
+                    return await self._run(task, file, content_type, seconds)
         async with self._extractions.slot(account_id):
-            return await self._run("picture", file, content_type, self._timeout)
+            return await self._run(task, file, content_type, self._timeout)
 
     async def _run(self, task: str, file: IO[bytes], content_type: str, seconds: float) -> bytes:
         file.seek(0)

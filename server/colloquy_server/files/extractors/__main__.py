@@ -1,9 +1,9 @@
 """Does one task with one file.
 
 `inspect` says as JSON what a picture or an archive is, `text` gives a document's text as JSON of
-ExtractedText, `pages` how many pages or pictures there are if all is whole, as JSON of Pages,
-`picture` a smaller picture. What cannot be done is told in one line on standard error, with exit
-code 3.
+ExtractedText, `pages` how many pages there are if all is whole, as JSON of Pages, `pictures` what
+models are given of a picture, as Pictures. What cannot be done is told in one line on standard
+error, with exit code 3.
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ from colloquy_server.files.extractors import (
     archives,
     epub,
     excel,
+    mail,
     markup,
     old_office,
     opendocument,
     pdf,
     pictures,
+    plain_text,
     powerpoint,
+    rtf,
     word,
 )
 from colloquy_server.files.extractors.results import Notes, Problem, gather
@@ -44,6 +47,10 @@ READERS: dict[str, Callable[[BinaryIO, Notes], Iterator[str]]] = {
     **dict.fromkeys(archives.ODF_TYPES, opendocument.read),
     old_office.XLS: old_office.read_sheets,
     old_office.OLE: old_office.refuse,
+    old_office.MSG: mail.read_outlook,
+    mail.EML: mail.read,
+    rtf.RTF: rtf.read,
+    plain_text.TEXT: plain_text.read,
 }
 """What makes the text of a file of each type."""
 
@@ -68,15 +75,14 @@ def inspect(file: BinaryIO, content_type: str) -> bytes:
     return json.dumps({"content_type": found or content_type}).encode()
 
 
-def pages(file: BinaryIO, content_type: str) -> bytes:
-    """How many pages a PDF has, or how many pictures are in a picture, which is decoded."""
-    read = pdf.pages if content_type == "application/pdf" else pictures.pages
-    return read(file).dump().encode()
+def pages(file: BinaryIO, _content_type: str) -> bytes:
+    """How many pages a PDF has."""
+    return pdf.pages(file).dump().encode()
 
 
-def picture(file: BinaryIO, _content_type: str) -> bytes:
-    """A smaller picture."""
-    return pictures.picture(file)
+def made_pictures(file: BinaryIO, _content_type: str) -> bytes:
+    """What models are given of a picture."""
+    return pictures.pictures(file).dump()
 
 
 def text(file: BinaryIO, content_type: str) -> bytes:
@@ -89,7 +95,7 @@ def text(file: BinaryIO, content_type: str) -> bytes:
     return gather(READERS[content_type](file, notes), notes).dump().encode(errors="replace")
 
 
-TASKS = {"inspect": inspect, "text": text, "pages": pages, "picture": picture}
+TASKS = {"inspect": inspect, "text": text, "pages": pages, "pictures": made_pictures}
 
 
 def main() -> None:
