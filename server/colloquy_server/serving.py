@@ -51,11 +51,8 @@ def log_serving(address: str, catalog: Catalog, *, has_keys: bool) -> None:
             remedy="set ADMIN_API_KEY to make accounts and keys, or try things out with --dev",
         )
     default = catalog.default()
-    log.info(
-        "serving",
-        address=address,
-        default_model=default.id if default else "none: no provider has a key",
-    )
+    none = "not discovered yet" if catalog.discovering else "none: no provider has a key"
+    log.info("serving", address=address, default_model=default.id if default else none)
 
 
 async def serve_until_stopped(app: App, requests: StopRequests) -> None:

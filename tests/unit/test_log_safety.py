@@ -36,7 +36,7 @@ def break_statement() -> None:
 
 
 def break_group() -> None:
-    raise ExceptionGroup(SAID, [caught(break_statement), ValueError(SAID)])
+    raise BaseExceptionGroup(SAID, [caught(break_statement), ValueError(SAID)])
 
 
 def break_with_cause() -> None:
