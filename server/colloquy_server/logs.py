@@ -62,7 +62,7 @@ def configure(log_format: Literal["console", "json"] | None, worker: int | None 
     )
     _render[:] = [*shared, final]
     structlog.configure(
-        processors=[_Seldom(), *_render],
+        processors=[Seldom(), *_render],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.WriteLoggerFactory(file=_writer()),  # type: ignore[arg-type]
         cache_logger_on_first_use=True,
@@ -87,7 +87,7 @@ def lost_lines() -> int:
     return _writer().lost
 
 
-class _Seldom:
+class Seldom:
     """Leaves out most of what is said again and again, and counts it."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

@@ -191,7 +191,7 @@ async def test_a_port_that_is_taken_is_told_before_anything_is_made(tmp_path: Pa
         taken.listen()
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         assert f"cannot listen on {address}" in await says(tmp_path, {"GRPC_ADDRESS": address})
-    assert os.listdir(tmp_path) == []  # noqa: ASYNC240 - a few names
+    assert os.listdir(tmp_path) == []
 
 
 async def test_a_second_server_on_a_sqlite_file_is_refused_until_the_first_is_gone(

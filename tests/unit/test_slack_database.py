@@ -6,12 +6,14 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
+import psycopg
 import pytest
 from colloquy_slack.database import inbox, leases, outbox, preferences, retention
 from colloquy_slack.database.engine import Database, migrate
 from colloquy_slack.database.inbox import NewRequest
 from colloquy_slack.database.models import Base, State
 from sqlalchemy import create_engine, inspect
+from sqlalchemy.exc import SQLAlchemyError
 
 
 @pytest.fixture
@@ -184,3 +186,34 @@ def test_migrations_make_the_tables_of_the_models(tmp_path: Path) -> None:
             index.name for index in table.indexes
         }
     engine.dispose()
+
+
+async def test_a_postgres_that_takes_writes_again_is_found_again(postgres_url: str) -> None:
+    migrate(postgres_url)
+    db = Database(postgres_url)
+    await db.run(inbox.store, new_request("1.0"))
+    name = postgres_url.rpartition("/")[2].partition("?")[0]
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(
+            f'ALTER DATABASE "{name}" SET default_transaction_read_only = on'.encode()
+        )
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        for ts in ("2.0", "3.0"):  # the connection was lost, then leads to a server that only reads
+            with pytest.raises(SQLAlchemyError):
+                await db.run(inbox.store, new_request(ts))
+        connection.execute("SET default_transaction_read_only = off")
+        connection.execute(f'ALTER DATABASE "{name}" RESET default_transaction_read_only'.encode())
+    assert await db.run(inbox.store, new_request("4.0"))
+    await db.close()
+
+
+def test_the_bots_files_are_for_their_owner_alone_also_those_that_were_open(tmp_path: Path) -> None:
+    file = tmp_path / "data" / "slack.db"
+    for _ in range(2):
+        migrate(f"sqlite:///{file}")
+        assert file.parent.stat().st_mode & 0o077 == 0
+        assert file.stat().st_mode & 0o077 == 0
+        file.chmod(0o644)

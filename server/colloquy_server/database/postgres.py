@@ -151,7 +151,7 @@ def _postgres_engine(url: URL, pool_size: int) -> Engine:
     )
     knows_as_lost = engine.dialect.is_disconnect
 
-    def is_lost(error: Exception, connection: Any, cursor: Any) -> bool:
+    def is_lost(error: Any, connection: Any, cursor: Any) -> bool:
         # To a server that takes no writes: after a failover another one does, which only a new
         # connection finds.
         return isinstance(error, ReadOnlySqlTransaction) or knows_as_lost(error, connection, cursor)

@@ -15,8 +15,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from alembic import command
 from alembic.config import Config
 from colloquy.operations.private_files import make_private_database
-from sqlalchemy import create_engine, event
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.engine import URL, ExceptionContext, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.orm import Session
 
@@ -30,6 +30,9 @@ _CONNECTIONS = 8
 _CONNECT_TIMEOUT = 10
 """Seconds that Postgres may take to be there, unless the address says."""
 
+_READ_ONLY = "25006"
+"""SQLSTATE read_only_sql_transaction."""
+
 _BUSY_TIMEOUT = 10.0
 """Seconds to wait for another process's write lock on the SQLite file."""
 
@@ -41,6 +44,7 @@ class Database:
         self._url = url
         self._engine = create_engine(_with_driver(url, "pysqlite"), hide_parameters=True)
         _begin_immediate(self._engine)
+        _leave_read_only(self._engine)
         self._is_sqlite = self._engine.dialect.name == "sqlite"
         self._threads = ThreadPoolExecutor(1 if self._is_sqlite else _CONNECTIONS, "slack-database")
         # SQLite: what waits for the transaction that is being committed, to share the next one.
@@ -52,6 +56,7 @@ class Database:
         """The same database, for slack_sdk's stores."""
         engine = create_async_engine(_with_driver(self._url, "aiosqlite"), hide_parameters=True)
         _begin_immediate(engine.sync_engine)
+        _leave_read_only(engine.sync_engine)
         return engine
 
     async def run(
@@ -184,3 +189,13 @@ def _begin_immediate(engine: Any) -> None:
     @event.listens_for(engine, "begin")
     def _begin(connection: Any) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _leave_read_only(engine: Engine) -> None:
+    """Give up a connection to a Postgres that takes no writes: after a failover another one does,
+    which only a new connection finds."""
+
+    @event.listens_for(engine, "handle_error")
+    def _note(context: ExceptionContext) -> None:
+        if getattr(context.original_exception, "sqlstate", None) == _READ_ONLY:
+            context.is_disconnect = True
