@@ -109,15 +109,20 @@ class Model:
     input_price: float
     """USD per 1,000 tokens, as is `output_price`."""
     output_price: float
+    cached_input_price: float | None = None
+    """Of input that the provider had kept from an earlier request; None: as of all input."""
     request: Mapping[str, Any] = field(default_factory=lambda: types.MappingProxyType({}))
     """Fields that are added to the body of every request."""
 
     def __hash__(self) -> int:
         return hash(self.id)
 
-    def cost_usd(self, input_tokens: int, output_tokens: int) -> float:
-        """What a reply cost, in USD."""
-        return (input_tokens * self.input_price + output_tokens * self.output_price) / 1000
+    def cost_usd(self, input_tokens: int, output_tokens: int, cached_tokens: int = 0) -> float:
+        """What a reply cost, in USD; `cached_tokens` are those of the input that were kept."""
+        cached_price = self.cached_input_price
+        cached = cached_tokens * (self.input_price if cached_price is None else cached_price)
+        uncached = (input_tokens - cached_tokens) * self.input_price
+        return (cached + uncached + output_tokens * self.output_price) / 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +173,7 @@ class Catalog:
                 max_output_tokens=entry.max_output_tokens,
                 input_price=entry.input_price,
                 output_price=entry.output_price,
+                cached_input_price=entry.cached_input_price,
                 request=types.MappingProxyType(entry.request),
             )
             for model_id, entry in entries.models.items()
@@ -311,6 +317,7 @@ class _ModelEntry(_Entry):
     max_output_tokens: Annotated[int, Field(gt=0)]
     input_price: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     output_price: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    cached_input_price: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     request: dict[str, Any] = {}
 
     @model_validator(mode="after")

@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import IO
 
 from colloquy_server.providers.catalog import Catalog, Model, Provider, Transcriber
-from colloquy_server.providers.chunks import AnswerReader, TokenUsage
+from colloquy_server.providers.chunks import AnswerReader
 from colloquy_server.providers.connection import TROUBLE, Connection, broken_off, certificates
-from colloquy_server.providers.errors import ProviderError
+from colloquy_server.providers.errors import ProviderError, request_id_of
 from colloquy_server.providers.local_model import LocalModel, LocalModelError
 from colloquy_server.providers.transcription import transcribe
+from colloquy_server.providers.usage import TokenUsage
 from colloquy_server.providers.watchdog import Watchdog
 from colloquy_server.telemetry import Generation, Telemetry
 
@@ -69,7 +70,11 @@ class Providers:
             stack.callback(response.close)
             stream = ReplyStream(response.content.readany, deadline, self._idle_timeout, generation)
             stack.callback(stream.close)
-            yield stream
+            try:
+                yield stream
+            except ProviderError as error:
+                error.request_id = error.request_id or request_id_of(response.headers)
+                raise
 
     async def transcribe(self, transcriber: Transcriber, file: IO[bytes], filename: str) -> str:
         """What is said in a recording. Raises ProviderError."""
@@ -122,8 +127,9 @@ class Providers:
 class ReplyStream:
     """A model's answer. Iterate it once: one str a network read, never empty.
 
-    `finish_reason` (as the provider says: `stop`, `length`, `content_filter`) and `usage` (None
-    if the provider does not say) are known at the end, also when it ends by ProviderError.
+    `finish_reason` (`stop`, `length`, `content_filter`, or whatever the provider says) and `usage`
+    (None if the provider does not say) are known at the end, also when it ends by ProviderError:
+    by one too if there was no text, for that is no answer.
     """
 
     def __init__(
@@ -153,25 +159,27 @@ class ReplyStream:
         failure: ProviderError | None = None
         try:
             while not reader.done and (data := await watchdog.next(read)):
+                was_finished = reader.is_finished
                 text = reader.feed(data)
                 if text:
                     self._generation.note_text()
                     yield text
-                if reader.finish_reason is not None:
+                if reader.is_finished:
                     watchdog.shorten(_FINISHED_SECONDS)
+                elif was_finished:
+                    watchdog.restore()
             if reader.done and reader.error is None:
                 watchdog.shorten(_DRAIN_SECONDS)
                 while await watchdog.next(read):
                     pass
         except TROUBLE as error:
             failure = broken_off(error)
-        text = reader.close()
-        if reader.usage is not None:
-            self._generation.note_usage(reader.usage.input_tokens, reader.usage.output_tokens)
+        text = reader.close(failure)
+        usage = reader.usage
+        if usage is not None:
+            self._generation.note_usage(usage.input_tokens, usage.output_tokens)
         if text:
             yield text
-        if reader.finish_reason is None and failure is not None:
-            raise failure
         if reader.error is not None:
             raise reader.error
 

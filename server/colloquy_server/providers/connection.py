@@ -14,7 +14,7 @@ import ssl
 import urllib.request
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import aiohttp
 import httpx2
@@ -33,6 +33,7 @@ TROUBLE = (aiohttp.ClientError, HttpProcessingError, OSError)
 BODY_PIECE = 1 << 16
 """Bytes of a body that are handed to the connection at a time; encrypting them takes some 50 µs."""
 
+_MAX_REDIRECTS = 5
 _MAX_CONNECTIONS = 10_000  # live replies are limited elsewhere
 _KEEPALIVE_SECONDS = 4.0  # many servers hang up after 5; a request must not meet that
 
@@ -77,7 +78,7 @@ class Connection:
         failure: ProviderError
         try:
             async with asyncio.timeout(self._answer_timeout):
-                response = await self._session.post(self._url, data=data)
+                response = await self._post(data)
                 if 200 <= response.status < 300:
                     return response
                 try:
@@ -88,6 +89,19 @@ class Connection:
         except TROUBLE as error:
             failure = unreachable(error)
         raise failure  # outside the handler: the error carries the provider's text
+
+    async def _post(self, data: bytes | _Body) -> aiohttp.ClientResponse:
+        """The answer, also when the provider's server moved it to another path of its own. Other
+        redirects are answers too: they lose the body, or take it to a host that nobody named."""
+        url = self._url
+        for _ in range(_MAX_REDIRECTS):
+            response = await self._session.post(url, data=data, allow_redirects=False)
+            moved = _moved_to(response)
+            if moved is None or _origin(moved) != _origin(self._url):
+                return response
+            response.close()
+            url = moved
+        return response
 
     async def close(self) -> None:
         """Close all sockets."""
@@ -204,6 +218,23 @@ def _body(fields: Mapping[str, object], messages: bytes) -> bytes | _Body:
     if len(messages) <= BODY_PIECE:
         return b"%b%b}" % (before, messages)
     return _Body([before, messages, b"}"])
+
+
+def _moved_to(response: aiohttp.ClientResponse) -> str | None:
+    """Where to send the same request again; None if nowhere."""
+    location = response.headers.get("Location")
+    if response.status not in (307, 308) or not location:
+        return None
+    return urljoin(str(response.url), location)
+
+
+def _origin(url: str) -> tuple[str, str, int | None] | None:
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+        return parts.scheme, parts.hostname or "", port
+    except ValueError:
+        return None
 
 
 async def _error_object(response: aiohttp.ClientResponse) -> object:

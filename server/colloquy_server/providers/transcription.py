@@ -54,7 +54,10 @@ async def transcribe(
         max_retries=0,
         timeout=timeout,
         http_client=openai.DefaultAioHttpClient(
-            verify=certificates(), timeout=timeout, trust_env=not is_loopback(base_url)
+            verify=certificates(),
+            timeout=timeout,
+            trust_env=not is_loopback(base_url),
+            follow_redirects=False,  # most lose the recording on the way
         ),
     ) as client:
         try:

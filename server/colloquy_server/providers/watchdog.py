@@ -19,6 +19,7 @@ class Watchdog:
         """The first wait ends at `first_deadline` (in loop time), others after `idle_timeout`."""
         self._loop = asyncio.get_running_loop()
         self._idle_timeout = idle_timeout
+        self._whole_idle_timeout = idle_timeout
         self._deadline = first_deadline
         self._is_first = True
         self._timer: asyncio.TimerHandle | None = None
@@ -51,6 +52,10 @@ class Watchdog:
     def shorten(self, idle_timeout: float) -> None:
         """Wait less from now on."""
         self._idle_timeout = min(self._idle_timeout, idle_timeout)
+
+    def restore(self) -> None:
+        """Wait as long as at first again."""
+        self._idle_timeout = self._whole_idle_timeout
 
     def stop(self) -> None:
         """Forget the timer; the next wait sets it again."""

@@ -88,7 +88,7 @@ class Titles:
         except NotFound:  # deleted meanwhile
             return
         except ProviderError as error:
-            log.warning("no title", conversation_id=conversation_id, reason=error.reason)
+            log.warning("no title", conversation_id=conversation_id, **error.log_fields())
         except DatabaseUnavailable:  # it stays owed
             log.warning("database is away", work="title", conversation_id=conversation_id)
         except Exception:
@@ -106,7 +106,12 @@ class Titles:
         async with self._providers.open(
             model, orjson.dumps(request), max_output_tokens=_MAX_OUTPUT_TOKENS
         ) as stream:
-            return "".join([piece async for piece in stream])
+            try:
+                return "".join([piece async for piece in stream])
+            except ProviderError as error:
+                if error.is_blank:  # a short output is soon used up by thinking
+                    return ""
+                raise
 
 
 def tidy(answer: str) -> str:
