@@ -37,6 +37,8 @@ class AnswerReader:
         """Nothing more is to be read: the end marker came, or an error."""
         self.is_finished = False
         """The last that came of the answer was a finish reason. Text may follow it all the same."""
+        self.went_on = False
+        """Text did follow one: no finish reason of this provider is the end."""
         self.error: ProviderError | None = None
         self._usage = UsageReader()
         self._fields: set[str] = set()  # of the message, beside its text
@@ -114,8 +116,8 @@ class AnswerReader:
         after it is another matter, since many never send either."""
         if self.done:
             return True
-        is_counted = self.usage is not None
-        return self.is_finished and (is_counted or failure.reason == "PROVIDER_TIMEOUT")
+        is_silent = failure.reason == "PROVIDER_TIMEOUT" and not self.went_on
+        return self.is_finished and (is_silent or self.usage is not None)
 
     def _noted(self, text: str) -> str:
         if not self._has_text and text and not text.isspace():
@@ -172,8 +174,8 @@ class AnswerReader:
             self._read_other(chunk)
             return ""
         try:
-            if chunk.get("usage"):
-                self._usage.feed(chunk["usage"])
+            if chunk.get("usage") or "x_groq" in chunk:
+                self._read_usage(chunk)
             if chunk.get("error"):
                 self._fail_unless_finished(from_error_object(chunk["error"]))
                 return ""
@@ -199,8 +201,9 @@ class AnswerReader:
                 self._note_fields(delta)
         if not text and not self._has_deltas:
             text = self._read_message(choice)
-        if text:
+        if text and self.is_finished:
             self.is_finished = False
+            self.went_on = True
         if choice.get("usage"):
             self._usage.feed(choice["usage"])
         if choice.get("error"):
@@ -243,12 +246,16 @@ class AnswerReader:
 
     def _read_other(self, chunk: dict[str, Any]) -> None:
         """A chunk without choices: usage, an error object, or nothing."""
-        for usage in (chunk.get("usage"), _inner(chunk, "x_groq", "usage")):
-            if usage:
-                self._usage.feed(usage)
+        self._read_usage(chunk)
         error = _error_of(chunk)
         if error is not None:
             self._fail_unless_finished(from_error_object(error))
+
+    def _read_usage(self, chunk: dict[str, Any]) -> None:
+        self._usage.feed(chunk.get("usage"))
+        own = chunk.get("x_groq")
+        if isinstance(own, dict):
+            self._usage.feed(own.get("usage"))
 
     def _fail_unless_finished(self, error: ProviderError) -> None:
         """An answer that has its finish reason is whole, whatever follows it; unless that says
@@ -290,13 +297,6 @@ def _first(choices: list[dict[str, Any]]) -> dict[str, Any] | None:
 
 def _is_whole(event: bytes) -> bool:
     return event.strip() == b"[DONE]" or lenient_json(event) is not None
-
-
-def _inner(value: dict[str, Any], *keys: str) -> object:
-    found: object = value
-    for key in keys:
-        found = found.get(key) if isinstance(found, dict) else None
-    return found
 
 
 def _error_of(chunk: object) -> object:

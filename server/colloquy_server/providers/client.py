@@ -159,15 +159,14 @@ class ReplyStream:
         failure: ProviderError | None = None
         try:
             while not reader.done and (data := await watchdog.next(read)):
-                was_finished = reader.is_finished
                 text = reader.feed(data)
                 if text:
                     self._generation.note_text()
                     yield text
-                if reader.is_finished:
-                    watchdog.shorten(_FINISHED_SECONDS)
-                elif was_finished:
+                if reader.went_on:
                     watchdog.restore()
+                elif reader.is_finished:
+                    watchdog.shorten(_FINISHED_SECONDS)
             if reader.done and reader.error is None:
                 watchdog.shorten(_DRAIN_SECONDS)
                 while await watchdog.next(read):

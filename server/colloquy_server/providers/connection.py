@@ -225,7 +225,10 @@ def _moved_to(response: aiohttp.ClientResponse) -> str | None:
     location = response.headers.get("Location")
     if response.status not in (307, 308) or not location:
         return None
-    return urljoin(str(response.url), location)
+    try:
+        return urljoin(str(response.url), location)
+    except ValueError:
+        return None
 
 
 def _origin(url: str) -> tuple[str, str, int | None] | None:
