@@ -441,7 +441,7 @@ async def test_one_that_says_stop_in_each_chunk_may_take_its_time(
     ask: Asker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     restored: list[Watchdog] = []
-    monkeypatch.setattr(Watchdog, "restore", restored.append)
+    monkeypatch.setattr(Watchdog, "restore", lambda self: restored.append(self))
     gate = asyncio.Event()
     answer = Answer(pieces=["a", "b", "c"], finish_in_each=True, gate_after=1, gate=gate)
     asking = asyncio.create_task(ask(answer))
