@@ -37,11 +37,8 @@ def listen_for_signals(on_signal: Callable[[], None]) -> None:
 def log_serving(address: str, catalog: Catalog) -> None:
     """Says, once for all workers, where clients may call."""
     default = catalog.default()
-    log.info(
-        "serving",
-        address=address,
-        default_model=default.id if default else "none: no provider has a key",
-    )
+    none = "not discovered yet" if catalog.discovering else "none: no provider has a key"
+    log.info("serving", address=address, default_model=default.id if default else none)
 
 
 async def serve_until_stopped(app: App, requests: StopRequests) -> None:

@@ -45,21 +45,17 @@ class Asker:
 
     def __init__(self, double: ProviderDouble, providers: Providers, catalog: Catalog) -> None:
         self._double, self._providers, self._catalog = double, providers, catalog
-        self._asked = Asked()
-
-    async def text(self, text: str) -> None:
-        """Wait until the answer that is asked for came to this text."""
-        while self._asked.text != text:
-            await asyncio.sleep(0)
+        self.has_text = asyncio.Event()
 
     async def __call__(self, answer: Answer) -> Asked:
         self._double.script(answer)
-        asked = self._asked = Asked()
+        asked = Asked()
         try:
             async with self._providers.open(self._catalog.resolve("gpt"), MESSAGES) as stream:
                 try:
                     async for piece in stream:
                         asked.text += piece
+                        self.has_text.set()
                 finally:
                     asked.finish_reason, asked.usage = stream.finish_reason, stream.usage
         except ProviderError as error:
@@ -80,7 +76,7 @@ async def ask(tmp_path: Path) -> AsyncIterator[Asker]:
         path = tmp_path / "models.yml"
         path.write_text(yaml.safe_dump(content))
         catalog = Catalog.load(path, {}.get)
-        providers = Providers(catalog, {}, idle_timeout=IDLE, local_model=None)
+        providers = Providers({}, idle_timeout=IDLE, local_model=None)
         try:
             yield Asker(double, providers, catalog)
         finally:
@@ -187,15 +183,17 @@ async def test_what_was_paid_for_and_has_no_text_says_what_it_was(ask: Asker, na
     ("raw", "text"),
     [
         (events(choice(message={"content": "whole"}, finish_reason="stop")), "whole"),
-        (events(choice(message={"content": "a"}), choice(message={"content": "b"}), FINISHED), "ab"),
-        (events(choice(message={"content": "a"}), choice(message={"content": "ab"}), FINISHED), "ab"),
+        (events(choice(message={"content": "a"}), choice(message={"content": "b"}), FINISHED),
+         "ab"),
+        (events(choice(message={"content": "a"}), choice(message={"content": "ab"}), FINISHED),
+         "ab"),
         (events(choice(delta={"content": "a"}, message={"content": "a"}),
                 choice(delta={"content": "b"}, message={"content": "ab"}),
                 choice(delta={}, message={"content": "ab"}, finish_reason="stop")), "ab"),
         (events(choice(text="a"), choice(text="b"), choice(text="", finish_reason="stop")), "ab"),
         (events(choice(delta={"content": {"type": "text", "text": "a"}}), FINISHED), "a"),
         ([b'{"choices": [{"text": "a"}]}'], "a"),
-        ([b'{"choices": [{"index": 1, "message": {"content": "b"}},'
+        ([b'{"choices": [{"index": 1, "message": {"content": "b"}},',
           b' {"index": 0, "message": {"content": "a"}}]}'], "a"),
     ],
 )  # fmt: skip
@@ -226,7 +224,8 @@ async def test_of_choices_that_come_in_turns_only_the_first_is_read(ask: Asker) 
         ([choice(delta={}, finish_reason="error")], "PROVIDER_UNAVAILABLE", True),
         ([choice(delta={}, finish_reason="error"), {"error": {"code": 402, "message": "secret"}}],
          "PROVIDER_QUOTA", False),
-        ([choice(delta={}, finish_reason="error", error={"code": 429})], "PROVIDER_RATE_LIMITED", True),
+        ([choice(delta={}, finish_reason="error", error={"code": 429})],
+         "PROVIDER_RATE_LIMITED", True),
         ([choice(error={"code": 400, "message": "secret"})], "PROVIDER_REJECTED", False),
         ([{"choices": [{"delta": {}, "finish_reason": "error"}], "error": {"code": 502}}],
          "PROVIDER_UNAVAILABLE", True),
@@ -333,7 +332,8 @@ COUNTS: dict[str, tuple[list[dict[str, Any]], TokenUsage | None]] = {
         TokenUsage(3, 5),
     ),
     "growing": (
-        [{"prompt_tokens": 3, "completion_tokens": 1}, {"prompt_tokens": 3, "completion_tokens": 5}],
+        [{"prompt_tokens": 3, "completion_tokens": 1},
+         {"prompt_tokens": 3, "completion_tokens": 5}],
         TokenUsage(3, 5),
     ),
     "in parts": ([{"prompt_tokens": 3}, {"completion_tokens": 5}], TokenUsage(3, 5)),
@@ -445,7 +445,7 @@ async def test_one_that_says_stop_in_each_chunk_may_take_its_time(
     gate = asyncio.Event()
     answer = Answer(pieces=["a", "b", "c"], finish_in_each=True, gate_after=1, gate=gate)
     asking = asyncio.create_task(ask(answer))
-    await ask.text("a")
+    await ask.has_text.wait()
     gate.set()
     asked = await asking
     assert (asked.text, asked.finish_reason, asked.error) == ("abc", "stop", None)
@@ -457,7 +457,7 @@ async def test_a_watchdog_waits_as_before_when_it_is_restored() -> None:
         await asyncio.sleep(0.01)
         return b"a"
 
-    watchdog = Watchdog(asyncio.get_running_loop().time() + IDLE, IDLE)
+    watchdog = Watchdog(asyncio.get_running_loop().time(), IDLE, IDLE, IDLE)
     assert await watchdog.next(read) == b"a"
     watchdog.shorten(0.0)
     watchdog.restore()

@@ -87,7 +87,7 @@ async def make(catalog: Catalog, double: ProviderDouble) -> AsyncIterator[Make]:
     }
 
     def make(**timeouts: Any) -> Providers:
-        made.append(Providers(catalog, environ, local_model=None, **timeouts))
+        made.append(Providers(environ, local_model=None, **timeouts))
         return made[-1]
 
     yield make
@@ -642,7 +642,7 @@ async def test_a_server_that_hangs_up_before_it_answers(catalog: Catalog, model:
         server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         environ = {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": f"http://127.0.0.1:{port}/v1"}
-        providers = Providers(catalog, environ, local_model=None)
+        providers = Providers(environ, local_model=None)
         outcome = await ask(providers, model)
         assert (outcome.failure.reason, outcome.failure.retryable) == ("PROVIDER_UNAVAILABLE", True)
         await providers.close()

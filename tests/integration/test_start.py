@@ -87,13 +87,17 @@ async def test_a_wrong_setting_stops_the_start_with_one_line(colloquy: Colloquy)
         port = taken.getsockname()[1]
         models = str(colloquy.models_file)
         good = {"AI_MODELS_FILE": models, "DATABASE_URL": colloquy.database_url}
+        bad = colloquy.folder / "bad.yml"
+        bad.write_text(colloquy.models_file.read_text().replace("api_key_env", "api_key"))
         lines = await asyncio.gather(
             says(colloquy.folder, {**good, "AI_MODELS_FILE": "missing.yml"}),
+            says(colloquy.folder, {**good, "AI_MODELS_FILE": str(bad)}),
             says(colloquy.folder, {**good, "GRPC_ADDRESS": "0.0.0.0:50051", "LEASE_TTL": "x"}),
             says(colloquy.folder, {**good, "GRPC_ADDRESS": f"127.0.0.1:{port}"}),
             says(colloquy.folder, {**good, "DATABASE_URL": "postgresql://u:p@127.0.0.1:1/x"}),
         )
-    named = ("missing.yml", "LEASE_TTL", f"127.0.0.1:{port}", "DATABASE_URL")
+    in_bad = "bad.yml: providers.double.api_key: there is no such field; is api_key_env meant?"
+    named = ("missing.yml", in_bad, "LEASE_TTL", f"127.0.0.1:{port}", "DATABASE_URL")
     for line, name in zip(lines, named, strict=True):
         assert name in line
 

@@ -62,7 +62,11 @@ class SqliteDatabase(Database):
     """
 
     def __init__(self, url: URL, *, readers: int = 2) -> None:
-        self._connections = KeptConnections(sqlite_engine(url))
+        self._engine = sqlite_engine(url)
+        self._written = KeptConnections(self._engine.connect)
+        self._read = KeptConnections(
+            lambda: self._engine.connect().execution_options(sqlite_begin="DEFERRED")
+        )
         self._writer = Threads(1, "sqlite-writer")
         self._first: deque[_Job] = deque()
         self._then: deque[_Job] = deque()
@@ -83,8 +87,8 @@ class SqliteDatabase(Database):
         def run() -> T:
             with (
                 translated(),
-                self._connections.use() as connection,
-                connection.execution_options(sqlite_begin="DEFERRED").begin(),
+                self._read.use() as connection,
+                connection.begin(),
                 Session(connection, account_id) as session,
             ):
                 return fn(session, *args, **kwargs)
@@ -155,7 +159,7 @@ class SqliteDatabase(Database):
 
     def _run_batch(self, batch: list[_Job]) -> None:
         """Commits the first transaction of the batch, and with it those that come meanwhile."""
-        with self._connections.use() as connection, connection.begin():
+        with self._written.use() as connection, connection.begin():
             driver: Any = connection.connection.driver_connection
             until = time.monotonic() + _BATCH_SECONDS
             self._run(connection, driver, batch[0])
@@ -189,7 +193,9 @@ class SqliteDatabase(Database):
         """Lets running transactions end, then closes all connections."""
         await self._writer.close()
         await self._readers.close()
-        self._connections.close()
+        self._written.close()
+        self._read.close()
+        self._engine.dispose()
 
 
 def _deliver(jobs: list[_Job]) -> None:

@@ -1,8 +1,8 @@
 """The one way to the database: `await db.read(fn)` and `await db.write(fn)` run a plain function of
 a Session as one whole transaction.
 
-On SQLite the function runs in the one writer thread, or in a reader thread; on Postgres in a
-thread of several. The functions are the same.
+On SQLite the function runs in the one writer thread, or in a reader thread; on Postgres on the
+event loop, which goes on while it waits. The functions are the same.
 
 Here, and nowhere else, queries are bound to an account: every statement on a table that is Owned
 gets `account_id = …` added (`scope.py` for those that go without the ORM), and a transaction says
@@ -84,6 +84,11 @@ class Session(OrmSession):
         if self.account_id != EVERY_ACCOUNT:
             statement, values = bound(statement, self.account_id, values)
         return statements.run(self._connection, statement, values)
+
+    def close(self) -> None:
+        """Ends the session. Most never made use of the ORM, and have nothing to end."""
+        if self.in_transaction() or self.identity_map or self.new:
+            super().close()
 
     def undo(self) -> None:
         """Leaves nothing behind of this transaction."""

@@ -20,8 +20,9 @@ from colloquy_server.database.repository.history import History
 from colloquy_server.database.repository.leases import Outcome
 from colloquy_server.database.rows import MessageRow
 from colloquy_server.database.transactions import Database, Session
-from colloquy_server.providers.catalog import Catalog, ModelError
+from colloquy_server.providers.catalog import ModelError
 from colloquy_server.providers.client import ProviderError, Providers
+from colloquy_server.providers.discovery import Discovery
 from colloquy_server.replies.feeds import Feeds
 from colloquy_server.replies.generation import Generator, RetryPolicy, outcome_of
 from colloquy_server.replies.live_reply import LiveReply
@@ -42,7 +43,7 @@ class Executor:
         self,
         db: Database,
         feeds: Feeds,
-        catalog: Catalog,
+        discovery: Discovery,
         providers: Providers,
         contexts: ContextBuilder,
         retries: RetryPolicy,
@@ -51,7 +52,7 @@ class Executor:
     ) -> None:
         self._db = db
         self._feeds = feeds
-        self._catalog = catalog
+        self._discovery = discovery
         self._contexts = contexts
         self._ownership = ownership
         self._publisher = publisher
@@ -112,7 +113,7 @@ class Executor:
 
     async def _generate(self, reply: LiveReply, history: History | None) -> Outcome:
         try:
-            model = self._catalog.resolve(reply.model)
+            model = await self._discovery.resolve(reply.model)
         except ModelError as error:
             return outcome_of(reply, State.FAILED, error.reason, error.fields["model"])
         while_owner = self._ownership.while_owner
