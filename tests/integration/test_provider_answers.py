@@ -75,7 +75,7 @@ async def ask(tmp_path: Path) -> AsyncIterator[Asker]:
         }
         path = tmp_path / "models.yml"
         path.write_text(yaml.safe_dump(content))
-        catalog = Catalog.load(path, {}.get)
+        catalog = Catalog.load(path, lambda _: None)
         providers = Providers({}, idle_timeout=IDLE, local_model=None)
         try:
             yield Asker(double, providers, catalog)
