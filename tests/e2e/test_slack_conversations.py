@@ -348,6 +348,27 @@ async def test_a_failed_reply_says_why_and_is_tried_again(stage: SlackStage) -> 
     assert text_of(messages[-1:]) == history[-1].content != ""
 
 
+@pytest.mark.parametrize("finish", ["length", "stop"])
+async def test_an_answer_that_reached_its_limit_says_so_after_its_text(
+    stage: SlackStage, finish: str
+) -> None:
+    stage.colloquy.provider.script(Answer(tokens=5, finish=finish))
+    asked = stage.alice.post(stage.general, "Hello", mention=True)
+    (message,) = await stage.answered(stage.general, asked.ts)
+    note = "(cut off: the model reached its output limit)"
+    assert (note in words_of(message)) == (finish == "length")
+    history = await stage.stored(stage.thread(asked.ts))
+    assert text_of([message]) == history[-1].content
+
+
+async def test_a_blank_answer_says_what_happened(stage: SlackStage) -> None:
+    thinking = [{"reasoning_content": "hm"}]
+    stage.colloquy.provider.script(Answer(tokens=0, deltas=thinking, finish="length"))
+    asked = stage.alice.post(stage.general, "Hello", mention=True)
+    (message,) = await stage.answered(stage.general, asked.ts)
+    assert "used its whole output on thinking" in words_of(message)
+
+
 async def test_feedback_rates_the_reply(stage: SlackStage) -> None:
     asked = stage.alice.post(stage.general, "Hello", mention=True)
     (message,) = await stage.answered(stage.general, asked.ts)

@@ -23,7 +23,7 @@ from colloquy_slack.logs import describe
 from colloquy_slack.outgoing.delivery import Delivery
 from colloquy_slack.outgoing.lease_fence import LeaseExpired
 from colloquy_slack.outgoing.reply_messages import DeliveryFailed
-from colloquy_slack.outgoing.reply_view import Phase, ReplyView
+from colloquy_slack.outgoing.reply_view import CUT_OFF, Phase, ReplyView
 from colloquy_slack.runtime import Runtime
 from colloquy_slack.serving.backoff import Backoff, phase_during
 from colloquy_slack.serving.conversation_lock import ConversationLock
@@ -205,9 +205,10 @@ class ReplyJob:
             return
         elif not text and message.state == Message.STATE_QUEUED:
             phase = Phase.QUEUED
-        self._delivery.show(
-            ReplyView(phase, text, message.model, message.error.message, tuple(self._request.notes))
-        )
+        notes = tuple(self._request.notes)
+        if phase is Phase.COMPLETED and message.finish_reason == "length":
+            notes = (CUT_OFF, *notes)
+        self._delivery.show(ReplyView(phase, text, message.model, message.error.message, notes))
 
     def _show_waiting(self, phase: Phase) -> None:
         """Show what the request waits for."""
