@@ -28,6 +28,7 @@ from slack_bolt.adapter.socket_mode.aiohttp import AsyncSocketModeHandler
 from slack_bolt.app.async_app import AsyncApp
 from slack_sdk.web.async_client import AsyncWebClient
 
+from colloquy_slack.database import listening
 from colloquy_slack.database.engine import Database, migrate
 from colloquy_slack.failpoints import FailpointHook, no_failpoint
 from colloquy_slack.incoming.bolt_app import oauth_app, single_workspace_app
@@ -87,6 +88,8 @@ class Bot:
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT))
         self._cleanups.append(self._session.close)
         runtime = Runtime(db, clock=self._clock, sleep=self._sleep, failpoint=self._failpoint)
+
+        await db.run(listening.begin, runtime.now())
 
         self.workspaces, app = await self._workspaces_and_app(runtime)
         self._cleanups.append(self.workspaces.close)

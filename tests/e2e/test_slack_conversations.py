@@ -276,7 +276,11 @@ async def test_what_is_said_after_a_mention_is_answered_also_when_it_comes_befor
     stage.slack.courier.release(order=[late, *mention])
     await stage.answered(stage.general, before.ts, count=2)
     contents = [message.content for message in await stage.stored(stage.thread(before.ts))]
-    assert contents[::2] == ["Here is one", "And two?"]
+    first, second = contents[::2]
+    assert first.endswith("</slack_context>\n\nHere is one")
+    assert "Is there a machine?" in first
+    assert "Anybody?" in first
+    assert second == "And two?"
 
 
 async def test_stop_with_nothing_to_stop_is_not_a_question(stage: SlackStage) -> None:

@@ -67,7 +67,8 @@ def _client_rooms() -> dict[str, set[str]]:
 
 
 def _slack_rooms() -> dict[str, set[str]]:
-    base = {"action_ids", "external_ids", "failpoints", "logs", "mentions", "settings", "slack_api"}
+    base = {"action_ids", "external_ids", "failpoints", "logs", "mentions", "message_text"}
+    base |= {"settings", "slack_api"}
     rooms = {name: set[str]() for name in ("__init__", *base)}
     rooms["database"] = set()
     rooms["runtime"] = {"failpoints", "database"}

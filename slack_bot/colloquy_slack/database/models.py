@@ -98,19 +98,56 @@ class Post(Base):
     file_id: Mapped[str] = mapped_column(String(32))
 
 
-class UnaddressedReply(Base):
-    """A reply in a thread that nobody called the bot into, kept for minutes: Slack may deliver the
-    call later."""
+class ThreadMessage(Base):
+    """A message in a thread that was not for the bot: its next request there brings it along.
+
+    In a thread that the bot is not in, it is kept for minutes: Slack may deliver the call later.
+    """
 
     __tablename__ = "slack_overheard"
+    __table_args__ = (
+        Index("ix_slack_overheard_expires", "expires_at"),
+        Index("ix_slack_overheard_thread", "team_id", "channel_id", "thread_ts"),
+    )
 
     team_id: Mapped[str] = mapped_column(String(32), primary_key=True)
     channel_id: Mapped[str] = mapped_column(String(32), primary_key=True)
     ts: Mapped[str] = mapped_column(String(32), primary_key=True)
     thread_ts: Mapped[str] = mapped_column(String(32))
-    # The message, a message_events.UserMessage.
+    # The message, a message_events.UserMessage; empty once it was given.
     said: Mapped[dict[str, Any]] = mapped_column(JSON)
     received_at: Mapped[float] = mapped_column(Float)
+    # Seconds since 1970, as above.
+    expires_at: Mapped[float] = mapped_column(Float)
+    # A request brought it along. Slack may deliver it once more.
+    is_given: Mapped[bool]
+
+
+class ThreadRead(Base):
+    """How far a thread that the bot is in was given to the server."""
+
+    __tablename__ = "slack_thread_reads"
+
+    team_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    channel_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    thread_ts: Mapped[str] = mapped_column(String(32), primary_key=True)
+    # The ts up to which all was read in Slack: what Slack delivers of it later is known.
+    read_until: Mapped[str] = mapped_column(String(32))
+    # The ts up to which what was said was given, as far as it was known.
+    given_until: Mapped[str] = mapped_column(String(32))
+    # False: Slack let only a part be read, and the rest is to be read with the next request.
+    is_complete: Mapped[bool]
+
+
+class Listening(Base):
+    """Since when Slack's events are taken in without a gap, by whichever process. One row."""
+
+    __tablename__ = "slack_listening"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    # Seconds since 1970; and when a process last took events in.
+    since: Mapped[float] = mapped_column(Float)
+    seen_at: Mapped[float] = mapped_column(Float)
 
 
 class Channel(Base):

@@ -126,6 +126,8 @@ class Intake:
         if before is None:
             if message.is_mention:
                 await self._new(team_id, message)
+            else:
+                await db.run(routing.store_edit, team_id, message)
             return
         if message.text == before.text:
             # Slack tells of more than changed words: a preview came, another edit was taken back.

@@ -5,15 +5,14 @@ Functions of a Session: it depends on what was stored before, and what they deci
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from sqlalchemy.orm import Session
 
-from colloquy_slack.database import inbox, outbox, preferences
+from colloquy_slack.database import inbox, outbox, preferences, thread_messages
 from colloquy_slack.database.inbox import NewRequest
 from colloquy_slack.database.models import Kind, State
 from colloquy_slack.external_ids import Place, channel_external_id, thread_external_id
-from colloquy_slack.incoming import unaddressed_replies
 from colloquy_slack.incoming.message_events import MessageDeleted, UserMessage
 
 
@@ -21,17 +20,20 @@ def store_message(s: Session, team_id: str, message: UserMessage, now: float) ->
     """Store a message if it is for the bot. Returns one that would stop a reply when there is none
     to stop."""
     is_reply = bool(message.thread_ts) and not message.is_direct
+    thread_ts = message.thread_ts or message.ts
     if is_reply or message.is_mention:
-        unaddressed_replies.lock_thread(s, team_id, message.thread_ts or message.ts)
-    new = _request_of(s, team_id, message, now)
+        thread_messages.lock_thread(s, team_id, thread_ts)
+    new = None if message.is_bot else _request_of(s, team_id, message, now)
     if new is None:
         if is_reply:
-            unaddressed_replies.store(s, team_id, message, now)
+            _keep(s, team_id, message, now)
         return None
     if not message.is_stop:
         if inbox.store(s, new) is not None and message.is_mention:
-            for later in unaddressed_replies.pop_after(s, team_id, message, now):
-                store_message(s, team_id, later, now)
+            for said in thread_messages.pop_after(
+                s, team_id, message.channel_id, thread_ts, message.ts, now
+            ):
+                store_message(s, team_id, UserMessage(**said), now)
         return None
     # A message that is in no thread begins one: it means all replies that grow in the channel.
     begins = not message.thread_ts and (message.is_direct or message.is_mention)
@@ -41,9 +43,14 @@ def store_message(s: Session, team_id: str, message: UserMessage, now: float) ->
     return new if is_new else None
 
 
+def store_edit(s: Session, team_id: str, message: UserMessage) -> None:
+    """Store what a message that was not for the bot now says."""
+    thread_messages.replace(s, team_id, asdict(message))
+
+
 def store_deletion(s: Session, team_id: str, deleted: MessageDeleted, now: float) -> None:
     """Store that a message was deleted, also when Slack says so before it delivers the message."""
-    unaddressed_replies.delete_one(s, team_id, deleted.channel_id, deleted.ts)
+    thread_messages.delete_one(s, team_id, deleted.channel_id, deleted.ts)
     is_known = inbox.mark_deleted(s, team_id, deleted.channel_id, deleted.ts)
     if is_known or deleted.message is None:
         return
@@ -79,6 +86,13 @@ def store_repetition(
         )
         inbox.store(s, new)
     return True
+
+
+def _keep(s: Session, team_id: str, message: UserMessage, now: float) -> None:
+    """Keep what is said in a thread, for the next request there."""
+    thread = thread_external_id(Place(team_id, message.channel_id, message.thread_ts))
+    is_engaged = inbox.is_engaged(s, team_id, thread)
+    thread_messages.store(s, team_id, asdict(message), now, is_engaged=is_engaged)
 
 
 def _request_of(s: Session, team_id: str, message: UserMessage, now: float) -> NewRequest | None:

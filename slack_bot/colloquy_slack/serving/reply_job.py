@@ -16,7 +16,7 @@ from colloquy.api.conversation_service_pb2 import ConversationEvent
 from colloquy.api.resources_pb2 import Message, User
 from colloquy.errors import DeadlineExceeded, InvalidArgument
 
-from colloquy_slack.database import inbox, preferences
+from colloquy_slack.database import inbox, preferences, thread_reads
 from colloquy_slack.database.models import Kind, Post, Request, State
 from colloquy_slack.external_ids import request_id
 from colloquy_slack.logs import describe
@@ -230,7 +230,10 @@ class ReplyJob:
         if not self._request.is_deleted:
             # Before files are fetched: a server that is away does not have them fetched in vain.
             await self._open_conversation()
-            fields = await prepare_message(self._runtime, self._workspace, self._request)
+            prepared = await prepare_message(self._runtime, self._workspace, self._request)
+            fields = await self._runtime.db.run(
+                thread_reads.fix_content, self._request, prepared.progress, prepared.fields
+            )
             await self._set_fields(**fields)
             self._runtime.failpoint("message prepared")
         return not self._request.is_deleted

@@ -25,7 +25,9 @@ token. `slack.add_workspace("Globex")` is another company; `slack.person(…, wo
 `slack.channel(…, workspace=…)` are in it.
 
 **People** (`slack.person(name)` → Person): `post(channel, text, thread=, mention=, files=[Upload(
-"a.pdf", b"…")], broadcast=)`, `dm(text)`, `edit`, `delete`, `react(message, "octagonal_sign")`,
+"a.pdf", b"…"), canvas("Plan", "<p>…"), clip(b"…")], broadcast=, table=[["a", "b"]], attachments=,
+blocks=)`, `forward(message, channel, text)`, `dm(text)`, `edit`, `delete`, `react(message,
+"octagonal_sign")`,
 `unreact`, `click(message_or_view, action_id_or_label)`, `choose(…, action_id, option)`,
 `rate(message, good=True)` (feedback buttons), `submit(modal, values)`, `command("/colloquy",
 "help", channel)`, `open_home(tab="home" | "messages")`, `look_at(channel)`, `stop(channel, thread)`
@@ -33,7 +35,8 @@ token. `slack.add_workspace("Globex")` is another company; `slack.person(…, wo
 the app showed to them alone). They return Posted (`.message`, `.ts`, `.deliveries`, `await
 .settled()`) or Delivery (`.acked`, `.attempts`, `.response`, `await .settled()`); None: the app
 is not subscribed or not in the channel. `Upload(connect=True)` comes as `check_file_info`.
-`slack.other_bot_posts(channel, text)`, `slack.unfurl(message)`, `slack.uninstall()`.
+`slack.other_bot_posts(channel, text, thread_ts=, username=, blocks=, attachments=)`,
+`slack.unfurl(message)` (`shows=` another message, when its link was pasted), `slack.uninstall()`.
 
 **Deliveries** (`slack.courier`): `.deliveries`; `hold()` keeps events back and `release(times=3,
 order=[2, 0, 1])` lets them go, several times and in any order; `again(delivery, times=2)` repeats;
@@ -80,7 +83,7 @@ from tests.fakes.slack.clicks import Posted
 from tests.fakes.slack.clock import Clock, ManualClock, ScaledClock
 from tests.fakes.slack.delivery import Delivery
 from tests.fakes.slack.limits import Limits
-from tests.fakes.slack.people import Person, Upload
+from tests.fakes.slack.people import Person, Upload, canvas, clip
 from tests.fakes.slack.record import Call
 from tests.fakes.slack.server import SlackDouble
 from tests.fakes.slack.state import Channel, File, Message, Workspace
@@ -101,5 +104,7 @@ __all__ = [
     "SlackDouble",
     "Upload",
     "Workspace",
+    "canvas",
+    "clip",
     "shown",
 ]

@@ -157,26 +157,38 @@ class SlackDouble(World):
         return message
 
     def other_bot_posts(
-        self, channel: Channel, text: str, *, thread_ts: str | None = None
+        self,
+        channel: Channel,
+        text: str = "",
+        *,
+        thread_ts: str | None = None,
+        username: str | None = None,
+        **content: Any,
     ) -> Message:
-        """A message of another app's bot, as incoming webhooks write it."""
+        """A message of another app's bot, as incoming webhooks write it; `content` may be `blocks`,
+        `attachments`, `files`."""
         workspace = self.workspaces[channel.team_id]
         message = self.messages.post(
             workspace,
             channel,
             user="",
             bot_id="B0OTHER0001",
+            username=username,
             subtype="bot_message",
             text=text,
             thread_ts=thread_ts,
+            **content,
         )
         self.messages.announce(workspace, channel, message)
         return message
 
-    def unfurl(self, message: Message) -> Delivery | None:
-        """Show a link's preview under a message: a message_changed with the same text."""
+    def unfurl(self, message: Message, shows: Message | None = None) -> Delivery | None:
+        """Show a link's preview under a message: a message_changed with the same text. `shows`: the
+        link leads to this message."""
         workspace, channel = self.place_of(message)
-        preview = {"from_url": "https://example.com/", "title": "Example", "id": 1}
+        preview: Json = {"from_url": "https://example.com/", "title": "Example", "id": 1}
+        if shows is not None:
+            preview = self.messages.as_shared(shows, is_link=True)
         return self.messages.edit(
             workspace, channel, message, message.user, marked=False, attachments=[preview]
         )

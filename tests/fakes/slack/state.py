@@ -86,6 +86,8 @@ class File:
     title: str = ""
     connect: bool = False
     """From another company's workspace: events carry only `file_access: check_file_info`."""
+    extra: Json = field(default_factory=dict)
+    """What else Slack says of it: of a canvas, a clip."""
     channels: list[str] = field(default_factory=list)
 
     def to_json(self) -> Json:
@@ -117,6 +119,7 @@ class File:
             "channels": list(self.channels),
             "has_rich_preview": False,
             "file_access": "visible",
+            **self.extra,
         }
 
     def in_event(self) -> Json:
@@ -175,6 +178,8 @@ class Message:
     metadata: Json | None = None
     files: list[File] = field(default_factory=list)
     bot_id: str | None = None
+    username: str | None = None
+    """The name that an app's message shows."""
     subtype: str | None = None
     edited: Json | None = None
     client_msg_id: str | None = None
