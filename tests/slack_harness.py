@@ -121,6 +121,11 @@ class SlackStage:
         conversation = await self.caller.create(external_id=external_id)
         return await self.caller.on(self.colloquy.channel).history(conversation.id)
 
+    def system_prompt(self) -> str:
+        """What the model was told before all messages, the last time that it was asked."""
+        first = self.colloquy.provider.reply_requests[-1].messages[0]
+        return str(first["content"]) if first["role"] in ("system", "developer") else ""
+
     def thread(self, ts: str, channel: Channel | None = None) -> str:
         """The external_id of a thread's conversation."""
         return f"slack:{self.slack.workspace.id}:{(channel or self.general).id}:{ts}"

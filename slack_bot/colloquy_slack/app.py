@@ -4,7 +4,7 @@ Slack ──events──▶ incoming: bolt_app ─▶ listeners ─▶ intake �
                                           │                       │ stored, then acknowledged
                                           ▼                       ▼
                                surfaces: app_home,     database: inbox, outbox, leases …
-                                  slash_commands                  │ what is not done
+                                  commands                        │ what is not done
                                                                   ▼
                            serving: lease_keeper ─▶ worker ─▶ reply_job ◀──▶ Colloquy's server
                                                                   │ the latest view of the reply
@@ -66,11 +66,12 @@ class Bot:
         settings: Settings,
         *,
         clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         failpoint: FailpointHook = no_failpoint,
     ) -> None:
         self._settings = settings
-        self._clock, self._sleep, self._failpoint = clock, sleep, failpoint
+        self._clock, self._now, self._sleep, self._failpoint = clock, now, sleep, failpoint
         self.port = 0
         """Where it listens over HTTP; 0 when it does not."""
         self._cleanups: list[Callable[[], Awaitable[None]]] = []
@@ -86,7 +87,9 @@ class Bot:
         self._cleanups.append(db.close)
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT))
         self._cleanups.append(self._session.close)
-        runtime = Runtime(db, clock=self._clock, sleep=self._sleep, failpoint=self._failpoint)
+        runtime = Runtime(
+            db, clock=self._clock, now=self._now, sleep=self._sleep, failpoint=self._failpoint
+        )
 
         self.workspaces, app = await self._workspaces_and_app(runtime)
         self._cleanups.append(self.workspaces.close)

@@ -67,6 +67,7 @@ def _client_rooms() -> dict[str, set[str]]:
 
 def _slack_rooms() -> dict[str, set[str]]:
     base = {"action_ids", "external_ids", "failpoints", "logs", "mentions", "settings", "slack_api"}
+    base |= {"prompts"}
     rooms = {name: set[str]() for name in ("__init__", *base)}
     rooms["database"] = set()
     rooms["runtime"] = {"failpoints", "database"}

@@ -87,6 +87,17 @@ def is_engaged(s: Session, team_id: str, external_id: str) -> bool:
     return s.scalars(found.limit(1)).first() is not None
 
 
+def people_in(s: Session, team_id: str, external_id: str) -> list[str]:
+    """Return who said something in a conversation, in the order in which they came."""
+    found = (
+        select(Request.user_id)
+        .where(Request.team_id == team_id, Request.external_id == external_id)
+        .group_by(Request.user_id)
+        .order_by(func.min(Request.id))
+    )
+    return list(s.scalars(found))
+
+
 def unfinished(s: Session, team_id: str, except_ids: Iterable[int], limit: int) -> list[Request]:
     """Return requests that are not done, in the order of their messages, but not `except_ids`."""
     found = (

@@ -6,7 +6,15 @@ from sqlalchemy import and_, delete, or_, update
 from sqlalchemy.orm import Session
 
 from colloquy_slack.database.inbox import UNFINISHED
-from colloquy_slack.database.models import Channel, Person, Request, State, UnaddressedReply
+from colloquy_slack.database.models import (
+    Channel,
+    Notice,
+    Person,
+    Request,
+    State,
+    Thread,
+    UnaddressedReply,
+)
 
 
 def delete_text(s: Session, answered_before: float, unanswered_before: float) -> None:
@@ -36,5 +44,5 @@ def delete_workspace(s: Session, team_id: str) -> None:
 
     What was posted for the requests is no longer known.
     """
-    for table in (Request, Channel, Person, UnaddressedReply):
+    for table in (Request, Channel, Thread, Person, UnaddressedReply, Notice):
         s.execute(delete(table).where(table.team_id == team_id))

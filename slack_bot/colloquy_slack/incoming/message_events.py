@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from colloquy_slack.incoming.spoken_commands import spoken_command
+
 _SUBTYPES = {"", "file_share", "thread_broadcast"}
 """Subtypes of messages that people write. A message with files has one: it must not be dropped."""
+
+_CALL = re.compile(r"<@[UW][A-Z0-9]+(?:\|[^>]*)?>|<!(?:here|channel|everyone|subteam\^)")
+"""A mention of a person or of a group."""
 
 _STOP_WORDS = {"stop", "/stop", "🛑"}
 STOP_REACTIONS = {"octagonal_sign", "stop_sign"}
@@ -24,6 +30,10 @@ class UserMessage:
     is_direct: bool = False
     is_mention: bool = False
     files: list[dict[str, Any]] = field(default_factory=list)
+    # It calls a person or a group by name, and not the bot.
+    is_aside: bool = False
+    # What it tells the bot to do, see spoken_commands; empty: it is an ordinary message.
+    command: str = ""
 
     @property
     def is_stop(self) -> bool:
@@ -77,6 +87,8 @@ def _edited(
     if now.get("subtype") == "tombstone":
         # What is left of a deleted message that has replies.
         return _deleted(str(now.get("ts") or ""), before, channel_id, event, bot_user_id)
+    if (now.get("subtype") or "") not in _SUBTYPES:
+        return None
     edited_ts = str((now.get("edited") or {}).get("ts") or event.get("ts") or "")
     message = _user_message(now, channel_id, event, bot_user_id)
     return MessageEdited(message, edited_ts) if message else None
@@ -95,6 +107,8 @@ def _user_message(
     if not (channel_id and ts and user_id):
         return None
     text = str(message.get("text") or "")
+    is_mention = f"<@{bot_user_id}>" in text or f"<@{bot_user_id}|" in text
+    files = list(message.get("files") or [])
     return UserMessage(
         channel_id=channel_id,
         ts=ts,
@@ -102,8 +116,10 @@ def _user_message(
         text=text,
         thread_ts=str(message.get("thread_ts") or ""),
         is_direct=event.get("channel_type") == "im" or channel_id.startswith("D"),
-        is_mention=f"<@{bot_user_id}>" in text or f"<@{bot_user_id}|" in text,
-        files=list(message.get("files") or []),
+        is_mention=is_mention,
+        files=files,
+        is_aside=not is_mention and bool(_CALL.search(text)),
+        command="" if files else spoken_command(text, bot_user_id),
     )
 
 

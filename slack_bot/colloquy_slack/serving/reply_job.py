@@ -14,9 +14,9 @@ import structlog
 from colloquy import AsyncReply, ColloquyError, ReplyText, is_final
 from colloquy.api.conversation_service_pb2 import ConversationEvent
 from colloquy.api.resources_pb2 import Message, User
-from colloquy.errors import DeadlineExceeded, InvalidArgument
+from colloquy.errors import DeadlineExceeded
 
-from colloquy_slack.database import inbox, preferences
+from colloquy_slack.database import inbox
 from colloquy_slack.database.models import Kind, Post, Request, State
 from colloquy_slack.external_ids import request_id
 from colloquy_slack.outgoing.delivery import Delivery
@@ -26,6 +26,7 @@ from colloquy_slack.outgoing.reply_view import Phase, ReplyView
 from colloquy_slack.runtime import Runtime
 from colloquy_slack.serving.backoff import Backoff, phase_during
 from colloquy_slack.serving.conversation_lock import ConversationLock
+from colloquy_slack.serving.conversation_setup import open_conversation
 from colloquy_slack.serving.message_preparation import prepare_message
 from colloquy_slack.serving.thinking_status import show_thinking
 from colloquy_slack.slack_api import TokenRejected
@@ -234,22 +235,10 @@ class ReplyJob:
         return not self._request.is_deleted
 
     async def _open_conversation(self) -> None:
-        request = self._request
-        model = await self._runtime.db.run(
-            preferences.conversation_model, request.team_id, request.channel_id, request.user_id
-        )
-        colloquy = self._workspace.colloquy
-        try:
-            conversation = await colloquy.create_conversation(
-                external_id=request.external_id, model=model
-            )
-        except InvalidArgument:
-            if not model:
-                raise
-            # The model that was chosen is gone: the default one answers.
-            conversation = await colloquy.create_conversation(external_id=request.external_id)
         # Stored with the reply: until then it is found again by its external_id.
-        request.conversation_id = conversation.id
+        self._request.conversation_id = await open_conversation(
+            self._runtime, self._workspace, self._request
+        )
 
     async def _set_fields(self, **values: object) -> None:
         """Set fields of the request, here and in the inbox, which knows whether it was stopped."""

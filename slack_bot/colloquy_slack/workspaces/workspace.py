@@ -22,6 +22,8 @@ class Profile:
 
     name: str
     avatar_url: str = ""
+    utc_offset: int = 0
+    """Seconds that their clock is ahead of UTC."""
 
 
 @dataclass
@@ -67,7 +69,11 @@ class Workspace:
         user = answer.get("user") or {}
         fields = user.get("profile") or {}
         name = fields.get("display_name") or fields.get("real_name") or user.get("name")
-        profile = Profile(str(name or user_id), str(fields.get("image_192") or ""))
+        profile = Profile(
+            str(name or user_id),
+            str(fields.get("image_192") or ""),
+            int(user.get("tz_offset") or 0),
+        )
         if len(self._profiles) >= _MAX_PROFILES:
             self._profiles.clear()
         self._profiles[user_id] = (now, profile)
