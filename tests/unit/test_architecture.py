@@ -121,6 +121,7 @@ DISTRIBUTIONS = (
             "cryptography": {"workspaces.encryption"},
             "alembic": {"database.engine"},
             "slackify_markdown": {"outgoing.mrkdwn"},
+            "markdown_it": {"outgoing.mrkdwn", "outgoing.plain_words"},
         },
     ),
     Distribution("migrations/server", "", knows=frozenset({"colloquy_server"})),

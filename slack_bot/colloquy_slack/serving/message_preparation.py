@@ -18,11 +18,7 @@ async def prepare_message(
     Raises what `transfer_files` raises.
     """
     now = runtime.now()
-    names = {
-        user: (await workspace.profile(user, now)).name
-        for user in mentions.mentioned_users(request.text)
-        if user != workspace.bot_user_id
-    }
+    names = await _names_in(workspace, request.text, now)
     content = mentions.to_plain_text(request.text, names, workspace.bot_user_id)
     attachments = Attachments()
     if request.files:
@@ -39,6 +35,14 @@ async def prepare_message(
             "avatar_url": user.avatar_url,
         },
     }
+
+
+async def _names_in(workspace: Workspace, text: str, now: float) -> dict[str, str]:
+    """Return the names of all that a text mentions, by their ids."""
+    names = await workspace.names.of(mentions.nameless(text), now)
+    for user_id in mentions.mentioned_users(text):
+        names[user_id] = (await workspace.profile(user_id, now)).name
+    return names
 
 
 def _content_without_text(name: str, attachments: Attachments) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from colloquy import AsyncConversationClient
 
 from colloquy_slack.slack_api import SlackApi, SlackError
+from colloquy_slack.workspaces.names import Names
 from colloquy_slack.workspaces.rate_limiter import RateLimiter
 
 _PROFILE_TTL = 3_600.0
@@ -44,8 +45,13 @@ class Workspace:
     """Whether replies are streamed with chat.startStream."""
     has_status: bool = True
     """Whether Slack shows a status in threads; off once it said that it does not."""
+    names: Names = field(init=False)
+    """Of its channels and groups."""
     _profiles: dict[str, tuple[float, Profile]] = field(default_factory=dict)
     _lookups: dict[str, asyncio.Future[Profile]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.names = Names(self.slack)
 
     async def profile(self, user_id: str, now: float) -> Profile:
         """Return a user's name and picture; their id when Slack does not say."""
