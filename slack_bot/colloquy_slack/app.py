@@ -26,6 +26,7 @@ import aiohttp
 from colloquy import AsyncAdminClient, AsyncConversationClient
 from slack_bolt.adapter.socket_mode.aiohttp import AsyncSocketModeHandler
 from slack_bolt.app.async_app import AsyncApp
+from slack_sdk.oauth.token_rotation.async_rotator import AsyncTokenRotator
 from slack_sdk.web.async_client import AsyncWebClient
 
 from colloquy_slack.database.engine import Database, migrate
@@ -43,11 +44,13 @@ from colloquy_slack.workspaces.accounts import Accounts
 from colloquy_slack.workspaces.connector import Connector
 from colloquy_slack.workspaces.encryption import Cipher
 from colloquy_slack.workspaces.installations import Installations
+from colloquy_slack.workspaces.notices import Notices
 from colloquy_slack.workspaces.registry import (
     InstalledWorkspaces,
     SingleWorkspace,
     WorkspaceRegistry,
 )
+from colloquy_slack.workspaces.token_rotation import TokenRotation
 
 _RETRY_FOR = 2.0
 _CALL_TIMEOUT = 5.0
@@ -137,7 +140,18 @@ class Bot:
         self._cleanups.append(admin.close)
         accounts = Accounts(runtime.db, cipher, admin)
         installations = Installations(settings.slack_client_id or "", runtime.db, cipher)
-        workspaces = InstalledWorkspaces(installations, accounts, connector)
+        rotator = AsyncTokenRotator(
+            client_id=settings.slack_client_id or "",
+            client_secret=settings.slack_client_secret or "",
+            client=client,
+        )
+        workspaces = InstalledWorkspaces(
+            installations,
+            accounts,
+            connector,
+            TokenRotation(runtime.db, installations, rotator, runtime.now),
+            Notices(runtime.db, installations),
+        )
         return workspaces, oauth_app(
             settings,
             client,

@@ -116,7 +116,7 @@ DISTRIBUTIONS = (
         knows=frozenset({"colloquy"}),
         rooms=_slack_rooms(),
         libraries={
-            "slack_bolt": {"incoming", "app"},
+            "slack_bolt": {"incoming", "app", "workspaces.installations"},
             "slack_sdk": {"slack_api", "workspaces", "incoming.bolt_app", "app"},
             "cryptography": {"workspaces.encryption"},
             "alembic": {"database.engine"},

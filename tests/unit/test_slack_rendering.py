@@ -131,7 +131,8 @@ def test_code_shows_what_it_is() -> None:
 
 def test_links_of_a_table_are_below_it() -> None:
     told = mrkdwn(
-        "| Name | Where |\n|:-|-:|\n| **A**\\|B | [docs](https://x.org/?a=1) |\n| C | `<d>` |\n\nend"
+        "| Name | Where |\n|:-|-:|\n| **A**\\|B | [docs](https://x.org/?a=1) |\n| C | `<d>` |\n"
+        "\nend"
     )
     assert told == (
         "```\n| Name | Where |\n|------|-------|\n| A|B  | docs  |\n| C    | &lt;d&gt;   |\n```\n"

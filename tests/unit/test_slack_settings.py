@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from colloquy_slack.incoming.bolt_app import SCOPES
 from colloquy_slack.process import run_bot
 from colloquy_slack.settings import Settings, SettingsError, load
+from colloquy_slack.workspaces.scopes import SCOPES
 
 BASE = {"slack_bot_token": "xoxb-1", "slack_app_token": "xapp-1"}
 TOKENS = {name.upper(): token for name, token in BASE.items()}

@@ -187,9 +187,25 @@ def mark_stopped(s: Session, team_id: str, row_id: int) -> Request | None:
 def mark_deleted(s: Session, team_id: str, channel_id: str, ts: str) -> bool:
     """Note that a message was deleted. Returns False when it is not known (yet)."""
     row = by_ts(s, team_id, channel_id, ts)
-    if row is not None and row.state in UNFINISHED:
-        row.is_stopped = row.is_deleted = True
+    if row is not None:
+        row.is_deleted = True
+        row.is_stopped |= row.state in UNFINISHED
     return row is not None
+
+
+def withdrawn_conversation(s: Session, team_id: str, channel_id: str, ts: str) -> str:
+    """Return the id of the conversation that a deleted message was in when nothing else was ever
+    asked there; empty otherwise."""
+    row = by_ts(s, team_id, channel_id, ts)
+    if row is None or not row.external_id or row.state in UNFINISHED:
+        return ""
+    others = select(Request.id).where(
+        Request.team_id == team_id,
+        Request.external_id == row.external_id,
+        Request.kind == Kind.MESSAGE,
+        Request.is_deleted.is_(False),
+    )
+    return "" if s.scalars(others.limit(1)).first() is not None else row.conversation_id
 
 
 def store_deleted(s: Session, new: NewRequest) -> None:

@@ -63,6 +63,7 @@ class Intake:
             now = self._runtime.now()
             await self._runtime.db.run(routing.store_deletion, team_id, parsed, now)
             self._workspaces.wake(team_id)
+            self.run_in_background(self._withdraw(team_id, parsed))
 
     async def stop_request(self, team_id: str, row_id: int) -> None:
         """Stop a request."""
@@ -141,6 +142,16 @@ class Intake:
         else:
             text = _MUTED if response.owed is Owed.MUTED else _NOTHING_TO_STOP
         await self._notify(request, text)
+
+    async def _withdraw(self, team_id: str, deleted: MessageDeleted) -> None:
+        """Delete the conversation of an answered message that was deleted, if it was the only
+        one. Single messages stay with the server, which can delete conversations only."""
+        conversation_id = await self._runtime.db.run(
+            inbox.withdrawn_conversation, team_id, deleted.channel_id, deleted.ts
+        )
+        workspace = await self._workspaces.get(team_id) if conversation_id else None
+        if workspace is not None:
+            await workspace.colloquy.delete_conversation(conversation_id)
 
     async def _edited(self, team_id: str, edited: MessageEdited) -> None:
         """Offer to answer an edited message again; one that now calls the bot is a new one."""

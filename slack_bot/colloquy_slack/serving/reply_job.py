@@ -21,6 +21,7 @@ from colloquy_slack.database.models import Kind, Post, Request, State
 from colloquy_slack.external_ids import request_id
 from colloquy_slack.outgoing.delivery import Delivery
 from colloquy_slack.outgoing.lease_fence import LeaseExpired
+from colloquy_slack.outgoing.refusals import tell_refusal
 from colloquy_slack.outgoing.reply_messages import DeliveryFailed
 from colloquy_slack.outgoing.reply_view import Phase, ReplyView
 from colloquy_slack.runtime import Runtime
@@ -108,6 +109,7 @@ class ReplyJob:
         except* DeliveryFailed as failed:
             why = str(failed.exceptions[0])
             log.warning("reply not delivered", request=self._request_id, why=why)
+            await tell_refusal(self._workspace, self._request, why)
         if not is_done:
             return False
         await self._runtime.db.run(inbox.set_fields, self._request.id, state=State.DONE)

@@ -108,6 +108,9 @@ class Messages:
         value: Json = {"type": "message", "user": message.user, "ts": message.ts}
         value["text"] = message.text or (message.markdown_text or "")
         value["team"] = workspace.id
+        author = workspace.users.get(message.user)
+        if author is not None and author.stranger:
+            value["user_team"] = value["source_team"] = author.team_id
         if message.subtype:
             value["subtype"] = message.subtype
         if message.client_msg_id:
