@@ -61,6 +61,15 @@ async def test_what_is_said_to_somebody_else_is_not_answered(stage: SlackStage) 
     await stage.answered(stage.general, asked.ts, count=4)
 
 
+async def test_who_writes_to_the_bot_alone_is_answered_whomever_they_name(
+    stage: SlackStage,
+) -> None:
+    asked = stage.alice.dm("What would @Bob say?")
+    await stage.answered(stage.alice.direct, asked.ts)
+    await stage.alice.dm("And <!here>?", thread=asked, raw=True).settled()
+    await stage.answered(stage.alice.direct, asked.ts, count=2)
+
+
 async def test_mode_all_answers_people_who_turned_to_each_other(stage: SlackStage) -> None:
     asked = await called(stage)
     stage.alice.post(stage.general, "mode all", thread=asked, mention=True)

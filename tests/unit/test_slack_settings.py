@@ -20,6 +20,7 @@ TOKENS = {name.upper(): token for name, token in BASE.items()}
         ({}, "SLACK_BOT_TOKEN"),
         ({"SLACK_BOT_TOKEN": "xoxb-1"}, "SLACK_SIGNING_SECRET"),
         ({"SLACK_CLIENT_ID": "1"}, "SLACK_CLIENT_SECRET"),
+        ({**TOKENS, "SLACK_BOT_TOKEN": "xoxe.xoxb-1"}, "token rotation"),
         (
             {"SLACK_CLIENT_ID": "1", "SLACK_CLIENT_SECRET": "s", "SLACK_SIGNING_SECRET": "s"},
             "SLACK_ENCRYPTION_KEY",

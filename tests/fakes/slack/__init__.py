@@ -74,8 +74,8 @@ minute; markdown blocks hold 12,000 characters in all and all blocks 13,200; a s
 message holds; after a person's stop `chat.stopStream` is refused like `appendStream`; mentions in
 code count, marked `in_code`. **Left out**: user tokens, Enterprise Grid but for what
 an installation says of it, scheduled messages, group conversations opened by `conversations.open`,
-message shortcuts, `external_select`, the limits on a table's cells, `block_mismatch`, and pages of `users.list` and
-`conversations.list` (all are on the first).
+message shortcuts, `external_select`, the limits on a table's cells, `block_mismatch`, and pages of
+`users.list` and `conversations.list` (all are on the first).
 """
 
 from tests.fakes.slack.app import SlackApp
