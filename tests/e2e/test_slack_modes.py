@@ -173,6 +173,12 @@ async def test_models_are_told_where_they_are_what_day_it_is_and_who_is_there(
     assert "Tuesday, 3 March 2026" in stage.system_prompt()
     assert "Alice, Bob" in stage.system_prompt()
     assert "2 March" not in stage.system_prompt()
+    # What is regenerated is of today too.
+    now += 86_400
+    shown = stage.reply_messages(stage.general, asked.ts)[-1]
+    await stage.alice.click(shown, "Regenerate").settled()
+    await stage.answered(stage.general, asked.ts, count=3)
+    assert "Wednesday, 4 March 2026" in stage.system_prompt()
 
 
 async def test_a_channel_replaces_the_prompt_and_has_it_back(stage: SlackStage) -> None:

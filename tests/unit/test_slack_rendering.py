@@ -120,7 +120,14 @@ def mrkdwn(markdown: str) -> str:
 def test_emphasis_inside_words_is_seen_and_elsewhere_has_no_more_in_it() -> None:
     assert mrkdwn("un**frigging**believable") == f"un{BREAK}*frigging*{BREAK}believable\n"
     assert mrkdwn("日本**語**です ~~a~~b") == f"日本{BREAK}*語*{BREAK}です ~a~{BREAK}b\n"
+    assert mrkdwn("***a*** ~~b **c**~~") == "_*a*_ ~b *c*~\n"
     assert mrkdwn("**a** (**b**) *c*, ~~d~~") == "*a* (*b*) _c_, ~d~\n"
+
+
+def test_each_line_of_a_quote_is_one() -> None:
+    assert mrkdwn("> a\n> b\n>\n> c\n>\n> - d\n> - e\n\nf") == (
+        "> a\n> b\n\n> c\n\n> •   d\n> •   e\n\nf\n"
+    )
 
 
 def test_code_shows_what_it_is() -> None:

@@ -189,7 +189,10 @@ def mark_deleted(s: Session, team_id: str, channel_id: str, ts: str) -> bool:
     row = by_ts(s, team_id, channel_id, ts)
     if row is not None:
         row.is_deleted = True
-        row.is_stopped |= row.state in UNFINISHED
+        if row.state in UNFINISHED:
+            row.is_stopped = True
+        else:
+            row.text, row.content, row.files = "", "", []
     return row is not None
 
 
@@ -215,10 +218,12 @@ def store_deleted(s: Session, new: NewRequest) -> None:
 
 
 def retry(row: Request) -> bool:
-    """Have a request that the server refused tried again. Returns False when it is not done yet."""
+    """Have a request that the server refused tried again, unless its message was deleted since.
+    Returns False when it is not done yet."""
     if row.state != State.DONE:
         return False
-    row.state, row.is_stopped, row.is_deleted = State.NEW, False, False
+    if not row.is_deleted:
+        row.state, row.is_stopped = State.NEW, False
     return True
 
 

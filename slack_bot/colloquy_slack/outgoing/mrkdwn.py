@@ -26,7 +26,12 @@ _OPENS, _CLOSES = "\x03", "\x04"
 
 
 class _Mrkdwn(SlackifyMarkdown):  # type: ignore[misc]  # it has no types
-    """slackify_markdown, but that Slack sees emphasis inside words, and code is left as it is."""
+    """slackify_markdown, but that Slack sees emphasis inside words, code is left as it is, and each
+    line of a quote is one."""
+
+    def __init__(self, markdown: str) -> None:
+        super().__init__(markdown)
+        self._quotes = 0
 
     def strong_open(self, *token: Any) -> str:
         return _opening(super().strong_open(*token))
@@ -46,6 +51,28 @@ class _Mrkdwn(SlackifyMarkdown):  # type: ignore[misc]  # it has no types
     def s_close(self, *token: Any) -> str:
         return _closing(super().s_close(*token))
 
+    def blockquote_open(self, *token: Any) -> str:
+        self._quotes += 1
+        return str(super().blockquote_open(*token))
+
+    def blockquote_close(self, *token: Any) -> str:
+        self._quotes -= 1
+        return str(super().blockquote_close(*token))
+
+    def paragraph_open(self, tokens: Sequence[Token], idx: int, *_more: Any) -> str:
+        is_first = idx > 0 and tokens[idx - 1].type in ("blockquote_open", "list_item_open")
+        return "> " if self._quotes and not is_first else ""
+
+    def list_item_open(self, tokens: Sequence[Token], idx: int, *more: Any) -> str:
+        item = super().list_item_open(tokens, idx, *more)
+        is_first = idx > 1 and tokens[idx - 2].type == "blockquote_open"
+        return f"> {item}" if self._quotes and not is_first else str(item)
+
+    def softbreak(self, *_token: Any) -> str:
+        return "\n> " if self._quotes else "\n"
+
+    hardbreak = softbreak
+
     def code_inline(self, tokens: Sequence[Token], idx: int, *_more: Any) -> str:
         return f"`{_escaped(tokens[idx].content)}`"
 
@@ -61,7 +88,7 @@ def sections(markdown: str) -> list[str]:
     clean = markdown.replace(_OPENS, "").replace(_CLOSES, "")
     text = _Mrkdwn(_tables_as_code(clean)).slackify()
     # Slack knows emphasis only at the ends of words: one of no width ends there.
-    text = re.sub(rf"(?<=\w){_OPENS}|{_CLOSES}(?=\w)", BREAK, text)
+    text = re.sub(rf"(?<=[^\W_]){_OPENS}|{_CLOSES}(?=[^\W_])", BREAK, text)
     text = text.replace(_OPENS, "").replace(_CLOSES, "")
     return [piece for piece in _pieces(neutralise(text)) if piece.strip()]
 

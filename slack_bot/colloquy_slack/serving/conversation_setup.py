@@ -40,6 +40,14 @@ async def open_conversation(runtime: Runtime, workspace: Workspace, request: Req
     return conversation.id
 
 
+async def refresh_prompt(runtime: Runtime, workspace: Workspace, request: Request) -> None:
+    """Bring the system prompt of a conversation that is there up to date. Raises ColloquyError."""
+    prompt = await _system_prompt(runtime, workspace, request)
+    found = await workspace.colloquy.get_conversation(request.conversation_id)
+    if found.conversation.system_prompt != prompt:
+        await workspace.colloquy.update_conversation(found.conversation.id, system_prompt=prompt)
+
+
 async def _system_prompt(runtime: Runtime, workspace: Workspace, request: Request) -> str:
     channel = await runtime.db.run(
         preferences.channel_preferences, request.team_id, request.channel_id

@@ -27,7 +27,7 @@ from colloquy_slack.outgoing.reply_view import Phase, ReplyView
 from colloquy_slack.runtime import Runtime
 from colloquy_slack.serving.backoff import Backoff, phase_during
 from colloquy_slack.serving.conversation_lock import ConversationLock
-from colloquy_slack.serving.conversation_setup import open_conversation
+from colloquy_slack.serving.conversation_setup import open_conversation, refresh_prompt
 from colloquy_slack.serving.message_preparation import prepare_message
 from colloquy_slack.serving.thinking_status import show_thinking
 from colloquy_slack.slack_api import TokenRejected
@@ -150,6 +150,8 @@ class ReplyJob:
             return
         if not self._request.conversation_id:
             await self._open_conversation()
+        elif self._request.kind is Kind.REGENERATE and self._reply is None:
+            await refresh_prompt(self._runtime, self._workspace, self._request)
         if self._request.is_stopped:
             await self._cancel()
         try:
