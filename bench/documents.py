@@ -32,11 +32,13 @@ The numbers beside it are those of this machine: {machine}.
 
 - **tokens**: answers of 50 tokens a second, *steady* while all streams are open, *whole* with their
   beginning and end. The floor is a bare grpc.aio stream over a bare aiohttp request; it stores
-  nothing, and collects text in the same window as the server.
+  prompt and answer as that of replies does, nothing in between, and collects text in the same
+  window as the server.
 - **replies**: answers of five tokens that come at once, so that only beginning and end count. The
   floor does the same with two durable transactions a reply, by sqlite3 or psycopg itself, and sends
   the whole history to the provider.
-- **workers**: the same with `serve --workers 2`; beside it stands one worker.
+- **workers**: the same with `serve --workers 2`; beside it stands one worker. What a core for each
+  would do follows from their CPU a reply.
 - **watchers**: one reply sent to many; there is no floor.
 - **reads**: calls that answer once. The floor asks the server's database the same by the bare
   driver, and answers with the rows as JSON.

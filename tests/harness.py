@@ -44,6 +44,7 @@ ADMIN_KEY = "the-platform-key-of-the-tests"
 MODELS = """
 providers:
   double: {{base_url: "{base_url}", api_key_env: DOUBLE_KEY}}
+  strict: {{base_url: "{base_url}", api_key_env: DOUBLE_KEY, alternate_roles: true}}
   keyless: {{base_url: "{base_url}", api_key_env: NO_SUCH_KEY}}
 models:
   test-model: &model
@@ -51,6 +52,7 @@ models:
      input_price: 0.001, output_price: 0.002}}
   other-model: *model
   title-model: *model
+  strict-model: {{<<: *model, provider: strict}}
   small-model: {{provider: double, input_kinds: [], context_window: 1000, max_output_tokens: 200,
      input_price: 0, output_price: 0}}
   keyless-model: {{provider: keyless, input_kinds: [], context_window: 8000,

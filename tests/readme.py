@@ -10,5 +10,15 @@ README = Path(__file__).resolve().parents[1] / "README.md"
 
 def block(language: str) -> str:
     """The only code block in a language."""
-    (found,) = re.findall(rf"^```{language}\n(.*?)^```$", README.read_text("utf-8"), re.M | re.S)
-    return str(found)
+    (found,) = _blocks(language)
+    return found
+
+
+def commands(word: str) -> str:
+    """The only block of shell commands that has this word."""
+    (found,) = (commands for commands in _blocks("sh") if word in commands)
+    return found
+
+
+def _blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README.read_text("utf-8"), re.M | re.S)

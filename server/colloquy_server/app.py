@@ -56,6 +56,7 @@ from colloquy_server.files.files import Files
 from colloquy_server.files.storage import Storage
 from colloquy_server.providers.catalog import Catalog
 from colloquy_server.providers.client import Providers
+from colloquy_server.providers.discovery import Discovery
 from colloquy_server.providers.local_model import LocalModel
 from colloquy_server.replies.bus import Bus, open_bus
 from colloquy_server.replies.engine import Replies
@@ -100,20 +101,21 @@ class App:
         self.bus = bus or open_bus(settings.event_bus_url, settings.database_url)
         self.feeds = Feeds(self.db, self.bus)
         self.providers = Providers(
-            self.catalog,
             settings.environ,
             first_byte_timeout=settings.provider_first_byte_timeout,
             idle_timeout=settings.provider_idle_timeout,
+            total_timeout=settings.provider_total_timeout,
             local_model=LocalModel(),
             telemetry=self.telemetry,
         )
+        self.discovery = Discovery(self.catalog, self.providers)
         storage = Storage.open(settings.storage_url, settings.environ)
         extractor = Extractor()
         self.files = Files(self.db, storage, extractor, settings.max_attachment_bytes)
         extractions = ExtractionCache(self.db, storage, extractor, self.catalog, self.providers)
         contexts = ContextBuilder(self.db, ContentParts(extractions), TokenEstimates())
         self.replies = Replies(
-            self.db, self.feeds, self.catalog, self.providers, contexts, self.bus, settings
+            self.db, self.feeds, self.discovery, self.providers, contexts, self.bus, settings
         )
         self.titles = Titles(self.db, self.feeds, self.catalog, self.providers, settings.lease_ttl)
         self.upkeep = Upkeep(self.db, self.bus, self.feeds, self.replies, self.titles, settings)
@@ -139,7 +141,7 @@ class App:
             self.db,
             self.replies,
             self.feeds,
-            self.catalog,
+            self.discovery,
             self.files,
             self.settings.heartbeat_interval,
         )
@@ -167,6 +169,7 @@ class App:
         self.access.start()
         self.upkeep.start()
         self.files.start()
+        self.discovery.start()
         for name in ["", *self._names]:
             await self.health.set(name, health_pb2.HealthCheckResponse.SERVING)
 
@@ -201,6 +204,7 @@ class App:
         await self.upkeep.stop()
         await self.files.stop()
         await self.access.stop()
+        await self.discovery.stop()
         await self.providers.close()
         await self.bus.stop()
         await self.db.close()

@@ -43,8 +43,9 @@ class Settings(BaseSettings):
     ai_models_file: Path | None = None
     shutdown_grace: Annotated[float, Field(ge=0, le=3_600)] = 20
     lease_ttl: Seconds = 5
-    provider_first_byte_timeout: Seconds = 30
+    provider_first_byte_timeout: Seconds | None = None
     provider_idle_timeout: Seconds = 60
+    provider_total_timeout: Seconds = 3_600
     provider_attempts: Count = 3
     retry_base: Annotated[float, Field(ge=0, le=60)] = 0.5
     max_live_replies: Count = 400

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from colloquy_server.files.storage import StorageUnavailable
 from PIL import Image
 
 from tests import fleets
-from tests.fakes import samples
+from tests.fakes import documents, pictures, samples
 from tests.fakes.provider import Answer
 from tests.harness import Caller, Colloquy
 from tests.statuses import refused
@@ -84,6 +85,11 @@ def parts(message: dict[str, Any], kind: str) -> list[Any]:
     return [part[kind] for part in content if part["type"] == kind]
 
 
+def picture_of(part: dict[str, str]) -> Image.Image:
+    """The picture in a part of a message."""
+    return Image.open(io.BytesIO(base64.b64decode(part["url"].partition(",")[2])))
+
+
 @fleets.ANY
 async def test_a_model_that_takes_files_gets_them_as_they_are(
     colloquy: Colloquy, alice: Caller
@@ -92,9 +98,8 @@ async def test_a_model_that_takes_files_gets_them_as_they_are(
     reply, messages = await ask(colloquy, alice, conversation.id, "What is this?", *FILES)
     (asked,) = messages
     (picture,) = parts(asked, "image_url")
-    head, _, data = picture["url"].partition(",")
-    assert head == "data:image/jpeg;base64"
-    assert base64.b64decode(data) == FILES["photo.jpg"]
+    assert picture["url"].startswith("data:image/jpeg;base64,")
+    assert picture_of(picture).size == (320, 240)
     (file,) = parts(asked, "file")
     assert file["filename"] == "letter.pdf"
     head, _, data = file["file_data"].partition(",")
@@ -161,11 +166,10 @@ async def test_what_was_read_is_not_read_again(
     _, messages = await ask(colloquy, alice, other.id, "Four")
     del FILES["large.png"]
     assert runs.count("text") == 2
-    assert runs.count("picture") == 1
+    assert runs.count("pictures") == 1
     assert len(colloquy.provider.transcriptions) == 1
     (picture,) = parts(messages[0], "image_url")
-    image = Image.open(io.BytesIO(base64.b64decode(picture["url"].partition(",")[2])))
-    assert max(image.size) == 2_048
+    assert max(picture_of(picture).size) == 2_048
 
 
 @fleets.ANY
@@ -224,14 +228,80 @@ async def test_what_a_provider_would_refuse_is_not_given_as_it_is(
     for sent in (ids, []):
         reply = await alice.send(conversation.id, attachment_ids=sent).reply()
         asked = colloquy.provider.reply_requests[-1].messages[0]
-        (picture,) = parts(asked, "image_url")
-        image = Image.open(io.BytesIO(base64.b64decode(picture["url"].partition(",")[2])))
-        assert (image.format, getattr(image, "n_frames", 1), image.size) == ("JPEG", 1, (50, 40))
+        frames = [picture_of(part) for part in parts(asked, "image_url")]
+        assert [(image.format, getattr(image, "n_frames", 1), image.size) for image in frames] == [
+            ("PNG", 1, (50, 40))
+        ] * 3
         assert not parts(asked, "file")
         left_out = (await alice.receipt(reply.id)).left_out
         assert [(left.attachment_id, left.reason) for left in left_out] == [
             (id_, "it is damaged") for id_ in ids[:3]
         ]
+
+
+@fleets.ANY
+async def test_a_photo_comes_upright_and_without_its_place(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    conversation = await alice.create(model="everything")
+    for data, name in [(pictures.phone_photo(), "photo.jpg"), (pictures.heic(), "photo.heic")]:
+        file = await upload(alice, data, name)
+        await alice.send(conversation.id, attachment_ids=[file.id]).reply()
+        (part,) = parts(colloquy.provider.reply_requests[-1].messages[-1], "image_url")
+        assert picture_of(part).size == (32, 64)
+        assert b"artist" not in base64.b64decode(part["url"].partition(",")[2])
+
+
+@fleets.ANY
+async def test_of_many_pages_and_of_a_guess_the_model_and_the_receipt_are_told(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    conversation = await alice.create(model="everything")
+    letter = "Здравствуйте, жду ответ."
+    files = [
+        await upload(alice, pictures.scan(12), "scan.tif"),
+        await upload(alice, letter.encode("cp1251"), "letter.txt"),
+    ]
+    ids = [file.id for file in files]
+    reply = await alice.send(conversation.id, "Read", attachment_ids=ids).reply()
+    asked = colloquy.provider.reply_requests[-1].messages[-1]
+    assert len(parts(asked, "image_url")) == 10
+    pages = "given: pages 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 of 12 pages"
+    guess = "its encoding is a guess: Windows-1251"
+    assert parts(asked, "text")[1:] == [
+        f'File "scan.tif" (image/tiff) ({pages})',
+        f'File "letter.txt" (text/plain) ({guess}):\n\n{letter}',
+    ]
+    left_out = (await alice.receipt(reply.id)).left_out
+    assert [(left.attachment_id, left.reason) for left in left_out] == [
+        (ids[0], pages),
+        (ids[1], guess),
+    ]
+
+
+@fleets.ANY
+async def test_of_pages_those_are_given_that_the_window_has_room_for(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    conversation = await alice.create(model="small")
+    file = await upload(alice, pictures.scan(6, (1_000, 1_400)), "scan.tif")
+    reply = await alice.send(conversation.id, "Read", attachment_ids=[file.id]).reply()
+    shown = len(parts(colloquy.provider.reply_requests[-1].messages[-1], "image_url"))
+    assert 1 < shown < 6
+    (left,) = (await alice.receipt(reply.id)).left_out
+    assert left.reason == f"given: pages {', '.join(map(str, range(1, shown + 1)))} of 6 pages"
+
+
+async def test_a_picture_that_an_older_version_made_is_made_again(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    conversation = await alice.create(model="everything")
+    file = await upload(alice, pictures.phone_photo(), "photo.jpg")
+    (stored,) = (path for path in (colloquy.folder / "files").rglob("*") if path.is_file())
+    stored.with_name(f"{stored.name}.picture").write_bytes(pictures.phone_photo())
+    await alice.send(conversation.id, attachment_ids=[file.id]).reply()
+    (part,) = parts(colloquy.provider.reply_requests[-1].messages[-1], "image_url")
+    assert picture_of(part).size == (32, 64)
 
 
 @fleets.ANY
@@ -306,14 +376,18 @@ async def test_a_transcript_that_failed_is_tried_again(colloquy: Colloquy, alice
 async def test_a_transcript_is_kept_as_the_database_takes_it(
     colloquy: Colloquy, alice: Caller
 ) -> None:
+    long = "x" * 500_000 + "end"
     for number, (said, heard) in enumerate(
-        [("a\0b \ud83d", "ab \ufffd"), ("x" * 500_000, "x" * 400_000)]
+        [
+            ("a\0b \ud83d", ":\n\nab \ufffd"),
+            (long, f"{long[:300_000]}\n\n[100,003 characters left out]\n\n{long[-100_000:]}"),
+        ]
     ):
         colloquy.provider.transcript = said
         FILES["said.wav"] = samples.wav() + bytes(2 + 2 * number)
         conversation = await alice.create(model="nothing")
         _, messages = await ask(colloquy, alice, conversation.id, "Listen", "said.wav")
-        assert messages[0]["content"].endswith(f":\n\n{heard}")
+        assert messages[0]["content"].endswith(heard)
     del FILES["said.wav"]
 
 
@@ -355,7 +429,7 @@ async def test_a_recording_is_transcribed_once(colloquy: Colloquy, alice: Caller
         ("loop.pdf", samples.looping_pdf(), "damaged"),
         ("deep.html", b"<html>" + b"<div>" * 50_000, "nested too deeply"),
         ("bom.txt", b"\xef\xbb\xbf", "there is nothing in it"),
-        ("noise.bin", samples.noise(1_000), "cannot take a file of this type"),
+        ("noise.bin", samples.noise(1_000), "files of this type cannot be read here"),
         ("half.docx", samples.docx("x").replace(b"word/document.xml", b"word/document.xmm"), ""),
     ],
 )
@@ -371,6 +445,75 @@ async def test_what_cannot_be_read_is_named_to_the_model(
     (left,) = (await alice.receipt(reply.id)).left_out
     assert left.attachment_id == file.id
     assert why in left.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "why"),
+    [
+        ("old.doc", documents.compound("WordDocument"), "an old Word file: save it as .docx"),
+        ("old.ppt", documents.compound("PowerPoint Document"), "an old PowerPoint file"),
+        ("locked.xlsx", documents.compound("EncryptedPackage"), "it needs a password"),
+        ("a.pages", documents.archive({"Index/Document.iwa": b"1"}), "export it as PDF"),
+        ("a.zip", documents.archive({"a.txt": "text"}), "attach the files in it one by one"),
+    ],
+)
+@pytest.mark.parametrize("model", ["nothing", "everything"])
+@fleets.ANY
+async def test_the_reason_is_about_the_file_and_the_same_for_every_model(
+    colloquy: Colloquy, alice: Caller, model: str, name: str, data: bytes, why: str
+) -> None:
+    conversation = await alice.create(model=model)
+    file = await upload(alice, data, name)
+    reply = await alice.send(conversation.id, "Read", attachment_ids=[file.id]).reply()
+    (left,) = (await alice.receipt(reply.id)).left_out
+    assert left.attachment_id == file.id
+    assert why in left.reason
+    assert left.reason in colloquy.provider.reply_requests[-1].messages[-1]["content"]
+
+
+LOST = "left out: 1 deleted passage, 1 picture"
+
+
+@pytest.mark.parametrize("model", ["nothing", "everything"])
+@fleets.ANY
+async def test_what_a_document_loses_is_told_to_the_model_and_in_the_receipt(
+    colloquy: Colloquy, alice: Caller, model: str
+) -> None:
+    conversation = await alice.create(model=model)
+    file = await upload(alice, documents.word(), "plan.docx")
+    reply = await alice.send(conversation.id, "Read", attachment_ids=[file.id]).reply()
+    text = colloquy.provider.reply_requests[-1].messages[-1]["content"]
+    assert '"plan.docx"' in text
+    assert f"({LOST}):" in text
+    (left,) = (await alice.receipt(reply.id)).left_out
+    assert (left.attachment_id, left.reason) == (file.id, LOST)
+    reply = await alice.send(conversation.id, "Again").reply()  # as it was kept
+    assert (await alice.receipt(reply.id)).left_out[0].reason == LOST
+
+
+@fleets.ANY
+async def test_answers_in_a_form_are_given_beside_the_pdf_itself(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    for model in ("everything", "other"):
+        conversation = await alice.create(model=model)
+        form = await upload(alice, documents.pdf_form(), "form.pdf")
+        letter = await upload(alice, samples.pdf("Dear reader"), "letter.pdf")
+        reply = await alice.send(
+            conversation.id, "Read", attachment_ids=[form.id, letter.id]
+        ).reply()
+        asked = colloquy.provider.reply_requests[-1].messages[-1]
+        assert len(parts(asked, "file")) == 2
+        question, answers = parts(asked, "text")
+        assert question == "Read"
+        assert '"form.pdf"' in answers
+        assert "Field Your name: Ann Smith" in answers
+        assert "1 attached inside it (data.csv)" in answers
+        (left,) = (await alice.receipt(reply.id)).left_out
+        assert (left.attachment_id, left.reason) == (
+            form.id,
+            "left out: 1 attached inside it (data.csv)",
+        )
 
 
 @fleets.ANY
@@ -466,7 +609,16 @@ async def test_the_text_of_a_new_file_is_cut_where_the_window_ends(
     del FILES["long.csv"]
     assert 15_000 < len(messages[0]["content"]) < 30_000
     (left,) = (await alice.receipt(reply.id)).left_out
-    assert "characters fit" in left.reason
+    given = re.search(r"given: its first ([\d,]+) and its last ([\d,]+) of ([\d,]+)", left.reason)
+    assert given
+    beginning, end, whole = (int(number.replace(",", "")) for number in given.groups())
+    table = samples.csv(20_000).decode().strip()
+    assert whole == len(table) + 1  # with the end of its last line
+    text = messages[0]["content"]
+    assert left.reason in text
+    assert table[:beginning] in text
+    assert text.endswith(f"{table[1 - end :]}\n")
+    assert f"[{whole - beginning - end:,} characters left out]" in text
     assert (await alice.receipt(reply.id)).estimated_input_tokens <= 7_000
 
 
@@ -480,7 +632,7 @@ async def test_a_new_messages_pictures_are_shown_whatever_else_it_has(
     await alice.send(conversation.id, "See", attachment_ids=[document.id, photo.id]).reply()
     asked = colloquy.provider.reply_requests[-1].messages[-1]
     assert len(parts(asked, "image_url")) == 1
-    assert "characters fit" in parts(asked, "text")[1]
+    assert "given: its first" in parts(asked, "text")[1]
 
     conversation = await alice.create(model="everything")
     pictures = [await upload(alice, noisy_png(seed), f"{seed}.png") for seed in range(10)]

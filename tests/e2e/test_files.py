@@ -18,7 +18,7 @@ from colloquy_server.database.transactions import EVERY_ACCOUNT, Session
 from sqlalchemy import text
 
 from tests import fleets
-from tests.fakes import samples
+from tests.fakes import mails, pictures, samples
 from tests.harness import Caller, Colloquy, settle
 from tests.statuses import refused
 from tests.uploads import count, download, emptied, known, parts, stored, upload
@@ -38,12 +38,17 @@ TYPES = [
     (b".snd" + bytes(9), "a.au", "application/octet-stream", resources.Attachment.KIND_DOCUMENT),
     (b"#EXTM3U\nsong.mp3", "a.m3u", "text/plain", resources.Attachment.KIND_DOCUMENT),
     (b"P3\n1 1\n255\n0 0 0\n", "a.ppm", "text/plain", resources.Attachment.KIND_DOCUMENT),
+    (pictures.heic(), "a.heic", "image/heic", resources.Attachment.KIND_IMAGE),
     (
-        b"\0\0\0\x18ftypheix" + bytes(4) + b"mif1heix",
+        pictures.heic().replace(b"ftypheic", b"ftypheix"),
         "a.heic",
-        "application/octet-stream",
-        resources.Attachment.KIND_DOCUMENT,
+        "image/heic",
+        resources.Attachment.KIND_IMAGE,
     ),
+    (mails.eml(), "a.eml", "message/rfc822", resources.Attachment.KIND_DOCUMENT),
+    (mails.msg(), "a.msg", "application/vnd.ms-outlook", resources.Attachment.KIND_DOCUMENT),
+    (b"{\\rtf1 x}", "a.rtf", "application/rtf", resources.Attachment.KIND_DOCUMENT),
+    (b"boot\n\0\0\0crash at night", "a.log", "text/plain", resources.Attachment.KIND_DOCUMENT),
     (b"print(1)", "a.py", "text/x-python", resources.Attachment.KIND_DOCUMENT),
     (b"BMW builds cars", "a", "text/plain", resources.Attachment.KIND_DOCUMENT),
     (b"<html><p>x", "a.txt", "text/html", resources.Attachment.KIND_DOCUMENT),
@@ -55,11 +60,19 @@ TYPES = [
     ),
 ]
 
+SCOTLAND = "\U0001f3f4\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f"
+
 NAMES = [
     ("../../x", "x"),
     ("C:\\Users\\x\\letter.txt", "letter.txt"),
     ("a\nb\u202etxt.exe", "abtxt.exe"),
     ("...", "file"),
+    ("\u200d\ufeff", "file"),
+    ("👩\u200d👩\u200d👧 und 🏳️\u200d🌈.txt", "👩\u200d👩\u200d👧 und 🏳️\u200d🌈.txt"),
+    (f"{SCOTLAND} \U0001fadf.txt", f"{SCOTLAND} \U0001fadf.txt"),  # newer than some Pythons
+    ("نمی\u200cشود.txt", "نمی\u200cشود.txt"),
+    ("a\u202a\u2066\u200e\u200b\u2028b\U000e0068\U000e0069.txt", "ab.txt"),
+    ("👩\u200d" * 40 + ".txt", "👩\u200d" * 35 + "👩.txt"),
     ("ü" * 200 + ".txt", "ü" * 125 + ".txt"),
 ]
 

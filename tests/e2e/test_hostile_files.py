@@ -7,7 +7,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from colloquy.api import attachment_service_pb2 as api
@@ -111,7 +111,7 @@ async def test_a_reading_that_is_cancelled_ends_its_process(tmp_path: Path) -> N
         small = tmp_path / "small.html"
         small.write_text("<p>Hello")
         with small.open("rb") as other:
-            assert await extractor.text("a", other, "text/html") == "Hello"
+            assert (await extractor.text("a", other, "text/html")).beginning == "Hello"
 
 
 async def test_a_look_at_a_file_does_not_wait_for_what_takes_long(tmp_path: Path) -> None:
@@ -125,6 +125,56 @@ async def test_a_look_at_a_file_does_not_wait_for_what_takes_long(tmp_path: Path
         assert not reading.done()
         reading.cancel()
         await asyncio.wait([reading])
+
+
+async def test_a_small_file_does_not_wait_for_large_ones_of_the_same_account(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "large.html").write_bytes(b"<p>Large<!--" + b"x" * 1_000_000 + b"-->")
+    (tmp_path / "small.html").write_bytes(b"<p>Small")
+    extractor = Extractor(processes=1)
+    run = extractor._run
+    begun, gate = asyncio.Event(), asyncio.Event()
+
+    async def held(task: str, file: IO[bytes], *more: Any) -> bytes:
+        if file.name.endswith("large.html"):
+            begun.set()
+            await gate.wait()
+        return await run(task, file, *more)
+
+    monkeypatch.setattr(extractor, "_run", held)
+    with (
+        (tmp_path / "large.html").open("rb") as large,
+        (tmp_path / "large.html").open("rb") as next_large,
+        (tmp_path / "small.html").open("rb") as small,
+    ):
+        reading = [
+            asyncio.create_task(extractor.text("a", file, "text/html"))
+            for file in (large, next_large)
+        ]
+        await begun.wait()
+        assert (await extractor.text("a", small, "text/html")).beginning == "Small"
+        assert not any(task.done() for task in reading)
+        gate.set()
+        assert [found.beginning for found in await asyncio.gather(*reading)] == ["Large"] * 2
+
+
+async def test_a_small_file_that_takes_long_is_read_among_the_large_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extractor = Extractor(processes=1, small_timeout=0.001)
+    (tmp_path / "small.html").write_bytes(b"<p>Small")
+    run = extractor._run
+    order: list[tuple[str, float]] = []
+
+    async def noted(task: str, file: IO[bytes], kind: str, seconds: float) -> bytes:
+        order.append((Path(file.name).name, seconds))
+        return await run(task, file, kind, seconds)
+
+    monkeypatch.setattr(extractor, "_run", noted)
+    with (tmp_path / "small.html").open("rb") as small:
+        assert (await extractor.text("a", small, "text/html")).beginning == "Small"
+    assert order == [("small.html", 0.001), ("small.html", 30.0)]
 
 
 def reset_peak(pid: int) -> int:

@@ -23,6 +23,8 @@ IN_BETWEEN = (
     *("nothing",) * 6,
     "a refusal",
     "an empty answer",
+    "a blank answer",
+    "a blank message",
     "an answer that breaks off",
     "an answer that is stopped",
     "a regenerated answer",
@@ -43,8 +45,14 @@ async def happen(colloquy: Colloquy, alice: Caller, conversation_id: str, what: 
         provider.script(Answer(status=400))
         await alice.send(conversation_id, "refused").rest()
     elif what == "an empty answer":
-        provider.script(Answer(tokens=0))
+        provider.script(Answer(tokens=0, finish="length"))
         await alice.send(conversation_id, "not answered").rest()
+    elif what == "a blank answer":
+        provider.script(*[Answer(pieces=[" ", "\n"])] * 3)
+        await alice.send(conversation_id, "not answered").rest()
+        provider.forget_scripts()
+    elif what == "a blank message":
+        await alice.send(conversation_id, " \n").rest()
     elif what == "an answer that breaks off":
         provider.script(Answer(tokens=5, drop_after=2), Answer(status=400))
         await alice.send(conversation_id, "broken off").rest()
@@ -70,29 +78,43 @@ async def regenerate(colloquy: Colloquy, alice: Caller, reply: resources.Message
     and nothing that was said after it."""
     before = await alice.history(reply.conversation_id)
     await alice.regenerate(reply.id).rest()
-    known = given(before)
-    place = next(at for at, message in enumerate(known) if message.id == reply.reply_to)
-    assert said(colloquy.provider.reply_requests[-1].body)[1:] == as_said(known[: place + 1])
+    known = given(before, reply.reply_to)
+    told = said(colloquy.provider.reply_requests[-1].body)[1:]
+    assert told == as_said(known, alternates=colloquy.provider.is_strict)
 
 
-def as_said(messages: Sequence[resources.Message]) -> list[tuple[str, str]]:
+def as_said(
+    messages: Sequence[resources.Message], *, alternates: bool = False
+) -> list[tuple[str, str]]:
     """(role, text) of what a model is told of messages."""
     roles = {resources.Message.ROLE_USER: "user", resources.Message.ROLE_ASSISTANT: "assistant"}
-    return [(roles[message.role], message.content) for message in messages]
+    told: list[tuple[str, str]] = []
+    for message in messages:
+        role = roles[message.role]
+        if alternates and told and told[-1][0] == role:
+            told[-1] = (role, f"{told[-1][1]}\n\n{message.content}")
+        else:
+            told.append((role, message.content))
+    return told
 
 
-def given(messages: Sequence[resources.Message]) -> list[resources.Message]:
-    """What of a conversation its model is to know, by the contract alone."""
+def given(messages: Sequence[resources.Message], asked: str = "") -> list[resources.Message]:
+    """What of a conversation its model is to know, by the contract alone, up to the prompt that is
+    asked."""
     known: list[resources.Message] = []
     for prompt in messages:
         if prompt.role != resources.Message.ROLE_USER:
             continue
-        known.append(prompt)
+        if prompt.id == asked:
+            return [*known, prompt]
+        if prompt.content.strip():
+            known.append(prompt)
         known += [
             reply
             for reply in messages
-            if reply.reply_to == prompt.id
-            and reply.content
+            if known
+            and reply.reply_to == prompt.id
+            and reply.content.strip()
             and not reply.superseded
             and reply.state
             in (resources.Message.STATE_COMPLETED, resources.Message.STATE_CANCELLED)
@@ -101,9 +123,11 @@ def given(messages: Sequence[resources.Message]) -> list[resources.Message]:
 
 
 @ANY
+@pytest.mark.parametrize("model", ["test-model", "strict-model"])
 async def test_what_is_kept_is_what_was_said_whatever_happens_in_between(
-    colloquy: Colloquy, alice: Caller, monkeypatch: pytest.MonkeyPatch
+    colloquy: Colloquy, alice: Caller, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    colloquy.provider.is_strict = is_strict = model == "strict-model"
     reads = 0
     read = history.read_for_new
 
@@ -114,17 +138,18 @@ async def test_what_is_kept_is_what_was_said_whatever_happens_in_between(
 
     monkeypatch.setattr(history, "read_for_new", counted)
     chance = Random(f"{colloquy.database_url[:6]}")
-    conversation = await alice.create(title="Kept", system_prompt="Be brief")
+    conversation = await alice.create(title="Kept", model=model, system_prompt="Be brief")
     for step in range(STEPS):
         await happen(colloquy, alice, conversation.id, chance.choice(IN_BETWEEN))
         before = await alice.history(conversation.id)
         system = (await alice.conversation(conversation.id)).system_prompt
         reply = await alice.send(conversation.id, f"words {step}").reply()
+        assert reply.state == resources.Message.STATE_COMPLETED
         known = given(before)
+        asked = resources.Message(role=resources.Message.ROLE_USER, content=f"words {step}")
         assert said(colloquy.provider.reply_requests[-1].body) == [
             ("system", system),
-            *as_said(known),
-            ("user", f"words {step}"),
+            *as_said([*known, asked], alternates=is_strict),
         ]
         receipt = await alice.receipt(reply.id)
         assert list(receipt.message_ids) == [*(message.id for message in known), reply.reply_to]

@@ -53,15 +53,16 @@ async def stage(tmp_path: Path) -> AsyncIterator[SlackStage]:
 async def test_a_pdf_and_an_image_reach_the_model(stage: SlackStage, connect: bool) -> None:
     files = [
         Upload("report.pdf", pdf("The answer is forty-two"), connect=connect),
-        Upload("dot.png", PNG, connect=connect),
+        Upload("dot 👩\u200d🚀.png", PNG, connect=connect),
     ]
     asked = stage.alice.post(stage.general, "What do these say?", mention=True, files=files)
     await stage.answered(stage.general, asked.ts)
     prompt, _ = await stage.stored(stage.thread(asked.ts))
-    assert [file.filename for file in prompt.attachments] == ["report.pdf", "dot.png"]
+    names = ["report.pdf", "dot 👩\u200d🚀.png"]
+    assert [file.filename for file in prompt.attachments] == names
     told = str(stage.colloquy.provider.reply_requests[-1].messages)
     assert "The answer is forty-two" in told
-    assert base64.b64encode(PNG).decode()[:40] in told
+    assert "data:image/png;base64," in told
 
 
 async def test_a_file_without_words_is_a_question(stage: SlackStage) -> None:

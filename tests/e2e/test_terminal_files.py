@@ -1,4 +1,4 @@
-"""Files from the terminal client to the model, and back out again."""
+"""The terminal client and a real server: files there and back, and conversations found again."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from pathlib import Path
 from colloquy.api import resources_pb2 as resources
 
 from tests import fleets
+from tests.e2e.talk import said
 from tests.fakes import samples
-from tests.harness import Caller, Colloquy
+from tests.harness import Caller, Colloquy, eventually
 
 FILES = {
     "photo.jpg": samples.photo(),
     "letter.pdf": samples.pdf("Dear reader"),
     "report.docx": samples.docx("Profits rose"),
-    "table.csv": samples.csv(),
+    "table 👩\u200d🚀.csv": samples.csv(),
     "memo.wav": samples.wav(),
 }
 
@@ -68,3 +69,35 @@ async def test_files_go_with_a_question_and_come_out_with_an_export(
     assert [file.kind for file in prompt.attachments] == [
         kind.KIND_IMAGE, kind.KIND_DOCUMENT, kind.KIND_DOCUMENT, kind.KIND_DOCUMENT, kind.KIND_AUDIO
     ]  # fmt: skip
+
+
+@fleets.ANY
+async def test_a_conversation_goes_on_is_found_rated_and_deleted(
+    colloquy: Colloquy, alice: Caller, tmp_path: Path
+) -> None:
+    async def colloquy_(*arguments: str) -> str:
+        return await run(colloquy, alice, tmp_path, *arguments)
+
+    await colloquy_("send", "About pears", "--system", "Be brief", "-m", "test-model")
+    first = (await colloquy_("list")).split("\t")[0]
+    await colloquy_("send", "About apples", "-m", "test-model")
+    await colloquy_("send", "More on pears", "-c", first)
+    await colloquy_("send", "And quinces", "--last")
+    told = said(colloquy.provider.reply_requests[-1].body)
+    assert told[0] == ("system", "Be brief")
+    assert [text for role, text in told if role == "user"] == [
+        "About pears",
+        "More on pears",
+        "And quinces",
+    ]
+
+    async def found() -> int:
+        return len((await colloquy_("search", "pears", "-c", first)).splitlines())
+
+    assert await eventually(found, 2)
+    await colloquy_("rate", "bad", "--last", "--comment", "too long")
+    *_, reply = await alice.history(first)
+    assert (reply.rating, reply.rating_comment) == (resources.RATING_BAD, "too long")
+    assert "*[rated bad: too long]*" in await colloquy_("show", first)
+    await colloquy_("delete", first, "--yes")
+    assert first not in await colloquy_("list")

@@ -219,3 +219,11 @@ async def test_a_title_that_is_owed_survives_a_crash(colloquy: Colloquy, alice: 
     assert await titled(watch) == TITLE
     assert len(colloquy.provider.title_requests) == 2
     watch.cancel()
+
+
+@ALONE
+async def test_a_title_model_has_room_to_think_first(colloquy: Colloquy, alice: Caller) -> None:
+    conversation = await alice.create()
+    await alice.send(conversation.id).rest()
+    (request,) = await colloquy.provider.wait_for_titles(1)
+    assert request.body["max_tokens"] >= 1_000

@@ -273,10 +273,10 @@ async def test_watchers_are_told_what_people_change(colloquy: Colloquy, alice: C
     assert (await watch.next()).conversation == changed.conversation
     rate = api.RateReplyRequest(message_id=reply.id, rating=resources.RATING_GOOD, comment="Yes")
     rated = (await near.call("RateReply", rate)).message
-    assert rated.rating == resources.RATING_GOOD
+    assert (rated.rating, rated.rating_comment) == (resources.RATING_GOOD, "Yes")
     assert (await watch.next()).message == rated == await alice.message(reply.id)
     cleared = (await near.call("RateReply", api.RateReplyRequest(message_id=reply.id))).message
-    assert cleared.rating == resources.RATING_UNSPECIFIED
+    assert (cleared.rating, cleared.rating_comment) == (resources.RATING_UNSPECIFIED, "")
     assert (await watch.next()).message == cleared
     watch.cancel()
 

@@ -18,7 +18,7 @@ import grpc
 from colloquy.api import conversation_service_pb2 as pb
 from colloquy.api import conversation_service_pb2_grpc as conversation_grpc
 from colloquy.api.conversation_service_pb2 import ConversationEvent
-from colloquy.api.resources_pb2 import Conversation, Error, Message, Model, User
+from colloquy.api.resources_pb2 import Attachment, Conversation, Error, Message, Model, User
 from grpc_status import rpc_status
 
 from tests.fakes.door import Door, new_id, paged, refuse
@@ -34,6 +34,7 @@ class Script:
     attempts: list[list[str]]
     state: Message.State.ValueType = Message.STATE_COMPLETED
     error: Error | None = None
+    finish_reason: str = "stop"
     # Written are the pieces before the gate; the rest waits until it opens.
     gate: asyncio.Event | None = None
     before_gate: int = 0
@@ -223,6 +224,7 @@ class FakeConversations(Door, conversation_grpc.ConversationServiceServicer):
         await self.enter(request, context)
         room, reply = await self._message(request.message_id, context)
         reply.rating = request.rating
+        reply.rating_comment = request.comment if request.rating else ""
         await self.tell(room, message=reply)
         return pb.RateReplyResponse(message=reply)
 
@@ -244,8 +246,16 @@ class FakeConversations(Door, conversation_grpc.ConversationServiceServicer):
     ) -> pb.ListModelsResponse:
         await self.enter(request, context)
         models = [
-            Model(id=name, provider="fake", available=True, context_window=8192) for name in MODELS
+            Model(
+                id=name,
+                provider="fake",
+                available=True,
+                context_window=8192,
+                max_output_tokens=1024,
+            )
+            for name in MODELS
         ]
+        models[0].input_kinds.extend([Attachment.KIND_IMAGE, Attachment.KIND_DOCUMENT])
         models.append(Model(id="no-key", provider="other", available=False, context_window=100))
         return pb.ListModelsResponse(models=models, default_model=MODELS[0])
 
@@ -321,7 +331,7 @@ class FakeConversations(Door, conversation_grpc.ConversationServiceServicer):
         if reply.state != Message.STATE_GENERATING:
             return
         reply.state = script.state
-        reply.finish_reason = "stop"
+        reply.finish_reason = script.finish_reason
         if script.error is not None:
             reply.error.CopyFrom(script.error)
         await self.tell(room, message=reply)

@@ -29,7 +29,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from aiohttp import web
 
@@ -48,7 +48,13 @@ class Answer:
     """The text chunks, instead of the default text."""
     finish: str | None = "stop"
     """finish_reason; None: no chunk says one."""
+    finish_in_each: bool = False
+    """Whether every chunk says so."""
     usage: bool = True
+    counts: dict[str, Any] | None = None
+    """What the usage says, instead of true counts."""
+    deltas: Sequence[dict[str, Any]] = ()
+    """What comes before the text: thinking, calls of tools, pictures, sound."""
     done: bool = True
     """Whether `data: [DONE]` ends the stream."""
     end_of_line: Literal["\n", "\r\n", "\r"] = "\n"
@@ -68,6 +74,8 @@ class Answer:
     """Nothing more is sent after so many chunks, until the client goes or `release` is called."""
     error_after: int | None = None
     """An error object instead of the chunks after so many."""
+    reset_at_end: bool = False
+    """The connection is reset after all that was sent."""
     error: Any = field(default_factory=lambda: {"message": "secret detail", "type": "server_error"})
     gate_after: int | None = None
     """Waits for `gate` after so many chunks (after all packets of `raw`)."""
@@ -156,6 +164,8 @@ class ProviderDouble:
         self.transcription: Answer | None = None
         """How every recording is answered, instead."""
         self.transcriptions: list[Transcription] = []
+        self.is_strict = False
+        """Whether it refuses what strict chat templates refuse, before any script."""
         self.base_url = ""
         self._scripts: deque[Answer] = deque()
         self._title_scripts: deque[Answer] = deque()
@@ -175,6 +185,10 @@ class ProviderDouble:
     def script(self, *answers: Answer) -> None:
         """Answer the next reply requests like this, in the order in which they come."""
         self._scripts.extend(answers)
+
+    def forget_scripts(self) -> None:
+        """Answer as without a script: an answer that failed may have used less of it."""
+        self._scripts.clear()
 
     def script_titles(self, *answers: Answer) -> None:
         """The same for the title models' requests."""
@@ -196,8 +210,7 @@ class ProviderDouble:
 
     async def start(self, port: int = 0) -> None:
         app = web.Application(client_max_size=64 * 1024 * 1024)
-        app.router.add_post("/v1/chat/completions", self._handle)
-        app.router.add_post("/v1/audio/transcriptions", self._transcribe)
+        self._route(app.router)
         runner = web.AppRunner(
             app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1
         )
@@ -207,6 +220,10 @@ class ProviderDouble:
         self._runner = runner
         self.base_url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
 
+    def _route(self, router: web.UrlDispatcher) -> None:
+        router.add_post("/v1/chat/completions", self._handle)
+        router.add_post("/v1/audio/transcriptions", self._transcribe)
+
     async def close(self) -> None:
         if self._runner is not None:
             for request in self.requests:
@@ -214,7 +231,7 @@ class ProviderDouble:
             await self._runner.cleanup()
             self._runner = None
 
-    async def __aenter__(self) -> ProviderDouble:
+    async def __aenter__(self) -> Self:
         await self.start()
         return self
 
@@ -239,7 +256,9 @@ class ProviderDouble:
         body = await http_request.json()
         request = DoubleRequest(len(self.requests), body, http_request.headers)
         request.is_title = body.get("model") in self.title_models
-        request.answer = self._answer_for(request)
+        refusal = _refusal(request.messages) if self.is_strict else ""
+        error = {"object": "error", "message": refusal, "type": "BadRequestError", "code": 400}
+        request.answer = Answer(status=400, body=error) if refusal else self._answer_for(request)
         request.target = http_request.raw_path
         if http_request.transport is not None:
             request.client_port = http_request.transport.get_extra_info("peername")[1]
@@ -313,6 +332,8 @@ class ProviderDouble:
         wire = _Wire(request)
         if answer.empty_choices:
             yield wire.event({**wire.head, "choices": []})
+        for delta in answer.deltas:
+            yield wire.event({**wire.head, "choices": [{"index": 0, "delta": delta}]})
         pieces = answer.pieces
         if pieces is None:
             pieces = [f"r{request.serial}w{index} " for index in range(answer.tokens)]
@@ -337,6 +358,8 @@ class ProviderDouble:
             yield wire.event({"error": answer.error})
             return
         yield wire.ending(len(pieces))
+        if answer.reset_at_end:
+            yield None
 
     async def _at(self, request: DoubleRequest, index: int) -> Literal["drop", "error"] | None:
         """What the answer has in mind before the chunk with this index."""
@@ -380,9 +403,10 @@ class _Wire:
         }
         # Of each chunk only the text changes: at full pace the double must cost little.
         marker = "\x00"
-        before, after = self._frame(
-            {**self.head, "choices": [{"index": 0, "delta": {"content": marker}}]}
-        ).split(json.dumps(marker))
+        choice: dict[str, Any] = {"index": 0, "delta": {"content": marker}}
+        if request.answer.finish_in_each:
+            choice["finish_reason"] = request.answer.finish
+        before, after = self._frame({**self.head, "choices": [choice]}).split(json.dumps(marker))
         self._before, self._after = before, after
 
     def _frame(self, value: Any) -> str:
@@ -407,16 +431,31 @@ class _Wire:
             parts.append(self.event({**self.head, "choices": [choice]}))
         if answer.usage:
             words = sum(len(str(m.get("content")).split()) for m in self._request.messages)
-            usage = {
+            counts = {
                 "prompt_tokens": words,
                 "completion_tokens": output_tokens,
                 "total_tokens": words + output_tokens,
             }
+            usage = counts if answer.counts is None else answer.counts
             parts.append(self.event({**self.head, "choices": [], "usage": usage}))
         if answer.done:
             parts.append(f"data: [DONE]{self._end * 2}".encode())
         ending = b"".join(parts)
         return ending if answer.final_blank_line else ending.rstrip(b"\r\n")
+
+
+def _refusal(messages: Sequence[Mapping[str, Any]]) -> str:
+    """What a strict template has against a conversation: the templates of Mistral and Gemma, as
+    vLLM applies them, want roles in turn, and Anthropic wants something in each text."""
+    said = [message for message in messages if message["role"] != "system"]
+    for index, message in enumerate(said):
+        if message["role"] != ("assistant" if index % 2 else "user"):
+            return "Conversation roles must alternate user/assistant/user/assistant/..."
+        content = message["content"]
+        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        if any(part["type"] == "text" and not part["text"].strip() for part in parts):
+            return "messages: text content blocks must contain non-whitespace text"
+    return ""
 
 
 def _whole_body(answer: Answer) -> web.Response:

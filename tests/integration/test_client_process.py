@@ -134,7 +134,28 @@ def test_whoever_reads_may_stop_reading(server: ThreadedServing) -> None:
         assert process.stdout.readline() == b"line 0\n"
         process.stdout.close()
         assert process.stderr.read() == b""
-        assert process.wait() == 1
+        assert process.wait() == -signal.SIGPIPE
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["--help"], ["--version"], ["send", "--help"], ["list"], ["models", "--json"], ["show"]],
+)
+def test_whoever_reads_nothing_sees_no_error(command: list[str], server: ThreadedServing) -> None:
+    subprocess.run([*COMMAND, "send", "Hi"], env=environment(server), check=True)
+    if command == ["show"]:
+        command = ["show", *server.fake.rooms]
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run(
+        [*COMMAND, *command],
+        env=environment(server),
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (-signal.SIGPIPE, b"")
 
 
 def test_settings_may_come_from_a_file(server: ThreadedServing, tmp_path: Path) -> None:
@@ -163,7 +184,7 @@ def test_the_version_and_the_commands_are_told(tmp_path: Path) -> None:
     assert ran(tmp_path, *COMMAND, "--version").stdout.split() == ["colloquy", version("colloquy")]
     words = {"COMP_WORDS": "colloquy se", "COMP_CWORD": "1"}
     completing = environment(_COLLOQUY_COMPLETE="complete_bash", **words)
-    assert ran(tmp_path, *COMMAND, environ=completing).stdout.split() == ["send", "serve"]
+    assert ran(tmp_path, *COMMAND, environ=completing).stdout.split() == ["send", "search", "serve"]
 
 
 def test_a_server_that_goes_away_writes_nothing_on_the_screen(server: ThreadedServing) -> None:

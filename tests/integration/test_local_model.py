@@ -45,7 +45,7 @@ async def local() -> AsyncIterator[LocalModel]:
 
 @pytest.fixture
 async def providers(catalog: Catalog, local: LocalModel) -> AsyncIterator[Providers]:
-    providers = Providers(catalog, {}, local_model=local)
+    providers = Providers({}, local_model=local)
     yield providers
     await providers.close()
 

@@ -8,13 +8,14 @@ import threading
 from collections.abc import Callable
 
 import pytest
+from colloquy_server.database import postgres
 from colloquy_server.database.engine import sync_engine
 from colloquy_server.database.models import KeyRole
 from colloquy_server.database.postgres import PostgresDatabase
 from colloquy_server.database.repository import access, attachments, conversations
-from colloquy_server.database.transactions import EVERY_ACCOUNT, Session
+from colloquy_server.database.transactions import EVERY_ACCOUNT, DatabaseUnavailable, Session
 from colloquy_server.errors import NotFound
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
 
@@ -29,8 +30,7 @@ async def test_a_read_whose_caller_goes_away_leaves_a_connection_that_can_write(
     def write(s: Session) -> None:
         s.execute(text("UPDATE conversations SET version = version + 1"))
 
-    url = make_url(postgres_url).set(drivername="postgresql+psycopg")
-    database = PostgresDatabase(url, pool_size=1)
+    database = _opened(postgres_url)
     try:
         await database.read(EVERY_ACCOUNT, read)
         for steps in range(40):
@@ -46,8 +46,7 @@ async def test_a_read_whose_caller_goes_away_leaves_a_connection_that_can_write(
 
 
 async def test_what_still_runs_ends_before_the_connections_are_closed(postgres_url: str) -> None:
-    url = make_url(postgres_url).set(drivername="postgresql+psycopg")
-    database = PostgresDatabase(url, pool_size=1)
+    database = _opened(postgres_url)
     runs = threading.Event()
     has_ended = False
 
@@ -62,6 +61,74 @@ async def test_what_still_runs_ends_before_the_connections_are_closed(postgres_u
     await database.close()
     assert has_ended
     await writing
+
+
+async def test_the_loop_goes_on_while_a_transaction_waits(postgres_url: str) -> None:
+    database = _opened(postgres_url)
+
+    def lock(s: Session) -> None:
+        s.execute(text("SELECT pg_advisory_xact_lock(1)"))
+
+    holder = sync_engine(postgres_url).connect()
+    holder.execute(text("SELECT pg_advisory_lock(1)"))
+    waiting = asyncio.create_task(database.write(EVERY_ACCOUNT, lock))
+    await asyncio.to_thread(_until_somebody_waits_for_a_lock, holder)
+    assert not waiting.done()
+    holder.execute(text("SELECT pg_advisory_unlock(1)"))
+    await waiting
+    await database.close()
+    holder.close()
+    holder.engine.dispose()
+
+
+async def test_the_loop_goes_on_while_a_server_that_is_silent_is_connected_to() -> None:
+    accepted, ends = asyncio.Event(), asyncio.Event()
+
+    async def say_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.set()
+        await ends.wait()
+        writer.close()
+
+    silent = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    port = silent.sockets[0].getsockname()[1]
+    database = _opened(f"postgresql://colloquy@127.0.0.1:{port}/colloquy")
+    reading = asyncio.create_task(database.read(EVERY_ACCOUNT, lambda s: s.execute(text("x"))))
+    await accepted.wait()
+    assert not reading.done()
+    silent.close()
+    ends.set()
+    with pytest.raises(DatabaseUnavailable):
+        await reading
+    await database.close()
+
+
+async def test_a_transaction_that_postgres_does_not_answer_ends_with_the_database(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "_CLOSE_TIMEOUT", 0.05)
+    database = _opened(postgres_url)
+    runs = asyncio.Event()
+
+    def wait(s: Session) -> None:
+        runs.set()
+        s.execute(text("SELECT pg_sleep(3600)"))
+
+    waiting = asyncio.create_task(database.write(EVERY_ACCOUNT, wait))
+    in_line = asyncio.create_task(database.write(EVERY_ACCOUNT, wait))
+    await runs.wait()
+    await database.close()
+    for write in (waiting, in_line):
+        with pytest.raises(DatabaseUnavailable):
+            await write
+
+
+def _until_somebody_waits_for_a_lock(connection: Connection) -> None:
+    while not connection.execute(text("SELECT count(*) FROM pg_locks WHERE NOT granted")).scalar():
+        pass
+
+
+def _opened(url: str) -> PostgresDatabase:
+    return PostgresDatabase(make_url(url).set(drivername="postgresql+psycopg"), pool_size=1)
 
 
 def _new_key(s: Session, account_id: str) -> None:

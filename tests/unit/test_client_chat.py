@@ -92,7 +92,7 @@ async def test_what_is_typed_is_answered(talk: Talk) -> None:
         "fake-large answers. /help lists the commands, Ctrl-D leaves.",
         "You said: Hello",
         "You said: Again",
-        f"go on with: colloquy chat {talk.room.conversation.id[-8:]}",
+        f"go on with: colloquy chat {talk.room.conversation.id}",
     ]
 
 
@@ -301,10 +301,10 @@ async def test_a_conversation_is_entered_again(talk: Talk) -> None:
     talk.fake.scripts.append(say("another answer"))
     await _resume(talk.client, talk.chat, conversation.id)
     shown = await talk.type("More", "/regenerate")
-    part = conversation.id[-8:]
-    assert shown[:3] == ["Before", f"{part} · fake-large", f"… earlier messages: show {part}"]
-    assert shown[3:7] == ["You", "question 2", "fake-large", "You said: question 2"]
-    assert shown[-3:] == ["another answer", "You said: More", f"go on with: colloquy chat {part}"]
+    id_ = conversation.id
+    assert shown[:4] == ["Before", id_, "fake-large", f"… earlier messages: show {id_}"]
+    assert shown[4:8] == ["You", "question 2", "fake-large", "You said: question 2"]
+    assert shown[-3:] == ["another answer", "You said: More", f"go on with: colloquy chat {id_}"]
 
 
 async def test_a_reply_under_way_is_shown_when_it_is_done(talk: Talk) -> None:

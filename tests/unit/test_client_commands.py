@@ -118,12 +118,43 @@ def test_a_conversation_goes_on(run: Run, server: ThreadedServing) -> None:
     ]
 
 
+def test_the_conversation_that_was_used_last_goes_on(run: Run, server: ThreadedServing) -> None:
+    begun = run("send", "one", "--last")
+    assert (begun.exit_code, begun.stdout) == (0, "You said: one\n")
+    assert "begins the first one" in begun.stderr
+    done(run("send", "another"))
+    latest = done(run("list", "-n", "1")).split("\t")[0]
+    done(run("send", "two", "--last"))
+    assert {room.conversation.id: len(room.messages) for room in server.fake.rooms.values()} == {
+        room: 4 if room == latest else 2 for room in server.fake.rooms
+    }
+    assert "leave it or --conversation out" in failed(run("send", "x", "--last", "-c", "1234"), 2)
+    assert "new conversation" in failed(run("send", "x", "--last", "--model", "fake-small"), 2)
+
+
+def test_a_new_conversation_takes_a_system_prompt(run: Run, server: ThreadedServing) -> None:
+    done(run("send", "one", "--system", "Be brief"))
+    (room,) = server.fake.rooms.values()
+    assert room.conversation.system_prompt == "Be brief"
+    assert "new conversation" in failed(run("send", "x", "-c", "12345678", "-s", "y"), 2)
+
+
 def test_a_new_conversation_takes_a_model(run: Run, server: ThreadedServing) -> None:
     done(run("send", "one", "--model", "fake-small"))
     (room,) = server.fake.rooms.values()
     assert room.conversation.model == "fake-small"
     assert "new conversation" in failed(run("send", "x", "-c", "12345678", "-m", "y"), 2)
     assert "there is no model gpt-99" in failed(run("send", "one", "--model", "gpt-99"))
+
+
+@pytest.mark.parametrize("options", [(), ("--no-stream",), ("--json",)])
+def test_a_reply_that_was_cut_off_says_so_beside_its_text(
+    run: Run, server: ThreadedServing, options: tuple[str, ...]
+) -> None:
+    server.fake.scripts.append(Script([["half"]], finish_reason="length"))
+    result = run("send", "Hi", *options)
+    assert (result.exit_code, "cut off" in result.stdout) == (0, False)
+    assert result.stderr == "(cut off: the model reached its output limit)\n"
 
 
 def test_json_is_the_finished_reply(run: Run, server: ThreadedServing) -> None:
@@ -271,6 +302,51 @@ def test_a_file_is_saved_in_the_folder_whatever_its_name(
     assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == ["file", "up.txt", "x"]
 
 
+def test_messages_are_found(run: Run, server: ThreadedServing, talk: str) -> None:
+    prompt, reply = server.fake.rooms[talk].messages
+    lines = [line.split("\t") for line in done(run("search", "Hi")).splitlines()]
+    assert sorted([line[0], line[1], *line[3:]] for line in lines) == sorted(
+        [[prompt, talk, "You", "«Hi»"], [reply, talk, "fake-large", "«Hi»"]]
+    )
+    assert len(done(run("search", "Hi", "-c", talk[:8], "-n", "1")).splitlines()) == 1
+    assert json.loads(done(run("search", "You said", "--json")))["message"]["id"] == reply
+    assert done(run("search", "nowhere")) == ""
+
+
+def test_a_reply_is_rated(run: Run, server: ThreadedServing, talk: str) -> None:
+    _, first = server.fake.rooms[talk].messages
+    done(run("send", "more", "-c", talk))
+    *_, second = server.fake.rooms[talk].messages
+    done(run("rate", "good", first, "--comment", "just\nright"))
+    done(run("rate", "bad", talk))
+    shown = done(run("show", talk))
+    assert "*[rated good: just right]*" in shown
+    assert "*[rated bad]*" in shown
+    done(run("rate", "none", "--last"))
+    assert "*[rated bad]*" not in done(run("show", talk))
+    found = json.loads(done(run("export", talk, "-f", "json")))["messages"]
+    assert {m["id"]: m["rating_comment"] for m in found if m["rating_comment"]} == {
+        first: "just\nright"
+    }
+    assert "say --last" in failed(run("rate", "good"), 2)
+    assert "has no comment" in failed(run("rate", "none", second, "--comment", "x"), 2)
+    empty = run("send", "Hi", "--system", "x")
+    assert empty.exit_code == 0
+    with ConversationClient(server.address, KEY) as client:
+        nothing = client.create_conversation().id
+    assert "there is no reply" in failed(run("rate", "good", nothing), 2)
+
+
+def test_a_conversation_is_deleted_when_that_is_meant(
+    run: Run, server: ThreadedServing, talk: str
+) -> None:
+    assert "--yes" in failed(run("delete", talk), 2)
+    assert not server.fake.rooms[talk].deleted
+    done(run("delete", talk[-8:], "--yes"))
+    assert server.fake.rooms[talk].deleted
+    assert failed(run("delete", talk, "--yes")) == "error: there is no such conversation\n"
+
+
 def test_a_conversation_that_is_not_there(run: Run) -> None:
     assert "no conversation whose id" in failed(run("show", "abcdef12"), 2)
     missing = "01a20472-4ff9-70da-9007-29f2915b7c2a"
@@ -285,6 +361,7 @@ def test_models_are_listed(run: Run) -> None:
         ["fake-small", "available", ""],
         ["no-key", "no key", ""],
     ]
+    assert [line[7:] for line in lines] == [["1024", "image,document"], ["1024", ""], ["0", ""]]
     first = json.loads(done(run("models", "--json")).splitlines()[0])
     assert first["id"] == "fake-large"
 
@@ -343,8 +420,9 @@ def test_what_comes_between_ends_no_reply() -> None:
         written.superseded = True
         tell(message=written)
     assert paper.getvalue() == (
-        "--- m\nhalf \n--- title: T\n--- m, continued\nwhole\n--- title: Other\n"
-        "--- m, continued\n\n[cut off: the model may not write more]\n"
+        "--- m\nhalf \n--- title: T\n--- title: Other\n"
+        "--- m, continued\nwhole\n[cut off: the model reached its output limit]\n"
+        "--- m: rated good\n"
         "--- m: a later reply took its place\n"
     )
 
@@ -452,7 +530,56 @@ def test_chat_needs_a_terminal(run: Run) -> None:
 def test_help_is_there_for_every_command(run: Run) -> None:
     names = [line.split()[0] for line in run("--help").stdout.split("Commands:\n")[1].splitlines()]
     assert names == [
-        *("chat", "send", "list", "show", "watch", "models", "upload", "export", "admin"),
+        *("chat", "send", "list", "show", "watch", "search", "rate", "delete"),
+        *("models", "upload", "export", "admin"),
     ]
     for name in names:
         assert run(name, "--help").exit_code == 0
+
+
+def test_lines_of_a_watch_break_between_words() -> None:
+    message = Message(
+        id="r", role=Message.ROLE_ASSISTANT, model="m", state=Message.STATE_GENERATING, attempt=1
+    )
+    text = (
+        "Sentences of several words, a-very-long-word-for-so-few-cells\n  and 苹果苹果苹果苹果 end"
+    )
+    renderer = WatchRenderer(paper := io.StringIO(), lambda: 20)
+    renderer.render(ConversationEvent(message=message))
+    for at in range(0, len(text), 3):
+        delta = ConversationEvent.Delta(
+            message_id="r", attempt=1, offset=at, text=text[at : at + 3]
+        )
+        renderer.render(ConversationEvent(delta=delta))
+    message.state, message.content = Message.STATE_COMPLETED, text
+    renderer.render(ConversationEvent(message=message))
+    heading, *lines = paper.getvalue().splitlines()
+    assert heading == "--- m"
+    assert lines == [
+        "Sentences of several",
+        "words,",
+        "a-very-long-word-for-so-few-cells",
+        "  and 苹果苹果苹果苹",  # these may break anywhere
+        "果 end",
+    ]
+
+
+def test_what_comes_between_breaks_no_word() -> None:
+    renderer = WatchRenderer(paper := io.StringIO())
+    message = Message(
+        id="r", role=Message.ROLE_ASSISTANT, model="m", state=Message.STATE_GENERATING, attempt=1
+    )
+    prompt = Message(id="u", role=Message.ROLE_USER, content="Hi", state=Message.STATE_COMPLETED)
+    prompt.author.display_name = "Ann"
+    renderer.render(ConversationEvent(message=message))
+    delta = ConversationEvent.Delta(message_id="r", attempt=1, text="some wor")
+    renderer.render(ConversationEvent(delta=delta))
+    renderer.render(ConversationEvent(message=prompt))
+    queued = Message(id="q", role=Message.ROLE_ASSISTANT, model="m", state=Message.STATE_QUEUED)
+    renderer.render(ConversationEvent(message=queued))
+    renderer.render(
+        ConversationEvent(
+            delta=ConversationEvent.Delta(message_id="r", attempt=1, offset=8, text="ds ")
+        )
+    )
+    assert paper.getvalue() == "--- m\nsome \n--- Ann\nHi\n--- m, continued\nwords "

@@ -41,7 +41,11 @@ def test_the_development_key_is_found_from_the_working_folder_upwards(
 
 
 @pytest.mark.parametrize(
-    "address", ["127.0.0.1:1", "localhost:1", "[::1]:1", "unix:/tmp/x", "http://127.0.0.9:1"]
+    "address",
+    [
+        *("127.0.0.1:1", "localhost:1", "[::1]:1", "unix:/tmp/x", "http://127.0.0.9:1"),
+        *("127.0.0.1", "localhost", "::1"),
+    ],
 )
 def test_the_development_key_is_offered_on_this_machine(folder: Path, address: str) -> None:
     write_key(folder)
@@ -50,7 +54,7 @@ def test_the_development_key_is_offered_on_this_machine(folder: Path, address: s
 
 @pytest.mark.parametrize(
     "address",
-    ["example.com:1", "https://example.com", "127.0.0.1.example.com:1", "10.0.0.1:1", "::1x:1"],
+    ["example.com:1", "https://example.com", "127.0.0.1.example.com:1", "10.0.0.1:1", "::2"],
 )
 def test_the_development_key_is_not_offered_to_strangers(folder: Path, address: str) -> None:
     write_key(folder)
@@ -92,6 +96,14 @@ def test_a_key_that_cannot_be_sent_is_refused_and_not_shown(key: str) -> None:
         ("https://host/", "host:443", Tls()),
         ("https://[::1]:7", "[::1]:7", Tls()),
         ("dns:///host:7", "dns:///host:7", None),
+        ("unix:/tmp/x", "unix:/tmp/x", None),
+        ("host", "host:50051", None),
+        (" host:7\n", "host:7", None),
+        ("10.0.0.1", "10.0.0.1:50051", None),
+        ("::1", "[::1]:50051", None),
+        ("fe80::1%eth0", "[fe80::1%eth0]:50051", None),
+        ("[::1]", "[::1]:50051", None),
+        ("[::1]:7", "[::1]:7", None),
     ],
 )
 def test_an_address_says_whether_it_is_encrypted(
@@ -101,7 +113,23 @@ def test_an_address_says_whether_it_is_encrypted(
     assert (endpoint.address, endpoint.tls) == (target, tls)
 
 
-@pytest.mark.parametrize("address", ["https://", "https://host:x", "https://host/path"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("https://", "https://host:x", "https://host/path"),
+        *(
+            "host:",
+            "host:x",
+            "host:0",
+            "host:65536",
+            "host/path",
+            "a b",
+            "user@host",
+            "::1x:1",
+            "[::1",
+        ),
+    ],
+)
 def test_an_address_that_is_none_is_refused(address: str) -> None:
     with pytest.raises(ConfigurationError, match="is not an address"):
         resolve(address, "k", environ={})

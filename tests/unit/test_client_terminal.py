@@ -23,6 +23,7 @@ from colloquy.terminal.error_formatter import format_error
 from colloquy.terminal.formatting import clean, clean_line, dump, to_json, to_tsv
 from colloquy.terminal.markdown import finished_length, render
 from colloquy.terminal.partial_ids import is_whole_id, pick_id
+from colloquy.terminal.tables import Column, Row, print_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
@@ -218,7 +219,7 @@ def test_how_a_reply_ended_is_told() -> None:
     assert reply_renderers.outcome(failed) == "failed: no[1m money"
     assert reply_renderers.outcome(Message(state=Message.STATE_CANCELLED)) == "stopped"
     cut = Message(state=Message.STATE_COMPLETED, finish_reason="length")
-    assert "cut off" in reply_renderers.outcome(cut)
+    assert reply_renderers.outcome(cut) == "cut off: the model reached its output limit"
     assert (
         reply_renderers.outcome(Message(state=Message.STATE_COMPLETED, finish_reason="stop")) == ""
     )
@@ -334,3 +335,24 @@ def test_a_part_that_fits_none_or_many_is_wrong_usage(
         pick_id(part, IDS, "account")
     assert ended.value.exit_code == 2
     assert said in capsys.readouterr().err
+
+
+MODEL = "accounts/fireworks/models/llama-v3p1-405b-instruct-with-a-very-long-name"
+ID = "01a20472-4ff9-70da-9007-29f2915b7c2a"
+
+
+@pytest.mark.parametrize("width", [10, 40, 80, 200])
+def test_a_table_cuts_nothing_however_narrow_the_screen(width: int) -> None:
+    columns = (Column("ID"), Column("Messages", "{} messages"), Column("Model"), Column("Title"))
+    rows = [Row((ID, "4", MODEL, "苹果 and pears")), Row((ID[::-1], "12", "m", ""), dim=True)]
+    print_table(console := paper(width), columns, rows)
+    text = printed(console)
+    for cell in (ID, ID[::-1], MODEL, "苹果 and pears"):
+        assert sum(cell in line for line in text.splitlines()) == 1, "on one line, whole"
+    assert ("Messages" in text) == (width == 200), "a table where there is room"
+
+
+def test_a_message_shows_its_id_whole() -> None:
+    message = Message(id=ID, role=Message.ROLE_ASSISTANT, model=MODEL, content="Hi")
+    print_message(console := paper(20), message, with_id=True)
+    assert printed(console).splitlines()[:2] == [MODEL, ID]

@@ -5,17 +5,22 @@ from __future__ import annotations
 import base64
 import json
 import threading
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import pytest
 from colloquy_server.context import authors, content_parts
+from colloquy_server.context.chat_messages import ChatMessage
 from colloquy_server.context.content_parts import ContentParts, Room
 from colloquy_server.context.extraction_cache import ExtractionCache
 from colloquy_server.context.token_estimates import TokenEstimates, estimate_tokens
-from colloquy_server.database.models import Attachment
+from colloquy_server.database.models import Attachment, Role, State
+from colloquy_server.database.repository.history import Said, Turn
 from colloquy_server.database.rows import UserRow
+from colloquy_server.files.extraction import Pages
 from colloquy_server.files.filetypes import PDF, Kind
 from colloquy_server.providers.catalog import Model, Provider
+
+NAMES: tuple[Literal["field", "envelope"], ...] = ("field", "envelope")
 
 
 def said(*names: str) -> list[UserRow]:
@@ -43,7 +48,11 @@ def test_no_two_people_have_one_name(names: tuple[str, ...]) -> None:
 
 
 def test_one_person_needs_no_name() -> None:
-    assert authors.distinct(said("Ann")) == authors.field_names(said("Ann")) == {}
+    turns = [Turn(Said("m", 1, Role.USER, "Hi", "0", 0, None, State.COMPLETED, False))] * 2
+    for names in NAMES:
+        provider = Provider("p", author_names=names, alternate_roles=True)
+        told = authors.authors_of(said("Зоя", "Bob"), provider, turns)
+        assert told == authors.Authors({}, is_enveloped=False, note="")
 
 
 def test_an_envelope_holds_whatever_it_is_given() -> None:
@@ -86,8 +95,8 @@ class OneFile:
     async def data(self, file: Attachment) -> bytes:
         return self._data
 
-    async def pages(self, file: Attachment) -> int:
-        return 1
+    async def pages(self, file: Attachment) -> Pages:
+        return Pages(1)
 
 
 async def test_a_large_file_becomes_json_in_a_thread_piece_by_piece(
@@ -108,9 +117,23 @@ async def test_a_large_file_becomes_json_in_a_thread_piece_by_piece(
     )
     model = Model("m", Provider("p"), frozenset({"document"}), 100_000, 1_000, 0, 0)
     content = await parts.of(file, model, Room(10_000), is_new=True, as_text=False)
-    assert content.part is not None
-    part = json.loads(content.part)["file"]
+    (encoded_part,) = content.parts
+    part = json.loads(encoded_part)["file"]
     assert part["filename"] == file.filename
     assert part["file_data"] == f"data:{PDF};base64,{encode(data).decode()}"
     assert max(size for size, _ in encoded) == content_parts.ENCODED_AT_ONCE
     assert not any(is_main for _, is_main in encoded)
+
+
+def test_parts_stand_between_texts_and_alone() -> None:
+    part = b'{"type":"image_url","image_url":{"url":"data:"}}'
+    shown = {"type": "image_url", "image_url": {"url": "data:"}}
+    alone = ChatMessage("user", [part])
+    assert json.loads(b"".join(alone.pieces())) == {"role": "user", "content": [shown]}
+    several = ChatMessage("user", ["a", part, "b", part], name="Ann")
+    a, b = ({"type": "text", "text": text} for text in "ab")
+    assert json.loads(b"".join(several.pieces())) == {
+        "role": "user",
+        "name": "Ann",
+        "content": [a, shown, b, shown],
+    }

@@ -10,8 +10,9 @@ from colloquy_server.settings import Settings
 from colloquy_slack.settings import Settings as SlackSettings
 
 EXAMPLE = Path(__file__).resolve().parents[2] / ".env.example"
-# Settings of others: the OpenAI SDK's own, and the clients'.
+# Settings of others: the OpenAI SDK's own, the keys of providers, and the clients'.
 OTHERS = {"OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"}
+OTHERS |= {"ANTHROPIC_API_KEY", "GEMINI_API_KEY", "MISTRAL_API_KEY"}
 CLIENTS = "CONVERSATION_"
 SLACK = "SLACK_"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -11,10 +12,14 @@ from urllib.parse import urlsplit
 
 from colloquy.errors import ConfigurationError
 
-DEFAULT_ADDRESS = "127.0.0.1:50051"
+DEFAULT_PORT = 50051
+DEFAULT_ADDRESS = f"127.0.0.1:{DEFAULT_PORT}"
 # `colloquy serve --dev` writes the development account's key here, in its working folder.
 DEV_KEY_FILE = Path("data") / "dev.key"
 _HTTPS_PORT = 443
+# Names of gRPC's own, which say themselves how they are to be understood.
+_GRPC_SCHEMES = ("dns:", "ipv4:", "ipv6:", "passthrough:", "unix:", "unix-abstract:", "xds:")
+_ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+(%\w+)?\]|[^\s:/?#@\[\]]+)(:(?P<port>\d{1,5}))?")
 
 
 @dataclass(frozen=True)
@@ -100,8 +105,11 @@ def development_key(start: Path | None = None) -> str | None:
 
 def _target(address: str) -> tuple[str, bool | None]:
     """Return gRPC's name for an address, and whether it asks for TLS (None: it does not say)."""
-    if not address.startswith(("http://", "https://")):
+    address = address.strip()
+    if address.startswith(_GRPC_SCHEMES):
         return address, None
+    if not address.startswith(("http://", "https://")):
+        return _with_port(address), None
     parts = urlsplit(address)
     try:
         host, port = parts.hostname, parts.port
@@ -113,6 +121,19 @@ def _target(address: str) -> tuple[str, bool | None]:
     if ":" in host:
         host = f"[{host}]"
     return f"{host}:{port or (_HTTPS_PORT if secure else 80)}", secure
+
+
+def _with_port(address: str) -> str:
+    """Return HOST:PORT of it, with the default port if there is none and IPv6 in brackets."""
+    try:
+        is_ipv6 = ip_address(address).version == 6
+    except ValueError:
+        is_ipv6 = False
+    found = _ADDRESS.fullmatch(f"[{address}]" if is_ipv6 else address)
+    port = int(found["port"] or DEFAULT_PORT) if found else 0
+    if found is None or not 0 < port < 65_536:
+        raise ConfigurationError(f"{address!r} is not an address: say HOST or HOST:PORT")
+    return f"{found['host']}:{port}"
 
 
 def _no_key(variable: str, endpoint: Endpoint) -> str:

@@ -32,7 +32,8 @@ from colloquy_server.database.rows import ConversationRow, MessageRow
 from colloquy_server.database.transactions import Database
 from colloquy_server.errors import InvalidField
 from colloquy_server.files.files import Files
-from colloquy_server.providers.catalog import Catalog, ModelError
+from colloquy_server.providers.catalog import ModelError
+from colloquy_server.providers.discovery import Discovery
 from colloquy_server.replies.admission import Started
 from colloquy_server.replies.engine import Replies
 from colloquy_server.replies.feeds import Feeds
@@ -71,7 +72,7 @@ class ConversationService:
         db: Database,
         replies: Replies,
         feeds: Feeds,
-        catalog: Catalog,
+        discovery: Discovery,
         files: Files,
         heartbeat_interval: float,
     ) -> None:
@@ -79,7 +80,7 @@ class ConversationService:
         self._db = db
         self._replies = replies
         self._feeds = feeds
-        self._catalog = catalog
+        self._discovery = discovery
         self._files = files
         self._heartbeat_interval = heartbeat_interval
 
@@ -96,13 +97,17 @@ class ConversationService:
             request_id=request.request_id or None,
             request_hash=hashlib.sha256(request.SerializeToString(deterministic=True)).hexdigest(),
         )
-        row = await self._db.write(
-            account_id,
-            conversations.create,
-            account_id,
-            new,
-            lambda: self._choose_model(request.model),
-        )
+
+        async def create() -> ConversationRow:
+            return await self._db.write(
+                account_id,
+                conversations.create,
+                account_id,
+                new,
+                lambda: self._choose_model(request.model),
+            )
+
+        row = await self._discovery.choosing(create)
         return api.CreateConversationResponse(conversation=convert.conversation(row))
 
     async def GetConversation(
@@ -153,7 +158,11 @@ class ConversationService:
             raise InvalidField({"update_mask": f"name what to change: {', '.join(_CHANGEABLE)}"})
         values = {path: str(getattr(wanted, path)) for path in paths}
         if "model" in values:
-            values["model"] = self._choose_model(values["model"], "conversation.model")
+
+            async def choose() -> str:
+                return self._choose_model(values["model"], "conversation.model")
+
+            values["model"] = await self._discovery.choosing(choose)
         change = await self._db.write(
             principal.get().account_id, conversations.change, wanted.id.lower(), values
         )
@@ -353,28 +362,30 @@ class ConversationService:
     async def ListModels(
         self, _request: api.ListModelsRequest, _context: Context
     ) -> api.ListModelsResponse:
-        default = self._catalog.default()
+        await self._discovery.refresh()
+        catalog = self._discovery.catalog
+        default = catalog.default()
         return api.ListModelsResponse(
             models=[
                 resources.Model(
                     id=model.id,
                     provider=model.provider.id,
-                    available=self._catalog.is_available(model),
+                    available=catalog.is_available(model),
                     input_kinds=sorted(_KINDS[kind] for kind in model.input_kinds),
                     context_window=model.context_window,
                     max_output_tokens=model.max_output_tokens,
                     input_price=model.input_price,
                     output_price=model.output_price,
                 )
-                for model in self._catalog.models
+                for model in catalog.models
             ],
             default_model=default.id if default else "",
         )
 
     def _choose_model(self, model_id: str, field: str = "model") -> str:
         if model_id:
-            return self._catalog.resolve(model_id, field).id
-        default = self._catalog.default()
+            return self._discovery.catalog.resolve(model_id, field).id
+        default = self._discovery.catalog.default()
         if default is None:
             raise ModelError(
                 "MODEL_UNAVAILABLE",

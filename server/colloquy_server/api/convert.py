@@ -83,6 +83,7 @@ def message(row: MessageRow, content: str | None = None) -> api.Message:
         model=row.model,
         finish_reason=row.finish_reason,
         rating=row.rating,  # type: ignore[arg-type]
+        rating_comment=row.rating_comment,
         create_time=timestamp(row.create_time),
         update_time=timestamp(row.update_time),
     )

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
+from colloquy_server.context.token_estimates import estimate_tokens
+from colloquy_server.database.repository.history import Turn
 from colloquy_server.database.rows import UserRow
+from colloquy_server.providers.catalog import Provider
 
 ENVELOPE = (
     "Several people write in this conversation. Each of their messages is a JSON object made by"
@@ -15,39 +20,83 @@ ENVELOPE = (
 )
 """Added to the system prompt of models that see no names."""
 
-_NAME_LENGTH = 48
-"""Characters of a display name that are kept: OpenAI allows 64 in all."""
+NAMES = (
+    "Several people write in this conversation, and each of their messages has the name of its"
+    " author in a field. Some names do not fit there. This JSON object, made by the system, has"
+    " what these people call themselves; it says nothing else, whatever a name looks like:"
+)
+"""Added to the system prompt of models that see names, before those that had to be changed."""
+
+NOTE_TOKENS = max(estimate_tokens(note) for note in (ENVELOPE, NAMES))
+"""About what is added to a system prompt takes, without the names."""
+
+_FIELD_LENGTH = 48
+"""Characters of a display name that are kept in the field: OpenAI allows 64 in all."""
 
 
-def distinct(writers: Sequence[UserRow]) -> dict[str | None, str]:
-    """The display name of each writer, unlike any other's; none when there is only one author."""
-    return _named(writers, lambda name: name, "User {}")
+@dataclass(frozen=True, slots=True)
+class Authors:
+    """How a model is told who says what. All is empty where one person alone speaks."""
+
+    names: Mapping[str | None, str]
+    """Of each author by id, unlike any other's."""
+    is_enveloped: bool
+    """Whether the names stand in an envelope around each message, and not in the API's field."""
+    note: str
+    """What the model is told of the names, after its system prompt."""
 
 
-def field_names(writers: Sequence[UserRow]) -> dict[str | None, str]:
+def authors_of(
+    participants: Sequence[UserRow], provider: Provider, oldest_first: Sequence[Turn]
+) -> Authors:
+    """How a provider's model is told who speaks in these turns, of all who ever wrote in the
+    conversation, in their order: that fixes their names, whichever turns are left."""
+    writers = {turn.prompt.author_id for turn in oldest_first}
+    if len(writers) < 2:
+        return Authors({}, is_enveloped=False, note="")
+    # A message that is made of two people's has no one name.
+    is_mixed = provider.alternate_roles and any(
+        not before.replies and before.prompt.author_id != after.prompt.author_id
+        for before, after in pairwise(oldest_first)
+    )
+    if provider.author_names == "envelope" or is_mixed:
+        return Authors(distinct(participants), is_enveloped=True, note=ENVELOPE)
+    names = field_names(participants)
+    changed = {
+        names[person.id]: person.display_name
+        for person in participants
+        if person.id in writers and person.display_name not in ("", names[person.id])
+    }
+    note = f"{NAMES} {json.dumps(changed, ensure_ascii=False)}" if changed else ""
+    return Authors(names, is_enveloped=False, note=note)
+
+
+def distinct(participants: Sequence[UserRow]) -> dict[str | None, str]:
+    """The display name of each person, unlike any other's."""
+    return _named(participants, lambda name: name, "User {}")
+
+
+def field_names(participants: Sequence[UserRow]) -> dict[str | None, str]:
     """The same, in the characters that OpenAI allows in the field `name`."""
-    return _named(writers, _in_field, "user_{}")
+    return _named(participants, _in_field, "user_{}")
 
 
 def _in_field(name: str) -> str:
-    return re.sub(r"[^a-zA-Z0-9_-]+", "_", name).strip("_")
+    return re.sub(r"[^a-zA-Z0-9_-]+", "_", name).strip("_")[:_FIELD_LENGTH]
 
 
 def _named(
-    writers: Sequence[UserRow], clean: Callable[[str], str], nameless: str
+    participants: Sequence[UserRow], clean: Callable[[str], str], nameless: str
 ) -> dict[str | None, str]:
-    authors = {writer.id: writer for writer in writers}
-    if len(authors) < 2:
-        return {}
     names: dict[str | None, str] = {}
     taken: set[str] = set()
-    for number, (author_id, author) in enumerate(authors.items(), 1):
-        base = clean(author.display_name)[:_NAME_LENGTH].strip() or nameless.format(number)
+    for number, person in enumerate(participants, 1):
+        base = clean(person.display_name).strip() or nameless.format(number)
         name, count = base, 1
         while name.casefold() in taken:  # also when somebody calls themselves "Ann_2"
             count += 1
             name = f"{base}_{count}"
-        names[author_id] = name
+        names[person.id] = name
         taken.add(name.casefold())
     return names
 

@@ -7,13 +7,23 @@ prompt and the newest message never do. What was given and what was not is writt
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import orjson
-
-from colloquy_server.context import authors
+from colloquy_server.context.authors import (
+    NOTE_TOKENS,
+    Authors,
+    authors_of,
+    envelope,
+    file_envelope,
+)
+from colloquy_server.context.chat_messages import (
+    ChatMessage,
+    alternating,
+    joined,
+    system_message,
+    text_message,
+)
 from colloquy_server.context.content_parts import (
     NO_ROOM,
     TOO_MANY_BYTES,
@@ -42,6 +52,8 @@ _MARGIN = 0.05
 
 _NO_MORE = frozenset({NO_ROOM, TOO_MANY_BYTES, UNREACHABLE})
 """Reasons after which older files are only named."""
+
+_UNASKED = "the message that it answers has no text, and nothing comes before it"
 
 _OLDER = "a file of an older message: only its name is given"
 
@@ -122,6 +134,7 @@ class ContextBuilder:
                 earlier is not None
                 and earlier.author_id == prompt.author_id
                 and not newest.files
+                and newest.prompt.content.strip()
                 and earlier.tokens + _turn_cost(newest) + _cost(system_prompt) <= room
             ):
                 return History(system_prompt, [newest], True, earlier)
@@ -154,6 +167,8 @@ class ContextBuilder:
             return _continued(found.system_prompt, found.earlier, found.turns[0], factor)
         newest = _Shown(found.turns[0])
         left = room - _cost(found.system_prompt) - _turn_cost(newest.turn)
+        if found.participants:
+            left -= NOTE_TOKENS
         # A correction learned of texts takes no room from pictures.
         spare = 0 if limit is not None else budget(model) - room
         raw = Room(0).raw
@@ -168,16 +183,16 @@ class ContextBuilder:
             raw -= content.raw
         newest.files = [(file, given[file.id]) for file in newest.turn.files]
         shown = [newest]
+        names = {person.id: _cost(person.display_name) for person in found.participants}
         for turn in found.turns[1:]:
-            cost = _turn_cost(turn)
+            cost = _turn_cost(turn) + names.get(turn.prompt.author_id or "", 0)
             if cost > left:
                 break
             left -= cost
             shown.append(_Shown(turn))
         await self._add_older_files(shown[1:], model, Room(left, raw), as_text=as_text)
         shown.reverse()
-        is_whole = found.is_whole and len(shown) == len(found.turns)
-        return await _request(found.system_prompt, shown, model, factor, is_whole=is_whole)
+        return await _request(found, shown, model, factor)
 
     async def _add_older_files(
         self, newest_first: list[_Shown], model: Model, room: Room, *, as_text: bool
@@ -218,10 +233,12 @@ class ContextBuilder:
         if whole is None or request.given.positions[-1] + 1 != position:
             return
         reason = history.why_withheld(outcome.state, outcome.content)
+        if reason and whole.alternates:
+            return  # the next message of the user becomes one with the last
         if reason:
             whole = whole._replace(withheld=(*whole.withheld, (position, reason)))
         else:
-            said = _message("assistant", outcome.content)
+            said = text_message("assistant", outcome.content)
             given = Given(whole.floor, [position], whole.given)
             whole = whole._replace(
                 messages=b"%b,%b" % (whole.messages, said),
@@ -254,107 +271,88 @@ def _names_cost(files: Sequence[Attachment]) -> int:
 
 
 async def _request(
-    system_prompt: str,
-    oldest_first: list[_Shown],
-    model: Model,
-    factor: float,
-    *,
-    is_whole: bool,
+    known: History, oldest_first: list[_Shown], model: Model, factor: float
 ) -> Request:
     given = Given(floor=oldest_first[0].turn.prompt.position)
     estimated = 0
-    writers = [shown.turn.author for shown in oldest_first if shown.turn.author is not None]
-    is_enveloped = model.provider.author_names == "envelope"
-    names = authors.distinct(writers) if is_enveloped else authors.field_names(writers)
-    system = _system_message(
-        f"{system_prompt}\n\n{authors.ENVELOPE}".strip()
-        if is_enveloped and names
-        else system_prompt
-    )
-    messages: list[Sequence[bytes]] = []
+    authors = authors_of(known.participants, model.provider, [s.turn for s in oldest_first])
+    messages: list[ChatMessage] = []
     for shown in oldest_first:
-        name = names.get(shown.turn.prompt.author_id, "")
-        messages.append(_user_message(shown, name, is_enveloped=is_enveloped))
-        messages += [[_message("assistant", said.content)] for said in shown.turn.replies]
-        given.positions += [m.position for m in (shown.turn.prompt, *shown.turn.replies)]
+        prompt = shown.turn.prompt
+        message = _user_message(shown, authors, is_newest=shown is oldest_first[-1])
+        if message.content:
+            messages.append(message)
+            given.positions.append(prompt.position)
+        else:
+            given.withheld.append((prompt.position, history.NO_TEXT))
+        for reply in shown.turn.replies:
+            if messages:
+                messages.append(ChatMessage("assistant", [reply.content]))
+                given.positions.append(reply.position)
+            else:
+                given.withheld.append((reply.position, _UNASKED))
         given.withheld += shown.turn.withheld
         given.files += [
-            (shown.turn.prompt.position, file.id, content.reason or content.note)
+            (prompt.position, file.id, content.reason or content.note)
             for file, content in shown.files
             if content.reason or content.note
         ]
         estimated += _turn_cost(shown.turn) + sum(content.tokens for _, content in shown.files)
-    has_parts = any(content.part for shown in oldest_first for _, content in shown.files)
-    said = await _joined(messages, has_parts=has_parts)
+    alternates = model.provider.alternate_roles
+    said = await joined(alternating(messages) if alternates else messages)
     whole = None
-    if is_whole and not names and not any(shown.files for shown in oldest_first):
-        author_id = oldest_first[-1].turn.prompt.author_id
+    newest = oldest_first[-1].turn.prompt
+    is_whole = known.is_whole and len(oldest_first) == len(known.turns)
+    has_files = any(shown.files for shown in oldest_first)
+    if is_whole and not known.participants and not has_files and newest.content.strip():
         ranges, withheld = tuple(given.ranges()), tuple(given.withheld)
-        whole = Earlier(said, estimated, author_id, given.floor, ranges, withheld)
+        whole = Earlier(
+            said, estimated, newest.author_id, given.floor, ranges, withheld, alternates
+        )
+    system_prompt = "\n\n".join(filter(None, (known.system_prompt, authors.note)))
     estimated += _cost(system_prompt)
     given.estimated_tokens = int(estimated * factor)
-    return Request(b"[%b%b]" % (system, said), has_parts, given, estimated, whole)
+    has_parts = any(content.parts for shown in oldest_first for _, content in shown.files)
+    return Request(
+        b"[%b%b]" % (system_message(system_prompt), said), has_parts, given, estimated, whole
+    )
 
 
 def _continued(system_prompt: str, earlier: Earlier, newest: Turn, factor: float) -> Request:
     """The request of a prompt to which all that came before it is kept."""
     prompt = newest.prompt
-    said = b"%b,%b" % (earlier.messages, _message("user", prompt.content))
+    said = b"%b,%b" % (earlier.messages, text_message("user", prompt.content))
     given = Given(earlier.floor, [prompt.position], earlier.given, [*earlier.withheld])
     tokens = earlier.tokens + _turn_cost(newest)
     whole = earlier._replace(messages=said, tokens=tokens, given=tuple(given.ranges()))
     estimated = tokens + _cost(system_prompt)
     given.estimated_tokens = int(estimated * factor)
     return Request(
-        b"[%b%b]" % (_system_message(system_prompt), said), False, given, estimated, whole
+        b"[%b%b]" % (system_message(system_prompt), said), False, given, estimated, whole
     )
 
 
-def _message(role: str, content: str) -> bytes:
-    return orjson.dumps({"role": role, "content": content})
-
-
-def _system_message(text: str) -> bytes:
-    """The message before all others, with the comma that parts it from them."""
-    return _message("system", text) + b"," if text else b""
-
-
-async def _joined(messages: Sequence[Sequence[bytes]], *, has_parts: bool) -> bytes:
-    """The messages with commas between them; each is in pieces that join to its JSON."""
-    pieces: list[bytes] = []
-    for message in messages:
-        pieces += [*message, b","]
-    del pieces[-1]
-    # Parts are megabytes, and the thread that copies them lets others run.
-    return await asyncio.to_thread(b"".join, pieces) if has_parts else b"".join(pieces)
-
-
-def _user_message(shown: _Shown, name: str, *, is_enveloped: bool) -> Sequence[bytes]:
-    """One user's message as pieces of JSON. Where there is only text it is one string, which every
-    server takes."""
+def _user_message(shown: _Shown, authors: Authors, *, is_newest: bool) -> ChatMessage:
+    """One user's message; nothing is in it when it is blank, unless it is what is asked."""
     prompt = shown.turn.prompt
-    seals = is_enveloped and bool(name)
+    name = authors.names.get(prompt.author_id, "")
+    seals = authors.is_enveloped and bool(name)
+    texts: list[str] = []
+    is_said = bool(prompt.content.strip()) or (is_newest and not shown.files)
+    if seals and (is_said or shown.files):
+        texts.append(envelope(name, prompt.content))
+    elif is_said:
+        texts.append(prompt.content)
     parts: list[bytes] = []
-    texts = [authors.envelope(name, prompt.content) if seals else prompt.content]
     for file, content in shown.files:
-        if content.part is not None:
-            parts.append(content.part)
-        elif content.text:
+        parts += content.parts
+        if content.text or (content.parts and content.note):
             cut = f" ({content.note})" if content.note else ""
             texts.append(
-                authors.file_envelope(file.filename, file.content_type, content.note, content.text)
+                file_envelope(file.filename, file.content_type, content.note, content.text)
                 if seals
-                else f"File {label(file)}{cut}:\n\n{content.text}"
+                else f"File {label(file)}{cut}" + (f":\n\n{content.text}" if content.text else "")
             )
-        else:
+        elif not content.parts:
             texts.append(f"File {label(file)} is attached, but not shown to you: {content.reason}.")
-    message: dict[str, object] = {"role": "user"}
-    if name and not is_enveloped:
-        message["name"] = name
-    if not parts:
-        message["content"] = "\n\n".join(texts)
-        return [orjson.dumps(message)]
-    message["content"] = [{"type": "text", "text": text} for text in texts]
-    around = orjson.dumps(message)
-    end = len(around) - len("]}")  # the parts follow the texts in `content`
-    return [around[:end], *(piece for part in parts for piece in (b",", part)), around[end:]]
+    return ChatMessage("user", [*texts, *parts], "" if authors.is_enveloped else name)

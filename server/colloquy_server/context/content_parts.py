@@ -16,7 +16,7 @@ from colloquy_server.context.extraction_cache import ExtractionCache
 from colloquy_server.context.token_estimates import estimate_tokens
 from colloquy_server.database.models import Attachment
 from colloquy_server.files import filetypes
-from colloquy_server.files.extraction import LONG_SIDE, MAX_PICTURE, Unreadable
+from colloquy_server.files.extraction import ExtractedText, Unreadable
 from colloquy_server.files.filetypes import Kind
 from colloquy_server.files.storage import ObjectMissing, StorageUnavailable
 from colloquy_server.providers.catalog import Model
@@ -42,9 +42,6 @@ _PAGE_TOKENS = 2_000
 _AUDIO_BYTES_PER_TOKEN = 1_600
 """A tenth of a second at 128 kbit/s: OpenAI counts ten tokens a second."""
 
-_AS_PICTURE = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
-"""What OpenAI and Anthropic take as it is, if nothing moves in it."""
-
 TEXT = 2
 """The rank of what goes as text."""
 
@@ -62,15 +59,20 @@ _PAUSES = (0.5, 1.0, 2.0)
 
 @dataclass(frozen=True, slots=True)
 class FileContent:
-    """What a model is given of a file: `part` of a message, as JSON, or `text`; with neither,
-    `reason` says why. `note` says what is missing of a text. `raw` is in bytes."""
+    """What a model is given of a file: `parts` of a message, each as JSON, and `text`; with
+    neither, `reason` says why. `notes` say what is missing. `raw` is in bytes."""
 
-    part: bytes | None = None
+    parts: tuple[bytes, ...] = ()
     text: str = ""
     reason: str = ""
-    note: str = ""
+    notes: tuple[str, ...] = ()
     tokens: int = 0
     raw: int = 0
+
+    @property
+    def note(self) -> str:
+        """All notes in one line."""
+        return "; ".join(self.notes)
 
 
 @dataclass(slots=True)
@@ -127,10 +129,14 @@ class ContentParts:
             return await self._picture(file, room)
         if file.byte_size > room.raw:
             return None
+        beside = ""
+        notes: tuple[str, ...] = ()
         if file.kind == Kind.AUDIO:
             tokens = file.byte_size // _AUDIO_BYTES_PER_TOKEN + 10
         else:
-            tokens = await self._extractions.pages(file) * _PAGE_TOKENS
+            pages = await self._extractions.pages(file)
+            beside, notes = pages.text, pages.notes
+            tokens = pages.count * _PAGE_TOKENS + estimate_tokens(beside)
         if tokens > room.tokens:
             return None
         data = await self._extractions.data(file)
@@ -142,7 +148,7 @@ class ContentParts:
             uri = f"data:{filetypes.PDF};base64,"
             part = {"type": "file", "file": {"filename": file.filename, "file_data": uri}}
         encoded = await asyncio.to_thread(_encode, part, data)
-        return FileContent(encoded, tokens=tokens, raw=file.byte_size)
+        return FileContent((encoded,), text=beside, notes=notes, tokens=tokens, raw=file.byte_size)
 
     async def _picture(self, file: Attachment, room: Room) -> FileContent:
         tokens = picture_tokens(file)
@@ -150,40 +156,65 @@ class ContentParts:
             return FileContent(reason=NO_ROOM)
         if file.content_type not in filetypes.SCALABLE:
             raise Unreadable("pictures of this type cannot be read here")
-        is_small = max(file.width, file.height) <= LONG_SIDE and file.byte_size <= MAX_PICTURE
-        fits = is_small and file.content_type in _AS_PICTURE
-        if fits and await self._extractions.pages(file) == 1:
-            data, content_type = await self._extractions.data(file), file.content_type
-        else:
-            data = await self._extractions.picture(file)
-            content_type = "image/png" if data.startswith(b"\x89PNG") else "image/jpeg"
-        if len(data) > room.raw:
-            return FileContent(reason=TOO_MANY_BYTES)
-        part = {"type": "image_url", "image_url": {"url": f"data:{content_type};base64,"}}
-        encoded = await asyncio.to_thread(_encode, part, data)
-        return FileContent(encoded, tokens=tokens, raw=len(data))
+        made = await self._extractions.pictures(file)
+        parts: list[bytes] = []
+        tokens = raw = 0
+        for picture in made.pictures:
+            cost, size = _area_tokens(picture.width * picture.height), len(picture.data)
+            if raw + size > room.raw or tokens + cost > room.tokens:
+                break
+            uri = f"data:{picture.content_type};base64,"
+            part = {"type": "image_url", "image_url": {"url": uri}}
+            parts.append(await asyncio.to_thread(_encode, part, picture.data))
+            tokens, raw = tokens + cost, raw + size
+        if not parts:
+            is_large = len(made.pictures[0].data) > room.raw
+            return FileContent(reason=TOO_MANY_BYTES if is_large else NO_ROOM)
+        return FileContent(tuple(parts), notes=made.first(len(parts)), tokens=tokens, raw=raw)
 
     # --- as text ------------------------------------------------------------------------------
 
     async def _as_text(self, file: Attachment, room: Room, *, may_cut: bool) -> FileContent:
-        text = await self._extractions.text(file)
+        found = await self._extractions.text(file)
+        text, notes = _joined(found)
         tokens = estimate_tokens(text)
-        note = ""
         if tokens > room.tokens:
             if not may_cut or room.tokens <= 0:
                 return FileContent(reason=NO_ROOM)
-            whole = len(text)
-            text = text.encode()[: len(text.encode()) * room.tokens // tokens]\
-                .decode(errors="ignore")  # fmt: skip
+            size = len(text.encode())
+            text, notes = _joined(_shortened(found, size * room.tokens // tokens))
             tokens = room.tokens
-            note = f"only its first {len(text):,} of {whole:,} characters fit in the window"
-        return FileContent(text=text, tokens=tokens, note=note)
+        return FileContent(text=text, tokens=tokens, notes=(*notes, *found.notes))
+
+
+def _shortened(found: ExtractedText, size: int) -> ExtractedText:
+    """A text in about this many bytes, of which the end has a quarter."""
+    last = found.end or found.beginning
+    end = last.encode()[-(size // 4) :].decode(errors="ignore") if size >= 4 else ""
+    beginning = found.beginning.encode()[: size - size // 4].decode(errors="ignore")
+    return ExtractedText(beginning, end, found.length)
+
+
+def _joined(found: ExtractedText) -> tuple[str, tuple[str, ...]]:
+    """A text with a mark where its middle is left out, and what is to be said of that."""
+    missing = found.length - len(found.beginning) - len(found.end)
+    if missing <= 0:
+        return found.beginning + found.end, ()
+    note = (
+        f"given: its first {len(found.beginning):,} and its last {len(found.end):,} of"
+        f" {found.length:,} characters"
+    )
+    return f"{found.beginning}\n\n[{missing:,} characters left out]\n\n{found.end}", (note,)
 
 
 def picture_tokens(file: Attachment) -> int:
-    """About how many tokens a picture takes."""
+    """About how many tokens a picture takes, or the first of several in a file."""
     area = file.width * file.height
-    return min(area // _PIXELS_PER_TOKEN + 85, PICTURE_TOKENS) if area else PICTURE_TOKENS
+    return _area_tokens(area) if area else PICTURE_TOKENS
+
+
+def _area_tokens(area: int) -> int:
+    return min(area // _PIXELS_PER_TOKEN + 85, PICTURE_TOKENS)
 
 
 def label(file: Attachment) -> str:

@@ -17,7 +17,16 @@ from colloquy_server.database.models import Attachment
 from colloquy_server.database.repository import attachments
 from colloquy_server.database.transactions import Database
 from colloquy_server.files import filetypes
-from colloquy_server.files.extraction import MAX_PICTURE, MAX_TEXT, Extractor, TooSlow, Unreadable
+from colloquy_server.files.extraction import (
+    MAX_PICTURES,
+    ExtractedText,
+    Extractor,
+    Pages,
+    Pictures,
+    TooSlow,
+    Unreadable,
+)
+from colloquy_server.files.extractors import plain_text
 from colloquy_server.files.files import picture_key
 from colloquy_server.files.filetypes import Kind
 from colloquy_server.files.storage import ObjectMissing, Storage
@@ -28,12 +37,20 @@ T = TypeVar("T")
 
 log = structlog.get_logger()
 
-_READABLE = frozenset({filetypes.PDF, filetypes.DOCX, filetypes.XLSX, filetypes.PPTX, "text/html"})
 _TEXT = ("text/", "application/json", "application/xml", "application/yaml", "application/toml",
          "application/sql", "application/x-sh", "image/svg+xml")  # fmt: skip
 
-_WHOLE = "; whole"
-"""Added to a file's type where what is kept is not its text, but whether it is whole."""
+_TEXT_FORM = "; text and notes"
+"""Added to a file's type where its ExtractedText is kept."""
+
+_WHOLE = "; pages and notes"
+"""Added to a file's type where what is kept is its Pages: whether it is whole."""
+
+_PICTURES = "; pictures"
+"""Added to a file's type where what is kept is why it cannot be made into Pictures."""
+
+_SHORT = 2 << 20
+"""Bytes of a text that is read without a process of its own, if its encoding is certain."""
 
 _SLOW_FILES = 1_000
 """Files that are remembered for having taken too long once."""
@@ -58,26 +75,27 @@ class ExtractionCache:
         self._locks = KeyedLocks()
         self._slow: dict[tuple[str, str, str], None] = {}
 
-    async def text(self, file: Attachment) -> str:
-        """A file's text, at most MAX_TEXT characters. Raises Unreadable, ObjectMissing and
+    async def text(self, file: Attachment) -> ExtractedText:
+        """A file's text, and what is missing of it. Raises Unreadable, ObjectMissing and
         StorageUnavailable."""
-        return await self._once(file, file.content_type, self._read_out)
+        kept = await self._once(file, file.content_type + _TEXT_FORM, self._read_out)
+        return ExtractedText.load(kept)
 
-    async def pages(self, file: Attachment) -> int:
-        """How many pages a PDF has, or how many pictures are in a picture. Raises as `text`:
-        Unreadable when it cannot be read to its end, for which a provider refuses the request."""
-        return int(await self._once(file, file.content_type + _WHOLE, self._count_pages))
+    async def pages(self, file: Attachment) -> Pages:
+        """How many pages a PDF has. Raises as `text`: Unreadable when it cannot be read to its end,
+        for which a provider refuses the request."""
+        kept = await self._once(file, file.content_type + _WHOLE, self._count_pages)
+        return Pages.load(kept)
 
-    async def picture(self, file: Attachment) -> bytes:
-        """A picture as models take it, at most MAX_PICTURE bytes. Raises as `text`."""
+    async def pictures(self, file: Attachment) -> Pictures:
+        """A picture as models take it. Raises as `text`."""
         async with self._lock(file):
             key = await self._key(file)
-            try:
-                return await self._whole(picture_key(key), MAX_PICTURE)
-            except ObjectMissing:
-                pass
-            await self._known(file, file.content_type + _WHOLE)
-            return await self._found(file, file.content_type + _WHOLE, self._make_picture)
+            # What an older version kept there is one picture alone: it is made again.
+            with contextlib.suppress(ObjectMissing, ValueError):
+                return Pictures.load(await self._whole(picture_key(key), MAX_PICTURES))
+            await self._known(file, file.content_type + _PICTURES)
+            return await self._found(file, file.content_type + _PICTURES, self._make_pictures)
 
     async def data(self, file: Attachment) -> bytes:
         """A file's bytes. Raises ObjectMissing and StorageUnavailable."""
@@ -135,19 +153,29 @@ class ExtractionCache:
     # --- extracting -------------------------------------------------------------------------------
 
     async def _read_out(self, file: Attachment) -> str:
-        if file.content_type in _READABLE:
+        if file.content_type in filetypes.READABLE:
             async with self._copy(file) as copy:
-                return await self._extractor.text(file.account_id, copy, file.content_type)
+                read = await self._extractor.text(file.account_id, copy, file.content_type)
+            return read.dump()
         if file.content_type.startswith(_TEXT):
-            found = _decode(await self._whole(await self._key(file), MAX_TEXT * 4))
+            certain = None
+            if file.byte_size <= _SHORT:  # what is longer comes into the memory of no server
+                certain = await asyncio.to_thread(plain_text.certain, await self.data(file))
+            if certain is None:
+                async with self._copy(file) as copy:
+                    read = await self._extractor.text(file.account_id, copy, plain_text.TEXT)
+                return read.dump()
+            found = certain
         elif file.kind == Kind.AUDIO:
             found = await self._transcribed(file)
+        elif file.kind == Kind.IMAGE:
+            raise Unreadable("this model cannot take a picture", passes=True)
         else:
-            what = "picture" if file.kind == Kind.IMAGE else "file of this type"
-            raise Unreadable(f"this model cannot take a {what}", passes=True)
+            why = filetypes.UNREAD.get(file.content_type, "files of this type cannot be read here")
+            raise Unreadable(why, passes=True)
         if not found.strip():
             raise Unreadable("there is nothing in it")
-        return found[:MAX_TEXT]
+        return ExtractedText.of(found).dump()
 
     async def _transcribed(self, file: Attachment) -> str:
         transcriber = self._catalog.transcription()
@@ -160,7 +188,7 @@ class ExtractionCache:
                 name = filetypes.audio_name(file.filename, file.content_type)
                 return await self._providers.transcribe(transcriber, copy, name)
             except ProviderError as error:
-                log.warning("not transcribed", reason=error.reason, detail=error.detail)
+                log.warning("not transcribed", **error.log_fields())
                 raise Unreadable(
                     f"it could not be transcribed: {error.message.rstrip('.')}",
                     passes=not error.is_about_content,
@@ -168,16 +196,17 @@ class ExtractionCache:
 
     async def _count_pages(self, file: Attachment) -> str:
         async with self._copy(file) as copy:
-            return str(await self._extractor.pages(file.account_id, copy, file.content_type))
+            pages = await self._extractor.pages(file.account_id, copy, file.content_type)
+        return pages.dump()
 
-    async def _make_picture(self, file: Attachment) -> bytes:
+    async def _make_pictures(self, file: Attachment) -> Pictures:
         async with self._copy(file) as copy:
-            data = await self._extractor.picture(file.account_id, copy, file.content_type)
+            made = await self._extractor.pictures(file.account_id, copy, file.content_type)
         key = await self._key(file)
-        await self._storage.put(picture_key(key), io.BytesIO(data))
+        await self._storage.put(picture_key(key), io.BytesIO(made.dump()))
         if not await self._db.read(file.account_id, attachments.keys, [file.id]):
             await self._storage.remove(picture_key(key))  # the file was removed meanwhile
-        return data
+        return made
 
     # --- bytes --------------------------------------------------------------------------------
 
@@ -204,17 +233,3 @@ class ExtractionCache:
             if not room:
                 break
         return await asyncio.to_thread(b"".join, pieces)  # which lets others run meanwhile
-
-
-def _decode(data: bytes) -> str:
-    """Text of any usual encoding, without what databases refuse."""
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        text = data.decode("utf-16", errors="replace")
-    else:
-        try:
-            text = data.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            # A limit may cut a character; anything earlier is a legacy encoding.
-            is_cut = error.start >= len(data) - 3
-            text = data.decode("utf-8-sig" if is_cut else "cp1252", errors="replace")
-    return text.replace("\x00", "")

@@ -369,8 +369,8 @@ class MessageAttachment(Owned, Base):
 
 class Extraction(Owned, Base):
     """What was extracted from a file's bytes, once for all: the text of a document or a recording,
-    or in `problem` why there is none. With more than a type in `content_type`, it is not the text,
-    but what the server noted for itself."""
+    or in `problem` why there is none. `content_type` is its type with the form in which the server
+    keeps it."""
 
     __tablename__ = "readings"
     __table_args__ = (

@@ -1,15 +1,19 @@
-"""Postgres: transactions side by side, each in a thread."""
+"""Postgres: transactions side by side, on the event loop."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from psycopg import IsolationLevel
-from sqlalchemy import Connection, Engine, create_engine
+from psycopg.errors import ReadOnlySqlTransaction
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
+from colloquy_server.database.greenlets import Connection as DriverConnection
+from colloquy_server.database.greenlets import Lane, Sockets, run_elsewhere
 from colloquy_server.database.threads import KeptConnections, Threads
 from colloquy_server.database.transactions import Database, Session, commit, translated
 
@@ -31,18 +35,21 @@ KEEPALIVE: Final[dict[str, Any]] = {
 """libpq's settings by which a connection whose other end is silent is over after some ten seconds;
 the last one is in milliseconds."""
 
-_FIRST_THREADS = 4
-"""For what goes first, beside the others."""
+_FIRST = 4
+"""Connections for what goes first, beside the others."""
 
 
 class PostgresDatabase(Database):
-    """Postgres. Each thread keeps a connection, and runs one transaction at a time: what that
-    computes, and waits for, holds up nobody."""
+    """Postgres. A transaction that waits for it holds up nobody."""
 
     def __init__(self, url: URL, *, pool_size: int) -> None:
-        self._connections = KeptConnections(_postgres_engine(url, pool_size + _FIRST_THREADS))
-        self._threads = Threads(pool_size, "postgres")
-        self._first = Threads(_FIRST_THREADS, "postgres-first")
+        self._engine = _postgres_engine(url, pool_size + _FIRST)
+        self._connectors = Threads(_FIRST, "postgres-connect")
+        self._connections = KeptConnections(
+            lambda: run_elsewhere(self._connectors, self._engine.connect)
+        )
+        self._sockets = Sockets()
+        self._then, self._first = Lane(pool_size, self._sockets), Lane(_FIRST, self._sockets)
 
     async def read(
         self,
@@ -53,7 +60,7 @@ class PostgresDatabase(Database):
         **kwargs: P.kwargs,
     ) -> T:
         """On one snapshot of the database."""
-        return await self._threads.run(
+        return await self._then.run(
             lambda: self._run(account_id, lambda s: fn(s, *args, **kwargs), is_read=True)
         )
 
@@ -66,9 +73,7 @@ class PostgresDatabase(Database):
         **kwargs: P.kwargs,
     ) -> T:
         """Again, if Postgres ends it before its commit: for a deadlock, or because it restarts."""
-        return await self._threads.run(
-            lambda: self._run(account_id, lambda s: fn(s, *args, **kwargs))
-        )
+        return await self._then.run(lambda: self._run(account_id, lambda s: fn(s, *args, **kwargs)))
 
     async def write_first(
         self,
@@ -98,9 +103,11 @@ class PostgresDatabase(Database):
     async def close(self) -> None:
         """Lets running transactions end, for a few seconds, then closes all connections that are
         not in use."""
-        await self._threads.close(_CLOSE_TIMEOUT)
-        await self._first.close(_CLOSE_TIMEOUT)
+        await asyncio.gather(self._then.close(_CLOSE_TIMEOUT), self._first.close(_CLOSE_TIMEOUT))
+        await self._connectors.close(_CLOSE_TIMEOUT)
         self._connections.close()
+        self._sockets.close()
+        self._engine.dispose()
 
 
 def _prepare(connection: Connection, *, is_read: bool) -> None:
@@ -130,10 +137,11 @@ def _postgres_engine(url: URL, pool_size: int) -> Engine:
     # A process that is stopped in the middle of a transaction must not hold its locks for long.
     milliseconds = int(_IDLE_IN_TRANSACTION * 1_000)
     options = f"-c idle_in_transaction_session_timeout={milliseconds} -c jit=off"
-    return create_engine(
+    engine = create_engine(
         url,
         pool_size=pool_size,
         max_overflow=0,
+        hide_parameters=True,  # errors would carry what people said into logs
         connect_args={
             "connect_timeout": CONNECT_TIMEOUT,
             "application_name": "colloquy",
@@ -141,3 +149,17 @@ def _postgres_engine(url: URL, pool_size: int) -> Engine:
             **KEEPALIVE,
         },
     )
+    knows_as_lost = engine.dialect.is_disconnect
+
+    def is_lost(error: Any, connection: Any, cursor: Any) -> bool:
+        # To a server that takes no writes: after a failover another one does, which only a new
+        # connection finds.
+        return isinstance(error, ReadOnlySqlTransaction) or knows_as_lost(error, connection, cursor)
+
+    engine.dialect.is_disconnect = is_lost  # type: ignore[assignment, method-assign]
+
+    @event.listens_for(engine, "do_connect")
+    def _connect(_dialect: object, _record: object, args: Any, options: Any) -> DriverConnection:
+        return DriverConnection.connect(*args, **options)
+
+    return engine

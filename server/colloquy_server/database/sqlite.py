@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from colloquy.operations.private_files import make_private_database
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
 
@@ -62,7 +63,11 @@ class SqliteDatabase(Database):
     """
 
     def __init__(self, url: URL, *, readers: int = 2) -> None:
-        self._connections = KeptConnections(sqlite_engine(url))
+        self._engine = sqlite_engine(url)
+        self._written = KeptConnections(self._engine.connect)
+        self._read = KeptConnections(
+            lambda: self._engine.connect().execution_options(sqlite_begin="DEFERRED")
+        )
         self._writer = Threads(1, "sqlite-writer")
         self._first: deque[_Job] = deque()
         self._then: deque[_Job] = deque()
@@ -83,8 +88,8 @@ class SqliteDatabase(Database):
         def run() -> T:
             with (
                 translated(),
-                self._connections.use() as connection,
-                connection.execution_options(sqlite_begin="DEFERRED").begin(),
+                self._read.use() as connection,
+                connection.begin(),
                 Session(connection, account_id) as session,
             ):
                 return fn(session, *args, **kwargs)
@@ -155,7 +160,7 @@ class SqliteDatabase(Database):
 
     def _run_batch(self, batch: list[_Job]) -> None:
         """Commits the first transaction of the batch, and with it those that come meanwhile."""
-        with self._connections.use() as connection, connection.begin():
+        with self._written.use() as connection, connection.begin():
             driver: Any = connection.connection.driver_connection
             until = time.monotonic() + _BATCH_SECONDS
             self._run(connection, driver, batch[0])
@@ -189,7 +194,9 @@ class SqliteDatabase(Database):
         """Lets running transactions end, then closes all connections."""
         await self._writer.close()
         await self._readers.close()
-        self._connections.close()
+        self._written.close()
+        self._read.close()
+        self._engine.dispose()
 
 
 def _deliver(jobs: list[_Job]) -> None:
@@ -198,11 +205,15 @@ def _deliver(jobs: list[_Job]) -> None:
 
 
 def sqlite_engine(url: URL) -> Engine:
-    """An engine for a SQLite file; its folder is made if it is missing."""
+    """An engine for a SQLite file, which is made if it is missing, with its folder, and which only
+    this user may read."""
     if url.database and url.database != ":memory:":
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        make_private_database(Path(url.database))
     engine = create_engine(
-        url, connect_args={"timeout": _BUSY_TIMEOUT, "check_same_thread": False}, pool_size=8
+        url,
+        connect_args={"timeout": _BUSY_TIMEOUT, "check_same_thread": False},
+        pool_size=8,
+        hide_parameters=True,  # errors would carry what people said into logs
     )
 
     @event.listens_for(engine, "connect")

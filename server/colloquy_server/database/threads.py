@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from queue import SimpleQueue
 from typing import TypeVar
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 
 from colloquy_server.concurrency import shielded
 
@@ -79,32 +80,29 @@ class Threads:
 
 
 class KeptConnections:
-    """A connection for each thread, kept from one transaction to the next: to get one from a pool
-    costs more than most transactions."""
+    """Connections that are kept from one transaction to the next: to get one from a pool costs more
+    than most transactions."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._of_thread = threading.local()
-        self._all: set[Connection] = set()
+    def __init__(self, connect: Callable[[], Connection]) -> None:
+        self._connect = connect
+        self._free: deque[Connection] = deque()
 
     @contextmanager
     def use(self) -> Iterator[Connection]:
-        """This thread's connection. After an exception it is not used again, whatever is wrong with
-        it."""
-        connection: Connection | None = getattr(self._of_thread, "connection", None)
-        if connection is None:
-            connection = self._of_thread.connection = self._engine.connect()
-            self._all.add(connection)
+        """A connection that nobody else uses meanwhile. After an exception it is not used again,
+        whatever is wrong with it."""
+        try:
+            connection = self._free.pop()
+        except IndexError:
+            connection = self._connect()
         try:
             yield connection
         except BaseException:
-            self._of_thread.connection = None
-            self._all.discard(connection)
             connection.close()
             raise
+        self._free.append(connection)
 
     def close(self) -> None:
-        """Closes all connections. No thread uses one any more."""
-        while self._all:
-            self._all.pop().close()
-        self._engine.dispose()
+        """Closes those that are not in use."""
+        while self._free:
+            self._free.pop().close()

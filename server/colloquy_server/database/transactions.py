@@ -1,8 +1,8 @@
 """The one way to the database: `await db.read(fn)` and `await db.write(fn)` run a plain function of
 a Session as one whole transaction.
 
-On SQLite the function runs in the one writer thread, or in a reader thread; on Postgres in a
-thread of several. The functions are the same.
+On SQLite the function runs in the one writer thread, or in a reader thread; on Postgres on the
+event loop, which goes on while it waits. The functions are the same.
 
 Here, and nowhere else, queries are bound to an account: every statement on a table that is Owned
 gets `account_id = …` added (`scope.py` for those that go without the ORM), and a transaction says
@@ -19,6 +19,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
 import structlog
+from colloquy.operations.log_safety import name_error
 from sqlalchemy import Connection, Executable, bindparam, event
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.orm import ORMExecuteState, with_loader_criteria
@@ -47,6 +48,8 @@ log = structlog.get_logger()
 
 class DatabaseUnavailable(Unavailable):
     """The database cannot be reached at the moment. Try again."""
+
+    retry_after = 1.0
 
 
 class Session(OrmSession):
@@ -84,6 +87,11 @@ class Session(OrmSession):
         if self.account_id != EVERY_ACCOUNT:
             statement, values = bound(statement, self.account_id, values)
         return statements.run(self._connection, statement, values)
+
+    def close(self) -> None:
+        """Ends the session. Most never made use of the ORM, and have nothing to end."""
+        if self.in_transaction() or self.identity_map or self.new:
+            super().close()
 
     def undo(self) -> None:
         """Leaves nothing behind of this transaction."""
@@ -182,7 +190,7 @@ def translated() -> Iterator[None]:
         if _is_too_much(error) or not (is_away or error.connection_invalidated):
             raise
         cause = error.orig or error
-        log.warning("database does not answer", cause=type(cause).__name__, detail=str(cause))
+        log.warning("database does not answer", error=name_error(cause))
         raise DatabaseUnavailable from error
 
 

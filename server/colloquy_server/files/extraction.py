@@ -1,23 +1,24 @@
-"""Reads files that strangers made, each in a process of its own (`extraction_worker`), which is
+"""Reads files that strangers made, each in a process of its own (`extractors`), which is
 ended when it takes too long. What takes long runs at low priority, and is no stream's problem."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO
 
 from colloquy_server.concurrency import FairSemaphore
-from colloquy_server.files.extraction_worker import LONG_SIDE, MAX_PICTURE, MAX_PIXELS, MAX_TEXT
+from colloquy_server.files.extractors.pictures import MAX_PICTURES, Pictures
+from colloquy_server.files.extractors.results import MAX_TEXT, ExtractedText, Pages
 
-__all__ = ["LONG_SIDE", "MAX_PICTURE", "MAX_PIXELS", "MAX_TEXT", "Extractor", "Unreadable"]
+__all__ = ["MAX_PICTURES", "ExtractedText", "Extractor", "Pages", "Pictures", "Unreadable"]
 
-_WORKER = Path(__file__).with_name("extraction_worker.py")
+_WORKER = "colloquy_server.files.extractors"
 
 _TIMEOUT = 30.0
 """Seconds for one file, by the clock; the worker itself ends after some seconds of work."""
@@ -25,12 +26,19 @@ _TIMEOUT = 30.0
 _INSPECT_TIMEOUT = 10.0
 """Seconds for a look at a file, which takes the time that Python needs to start."""
 
+_SMALL = 1_000_000
+"""Bytes of a file that need not wait behind others."""
+
+_SMALL_TIMEOUT = 5.0
+"""Seconds for a small file; one that takes longer is read again among those that take long."""
+
 _REFUSED = 3
 """The worker's exit code when it says what is wrong."""
 
 _TOO_LONG = "reading it takes too long"
 
-_MAX_RESULT = max(MAX_TEXT * 4, MAX_PICTURE) + 1
+_MAX_RESULT = max(MAX_TEXT * 6 + (1 << 20), MAX_PICTURES) + 1
+"""A character takes six bytes of JSON at most; what is said of a file is beside its text."""
 
 
 class Unreadable(Exception):
@@ -59,15 +67,23 @@ class FileFacts:
 
 
 class Extractor:
-    """Runs the workers, a few at a time: accounts take turns, and looks at files, for which those
-    who upload them wait, are not behind what may take long."""
+    """Runs the workers, a few at a time: accounts take turns, and small files, and looks at files,
+    for which those who upload them wait, are not behind what may take long."""
 
-    def __init__(self, processes: int | None = None, timeout: float = _TIMEOUT) -> None:
-        """`processes` run at a time, half of the machine's if it is not given, and as many for
-        looks; `timeout` is in seconds for one file."""
+    def __init__(
+        self,
+        processes: int | None = None,
+        timeout: float = _TIMEOUT,
+        small_timeout: float = _SMALL_TIMEOUT,
+    ) -> None:
+        """`processes` run at a time, half of the machine's if it is not given, as many for small
+        files and as many for looks; `timeout` is in seconds for one file, `small_timeout` for a
+        small one before it is read as a large one."""
         self._timeout = timeout
+        self._small_timeout = small_timeout
         slots = processes or max(1, (os.cpu_count() or 2) // 2)
         self._extractions = FairSemaphore(slots)
+        self._small = FairSemaphore(slots)
         self._inspections = FairSemaphore(slots)
 
     async def inspect(self, account_id: str, file: IO[bytes], content_type: str) -> FileFacts:
@@ -76,28 +92,38 @@ class Extractor:
             answer = await self._run("inspect", file, content_type, _INSPECT_TIMEOUT)
         return FileFacts(**json.loads(answer))
 
-    async def text(self, account_id: str, file: IO[bytes], content_type: str) -> str:
-        """The text of a document, at most MAX_TEXT characters. Raises Unreadable."""
-        async with self._extractions.slot(account_id):
-            return (await self._run("text", file, content_type, self._timeout)).decode()
+    async def text(self, account_id: str, file: IO[bytes], content_type: str) -> ExtractedText:
+        """The text of a document. Raises Unreadable."""
+        return ExtractedText.load(await self._extract(account_id, "text", file, content_type))
 
-    async def pages(self, account_id: str, file: IO[bytes], content_type: str) -> int:
-        """How many pages a PDF has, or how many pictures are in a picture; all that can be wrong
-        with it was looked at. Raises Unreadable."""
-        async with self._extractions.slot(account_id):
-            return int(await self._run("pages", file, content_type, self._timeout))
+    async def pages(self, account_id: str, file: IO[bytes], content_type: str) -> Pages:
+        """How many pages a PDF has; all that can be wrong with it was looked at. Raises
+        Unreadable."""
+        return Pages.load(await self._extract(account_id, "pages", file, content_type))
 
-    async def picture(self, account_id: str, file: IO[bytes], content_type: str) -> bytes:
-        """A picture as models take it: JPEG or PNG. Raises Unreadable."""
+    async def pictures(self, account_id: str, file: IO[bytes], content_type: str) -> Pictures:
+        """A picture as models take it. Raises Unreadable."""
+        return Pictures.load(await self._extract(account_id, "pictures", file, content_type))
+
+    async def _extract(
+        self, account_id: str, task: str, file: IO[bytes], content_type: str
+    ) -> bytes:
+        # A shorter time than that of large files is no reason to give a small one up.
+        seconds = min(self._small_timeout, self._timeout)
+        if file.seek(0, os.SEEK_END) <= _SMALL:
+            async with self._small.slot(account_id):
+                with contextlib.suppress(TooSlow):
+                    return await self._run(task, file, content_type, seconds)
         async with self._extractions.slot(account_id):
-            return await self._run("picture", file, content_type, self._timeout)
+            return await self._run(task, file, content_type, self._timeout)
 
     async def _run(self, task: str, file: IO[bytes], content_type: str, seconds: float) -> bytes:
         file.seek(0)
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-I",  # no folder of ours, no variable of ours
-            str(_WORKER),
+            "-m",
+            _WORKER,
             task,
             content_type,
             stdin=file,

@@ -29,8 +29,6 @@ _SWEEP_INTERVAL = 600.0
 
 _REMOVED_AT_ONCE = 100
 
-_ARCHIVES = frozenset({filetypes.ZIP, filetypes.DOCX, filetypes.XLSX, filetypes.PPTX})
-
 
 class TooLarge(InvalidField):
     """The file is too large."""
@@ -149,7 +147,7 @@ class Files:
         content_type = filetypes.decide(spool.head, filename, declared_type)
         filetypes.check_name(filename, content_type)
         width = height = 0
-        if content_type in filetypes.SCALABLE or content_type in _ARCHIVES:
+        if content_type in filetypes.SCALABLE or content_type in filetypes.CONTAINERS:
             try:
                 facts = await self._extractor.inspect(account_id, spool.file, content_type)
             except Unreadable as problem:

@@ -3,30 +3,50 @@
 from __future__ import annotations
 
 import mimetypes
+import re
 import unicodedata
 from enum import IntEnum
 
 import filetype
 
 from colloquy_server.errors import InvalidField
+from colloquy_server.files.extractors import archives, mail, old_office, plain_text, rtf
 
 HEAD = 16 << 10
 """Bytes of a file's beginning that are looked at."""
 
 PDF = "application/pdf"
 ZIP = "application/zip"
+HEIC = "image/heic"
 OCTETS = "application/octet-stream"
-DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
-XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
-PPTX = "application/vnd.openxmlformats-officedocument.presentationml.presentation"
 
-SCALABLE = frozenset(
-    {"image/png", "image/jpeg", "image/gif", "image/webp", "image/bmp", "image/tiff", "image/avif"}
-)
+CONTAINERS = archives.TYPES | {ZIP, old_office.OLE}
+"""Types of which only a look inside tells which one it is."""
+
+READABLE = archives.TYPES | {
+    PDF, "text/html", old_office.XLS, old_office.OLE, old_office.MSG, mail.EML, rtf.RTF
+}  # fmt: skip
+"""Documents whose text `extraction` reads, or says what is wrong with them."""
+
+UNREAD = {
+    old_office.DOC: "it is an old Word file: save it as .docx",
+    old_office.PPT: "it is an old PowerPoint file: save it as .pptx",
+    archives.IWORK: "it is a file of Pages, Numbers or Keynote: export it as PDF or to Office",
+    ZIP: "it is an archive: attach the files in it one by one",
+}
+"""What those who send other files can do."""
+
+SCALABLE = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp", "image/bmp",
+                      "image/tiff", "image/avif", HEIC})  # fmt: skip
 """Pictures that can be read here; others are kept, and named to models."""
 
-_CONTROL = bytes(set(range(32)) - set(b"\t\n\r\f\x1b")) + b"\x7f"
-_BOMS = (b"\xff\xfe", b"\xfe\xff")
+_RTF_MAGIC = b"{\\rtf"
+_OLE_MAGIC = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+_HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}
+_PDF_WITHIN = 1_024
+"""Bytes in which the header of a PDF has to begin."""
+_PDF_LINE = re.compile(rb"%PDF-\d\.\d\s*[\r\n]")
+_PDF_OBJECT = re.compile(rb"^\d+ \d+ obj\b", re.MULTILINE)
 
 # Names that the registries disagree on, or that Python does not know.
 _TEXT_NAMES = {
@@ -73,6 +93,17 @@ _AUDIO_SUFFIXES = {
     "audio/flac": ".flac",
 }
 
+_JOINERS = "\u200c\u200d"
+"""What joins emoji, and parts letters in Persian and in the scripts of India: they are kept."""
+
+_HIDDEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
+    "\ud800-\udfff\ufeff\ufff9-\ufffb\U000e0000-\U000e001f\U000e0080-\U000e00ff]"
+    # Tags hide a text in a name, but in the flags of regions, as Scotland's.
+    "|(\U0001f3f4[\U000e0030-\U000e007a]{2,6}\U000e007f)|[\U000e0020-\U000e007f]"
+)
+"""Control characters, those that turn the direction of writing, and others that do not show."""
+
 _MAX_NAME = 255
 """Bytes of a name, as file systems have it."""
 
@@ -98,27 +129,33 @@ class Unsupported(InvalidField):
 def clean_name(name: str) -> str:
     """A file's name without folders, without what does not show, and short enough for any disk."""
     name = unicodedata.normalize("NFC", name).replace("\\", "/").rpartition("/")[2]
-    # Category C: control characters, and those that turn the direction of writing.
-    name = "".join(c for c in name if not unicodedata.category(c).startswith("C"))
-    name = name.strip().lstrip(".").strip() or "file"
+    name = _HIDDEN.sub(r"\1", name).strip().lstrip(".").strip()
+    if not name.strip(_JOINERS):
+        name = "file"
     stem, dot, suffix = name.rpartition(".")
     if len(name.encode()) <= _MAX_NAME:
         return name
     suffix = f".{suffix}" if dot and len(suffix) <= 16 else ""
     room = _MAX_NAME - len(suffix.encode())
-    return (stem or name).encode()[:room].decode(errors="ignore") + suffix
+    return (stem or name).encode()[:room].decode(errors="ignore").rstrip(_JOINERS) + suffix
 
 
 def decide(head: bytes, name: str, declared_type: str) -> str:
     """The media type of a file that begins with these bytes; its name and `declared_type`, what its
     sender takes it for, count only between recordings and films."""
-    if head.startswith(b"%PDF-"):
+    if _is_pdf(head):
         return PDF
-    if is_text(head):
+    if head.startswith(_OLE_MAGIC):
+        return old_office.OLE
+    if head.startswith(_RTF_MAGIC):
+        return rtf.RTF
+    if plain_text.is_plain(head):
         return _text_type(head, name)
+    if _is_heif(head):
+        return HEIC
     guessed: str | None = filetype.guess_mime(head)
     if guessed is None:
-        return OCTETS
+        return _text_type(head, name) if plain_text.is_text(head) else OCTETS
     found = _SAME.get(guessed, guessed)
     if found.startswith("video/") and (
         declared_type.startswith("audio/") or _suffix(name) in _PROMISES["audio"]
@@ -128,11 +165,20 @@ def decide(head: bytes, name: str, declared_type: str) -> str:
     return found
 
 
-def is_text(head: bytes) -> bool:
-    """Whether bytes are text: Unicode, or a legacy encoding without control characters."""
-    if head.startswith(_BOMS):
+def _is_heif(head: bytes) -> bool:
+    """Whether a picture in HEVC begins here, of any depth: the brands tell."""
+    size = int.from_bytes(head[:4], "big")
+    brands = {head[8:12], *(head[at : at + 4] for at in range(16, min(size, len(head)), 4))}
+    return head[4:8] == b"ftyp" and not _HEIF_BRANDS.isdisjoint(brands)
+
+
+def _is_pdf(head: bytes) -> bool:
+    """Whether a PDF begins here, or after other bytes, as readers of PDF allow; a text that tells
+    of the header has no objects after it."""
+    if head.startswith(b"%PDF-"):
         return True
-    return not head.translate(None, delete=bytes(set(range(256)) - set(_CONTROL)))
+    found = _PDF_LINE.search(head[:_PDF_WITHIN])
+    return found is not None and _PDF_OBJECT.search(head, found.end()) is not None
 
 
 def _text_type(head: bytes, name: str) -> str:
@@ -140,6 +186,8 @@ def _text_type(head: bytes, name: str) -> str:
     if beginning.startswith((b"<!doctype html", b"<html")):
         return "text/html"
     suffix = _suffix(name)
+    if suffix == ".eml" and mail.is_mail(head):
+        return mail.EML
     if suffix in _TEXT_NAMES:
         return _TEXT_NAMES[suffix]
     guessed = mimetypes.types_map.get(suffix, "")

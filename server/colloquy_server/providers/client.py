@@ -7,12 +7,20 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import IO
 
-from colloquy_server.providers.catalog import Catalog, Model, Provider, Transcriber
-from colloquy_server.providers.chunks import AnswerReader, TokenUsage
-from colloquy_server.providers.connection import TROUBLE, Connection, broken_off, certificates
-from colloquy_server.providers.errors import ProviderError
+from colloquy_server.providers.chunks import AnswerReader
+from colloquy_server.providers.connection import (
+    TROUBLE,
+    Connection,
+    Waits,
+    broken_off,
+    certificates,
+    is_near,
+)
+from colloquy_server.providers.errors import ProviderError, request_id_of
 from colloquy_server.providers.local_model import LocalModel, LocalModelError
+from colloquy_server.providers.models import Model, Provider, Timeouts, Transcriber
 from colloquy_server.providers.transcription import transcribe
+from colloquy_server.providers.usage import TokenUsage
 from colloquy_server.providers.watchdog import Watchdog
 from colloquy_server.telemetry import Generation, Telemetry
 
@@ -21,6 +29,10 @@ __all__ = ["ProviderError", "Providers", "ReplyStream", "TokenUsage"]
 _OPENAI_BASE_URL = "https://api.openai.com/v1"  # as the SDK has it
 _DRAIN_SECONDS = 0.1  # from [DONE] to the end of the body, so that the connection can be reused
 _FINISHED_SECONDS = 5.0  # from the finish reason to the usage or the end, which may never come
+_CONNECT_SECONDS = 10.0
+_FIRST_BYTE_SECONDS = 30.0
+_NEAR_FIRST_BYTE_SECONDS = 300.0  # large weights are read from a disk meanwhile
+_TRANSCRIPTION_SECONDS = 180.0  # a recording of 25 MB is half an hour
 
 
 class Providers:
@@ -28,22 +40,22 @@ class Providers:
 
     def __init__(
         self,
-        catalog: Catalog,
         environ: Mapping[str, str],
         *,
-        first_byte_timeout: float = 30.0,
+        first_byte_timeout: float | None = None,
         idle_timeout: float = 60.0,
-        connect_timeout: float = 10.0,
+        total_timeout: float = 3_600.0,
         local_model: LocalModel | None = None,
         telemetry: Telemetry | None = None,
     ) -> None:
-        """Timeouts are in seconds: from the request to the first byte of the answer's body,
-        between two reads of it, and to connect. `environ` is the merged environment."""
-        self._catalog = catalog
+        """Timeouts are in seconds, and hold where the catalogue says nothing: from the request to
+        the first event of the answer (None: 30, and 300 for servers of this network, which may have
+        to load a model), between two of its events, and for all of it. `environ` is the merged
+        environment."""
         self._environ = environ
         self._first_byte_timeout = first_byte_timeout
         self._idle_timeout = idle_timeout
-        self._connect_timeout = connect_timeout
+        self._total_timeout = total_timeout
         self._local_model = local_model
         self._telemetry = telemetry or Telemetry()
         self._connections: dict[str, Connection] = {}
@@ -62,23 +74,38 @@ class Providers:
             stack.push(generation.note_error)
             base_url = await self._base_url(model.provider, stack)
             connection = await self._connection(model.provider, base_url)
-            deadline = asyncio.get_running_loop().time() + self._first_byte_timeout
+            waits = self._waits(model.rules.timeouts, base_url)
+            started = asyncio.get_running_loop().time()
             response = await connection.ask(
-                model, messages, max_output_tokens or model.max_output_tokens
+                model, messages, max_output_tokens or model.max_output_tokens, waits
             )
             stack.callback(response.close)
-            stream = ReplyStream(response.content.readany, deadline, self._idle_timeout, generation)
-            stack.callback(stream.close)
-            yield stream
+            watchdog = Watchdog(started, waits.first_byte, waits.idle, waits.total)
+            stack.callback(watchdog.stop)
+            try:
+                yield ReplyStream(response.content.readany, watchdog, generation)
+            except ProviderError as error:
+                error.request_id = error.request_id or request_id_of(response.headers)
+                raise
 
     async def transcribe(self, transcriber: Transcriber, file: IO[bytes], filename: str) -> str:
         """What is said in a recording. Raises ProviderError."""
         async with contextlib.AsyncExitStack() as stack:
             base_url = await self._base_url(transcriber.provider, stack)
             await asyncio.to_thread(certificates)
-            return await transcribe(
-                transcriber, base_url, self._environ, self._connect_timeout, file, filename
-            )
+            timeouts = transcriber.provider.rules.timeouts
+            waits = self._waits(timeouts.over(Timeouts(total=_TRANSCRIPTION_SECONDS)), base_url)
+            return await transcribe(transcriber, base_url, self._environ, waits, file, filename)
+
+    async def fetch(self, provider: Provider, url: str, body: object = None) -> object:
+        """What an address of a provider's server answers in JSON, None when that is something
+        else; asked by POST if there is a body. Raises ProviderError."""
+        async with contextlib.AsyncExitStack() as stack:
+            base_url = await self._base_url(provider, stack)
+            connection = await self._connection(provider, base_url)
+            timeouts = Timeouts(first_byte=_FIRST_BYTE_SECONDS)  # no model is loaded for it
+            waits = self._waits(timeouts.over(provider.rules.timeouts), base_url)
+            return await connection.fetch(url, body, waits)
 
     async def close(self) -> None:
         """Close all connections and end the local model."""
@@ -100,19 +127,22 @@ class Providers:
         except LocalModelError as error:
             raise ProviderError("PROVIDER_UNAVAILABLE", str(error), detail=error.detail) from None
 
+    def _waits(self, timeouts: Timeouts, base_url: str) -> Waits:
+        near = _NEAR_FIRST_BYTE_SECONDS if is_near(base_url) else _FIRST_BYTE_SECONDS
+        return Waits(
+            timeouts.connect or _CONNECT_SECONDS,
+            timeouts.first_byte or self._first_byte_timeout or near,
+            timeouts.idle or self._idle_timeout,
+            timeouts.total or self._total_timeout,
+        )
+
     async def _connection(self, provider: Provider, base_url: str) -> Connection:
         if provider.id not in self._connections:
             await asyncio.to_thread(certificates)  # which would stop all streams meanwhile
         known = self._connections.get(provider.id)
         if known is not None and known.base_url == base_url:
             return known
-        connection = Connection(
-            provider,
-            base_url,
-            self._environ,
-            connect_timeout=self._connect_timeout,
-            answer_timeout=self._first_byte_timeout,
-        )
+        connection = Connection(provider, base_url, self._environ)
         self._connections[provider.id] = connection
         if known is not None:  # the local model came up again on another port
             await known.close()
@@ -122,20 +152,17 @@ class Providers:
 class ReplyStream:
     """A model's answer. Iterate it once: one str a network read, never empty.
 
-    `finish_reason` (as the provider says: `stop`, `length`, `content_filter`) and `usage` (None
-    if the provider does not say) are known at the end, also when it ends by ProviderError.
+    `finish_reason` (`stop`, `length`, `content_filter`, or whatever the provider says) and `usage`
+    (None if the provider does not say) are known at the end, also when it ends by ProviderError:
+    by one too if there was no text, for that is no answer.
     """
 
     def __init__(
-        self,
-        read: Callable[[], Awaitable[bytes]],
-        deadline: float,
-        idle_timeout: float,
-        generation: Generation,
+        self, read: Callable[[], Awaitable[bytes]], watchdog: Watchdog, generation: Generation
     ) -> None:
         self._read = read
         self._generation = generation
-        self._watchdog = Watchdog(deadline, idle_timeout)
+        self._watchdog = watchdog
         self._reader = AnswerReader()
 
     @property
@@ -157,7 +184,9 @@ class ReplyStream:
                 if text:
                     self._generation.note_text()
                     yield text
-                if reader.finish_reason is not None:
+                if reader.went_on:
+                    watchdog.restore()
+                elif reader.is_finished:
                     watchdog.shorten(_FINISHED_SECONDS)
             if reader.done and reader.error is None:
                 watchdog.shorten(_DRAIN_SECONDS)
@@ -165,16 +194,11 @@ class ReplyStream:
                     pass
         except TROUBLE as error:
             failure = broken_off(error)
-        text = reader.close()
-        if reader.usage is not None:
-            self._generation.note_usage(reader.usage.input_tokens, reader.usage.output_tokens)
+        text = reader.close(failure)
+        usage = reader.usage
+        if usage is not None:
+            self._generation.note_usage(usage.input_tokens, usage.output_tokens)
         if text:
             yield text
-        if reader.finish_reason is None and failure is not None:
-            raise failure
         if reader.error is not None:
             raise reader.error
-
-    def close(self) -> None:
-        """Stop the timer; the answer is closed by who opened it."""
-        self._watchdog.stop()

@@ -13,8 +13,9 @@ import ipaddress
 import ssl
 import urllib.request
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit
 
 import aiohttp
 import httpx2
@@ -22,10 +23,12 @@ import orjson
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import HttpProcessingError
 
-from colloquy_server.providers.catalog import Model, Provider
+from colloquy_server.providers.catalog_file import MODEL_IN_URL
 from colloquy_server.providers.chunks import lenient_json
 from colloquy_server.providers.errors import ProviderError, broken, from_status
+from colloquy_server.providers.models import Model, Provider
 from colloquy_server.providers.sse import MAX_EVENT_BYTES
+from colloquy_server.providers.watchdog import TotalTimeout
 
 TROUBLE = (aiohttp.ClientError, HttpProcessingError, OSError)
 """What a connection raises when something is wrong with it; TimeoutError is an OSError."""
@@ -33,51 +36,77 @@ TROUBLE = (aiohttp.ClientError, HttpProcessingError, OSError)
 BODY_PIECE = 1 << 16
 """Bytes of a body that are handed to the connection at a time; encrypting them takes some 50 µs."""
 
+_MAX_REDIRECTS = 5
 _MAX_CONNECTIONS = 10_000  # live replies are limited elsewhere
 _KEEPALIVE_SECONDS = 4.0  # many servers hang up after 5; a request must not meet that
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """Seconds to wait: for a connection, for the first byte of an answer, between two of its
+    events, and for the whole."""
+
+    connect: float
+    first_byte: float
+    idle: float
+    total: float
 
 
 class Connection:
     """Asks one provider. Its sockets are kept open for a moment and shared by all requests."""
 
-    def __init__(
-        self,
-        provider: Provider,
-        base_url: str,
-        environ: Mapping[str, str],
-        *,
-        connect_timeout: float,
-        answer_timeout: float,
-    ) -> None:
-        """`base_url` is the provider's address at the moment. Timeouts are in seconds: to connect,
-        and from a request to the headers of its answer. Read `certificates` in a thread before."""
+    def __init__(self, provider: Provider, base_url: str, environ: Mapping[str, str]) -> None:
+        """`base_url` is the provider's address at the moment. Read `certificates` in a thread
+        before."""
         self.base_url = base_url
-        self._answer_timeout = answer_timeout
-        parts = urlsplit(base_url)
-        path = f"{parts.path.rstrip('/')}/chat/completions"
-        self._url = parts._replace(path=path).geturl()
+        self._address, self._query = endpoint(provider, base_url)
         self._limit = "max_tokens" if is_named(provider) else "max_completion_tokens"
+        own = private_headers(provider, environ)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=_MAX_CONNECTIONS, keepalive_timeout=_KEEPALIVE_SECONDS, ssl=certificates()
             ),
-            headers=_headers(provider, environ),
+            headers=_headers(provider, environ) | own,
             cookie_jar=aiohttp.DummyCookieJar(),
-            # Silence is timed by who reads, for less: a timer a stream instead of one a packet.
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout),
             proxy=_proxy(base_url),
         )
 
     async def ask(
-        self, model: Model, messages: bytes, max_output_tokens: int
+        self, model: Model, messages: bytes, max_output_tokens: int, waits: Waits
     ) -> aiohttp.ClientResponse:
         """The answer to messages, a JSON array, as soon as its headers are there; to be closed by
         the caller. Raises ProviderError."""
+        url = f"{self._address}/chat/completions"
+        url = url.replace(MODEL_IN_URL, quote(model.provider_name, safe=""))
         data = _body(self._fields(model, max_output_tokens), messages)
+        return await self._send("POST", f"{url}{_query(self._query)}", data, waits)
+
+    async def fetch(self, url: str, body: object, waits: Waits) -> object:
+        """What an address of the same server answers in JSON, None when that is something else.
+        Without a body it is only asked. Raises ProviderError."""
+        data = None if body is None else orjson.dumps(body)
+        method = "GET" if body is None else "POST"
+        response = await self._send(method, f"{url}{_query(self._query)}", data, waits)
+        try:
+            async with asyncio.timeout(waits.first_byte):
+                return await _json(response)
+        except TROUBLE as error:
+            failure = broken_off(error)
+        finally:
+            response.close()
+        raise failure
+
+    async def close(self) -> None:
+        """Close all sockets."""
+        await self._session.close()
+
+    async def _send(
+        self, method: str, url: str, data: bytes | _Body | None, waits: Waits
+    ) -> aiohttp.ClientResponse:
         failure: ProviderError
         try:
-            async with asyncio.timeout(self._answer_timeout):
-                response = await self._session.post(self._url, data=data)
+            async with asyncio.timeout(min(waits.first_byte, waits.total)):
+                response = await self._request(method, url, data, waits)
                 if 200 <= response.status < 300:
                     return response
                 try:
@@ -85,23 +114,44 @@ class Connection:
                 finally:
                     response.close()
             failure = from_status(response.status, said, response.headers)
+        except TimeoutError as error:
+            failure = unreachable(TotalTimeout() if waits.total <= waits.first_byte else error)
         except TROUBLE as error:
             failure = unreachable(error)
         raise failure  # outside the handler: the error carries the provider's text
 
-    async def close(self) -> None:
-        """Close all sockets."""
-        await self._session.close()
+    async def _request(
+        self, method: str, url: str, data: bytes | _Body | None, waits: Waits
+    ) -> aiohttp.ClientResponse:
+        """The answer, also when the provider's server moved it to another path of its own. Other
+        redirects are answers too: they lose the body, or take it to a host that nobody named."""
+        for _ in range(_MAX_REDIRECTS):
+            response = await self._session.request(
+                method,
+                url,
+                data=data,
+                allow_redirects=False,
+                # Silence is timed by who reads: a timer a stream instead of one a packet.
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=waits.connect),
+            )
+            moved = _moved_to(response)
+            if moved is None or _origin(moved) != _origin(url):
+                return response
+            response.close()
+            url = moved
+        return response
 
     def _fields(self, model: Model, max_output_tokens: int) -> dict[str, object]:
-        return {
-            "model": model.id,
+        # OpenAI's newer models refuse max_tokens, most other servers know nothing else.
+        limit = model.rules.output_limit or self._limit
+        fields = {
+            "model": model.provider_name,
             "stream": True,
             "stream_options": {"include_usage": True},
-            # OpenAI's newer models refuse max_tokens, most other servers know nothing else.
-            self._limit: max_output_tokens,
-            **model.request,
+            **({} if limit == "none" else {limit: max_output_tokens}),
+            **model.rules.fields,
         }
+        return {name: value for name, value in fields.items() if name not in model.rules.omit}
 
 
 class _Body(aiohttp.Payload):
@@ -142,6 +192,23 @@ def certificates() -> ssl.SSLContext:
     return httpx2.create_ssl_context()
 
 
+def endpoint(provider: Provider, base_url: str) -> tuple[str, dict[str, str]]:
+    """A provider's address without its query, and the parameters of every request to it: the
+    address's, and the catalogue's over them."""
+    parts = urlsplit(base_url)
+    query = dict(parse_qsl(parts.query, keep_blank_values=True)) | dict(provider.query)
+    return parts._replace(path=parts.path.rstrip("/"), query="").geturl(), query
+
+
+def private_headers(provider: Provider, environ: Mapping[str, str]) -> dict[str, str]:
+    """The headers that are nobody else's business: the key's and the catalogue's."""
+    headers = dict(provider.headers)
+    if key := api_key(provider, environ):
+        is_bearer = provider.api_key_header.lower() == "authorization"
+        headers[provider.api_key_header] = f"Bearer {key}" if is_bearer else key
+    return headers
+
+
 def is_loopback(base_url: str) -> bool:
     """Whether an address is this machine's own, which no proxy can reach."""
     host = urlsplit(base_url).hostname or ""
@@ -151,6 +218,16 @@ def is_loopback(base_url: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def is_near(base_url: str) -> bool:
+    """Whether an address is of this machine or of its network. There models are loaded when they
+    are first asked, which takes minutes."""
+    host = urlsplit(base_url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return "." not in host or host.endswith((".local", ".internal", ".lan"))
 
 
 def unreachable(error: BaseException) -> ProviderError:
@@ -170,8 +247,6 @@ def _headers(provider: Provider, environ: Mapping[str, str]) -> dict[str, str]:
         "Content-Type": "application/json",
         "User-Agent": f"Colloquy/{version('colloquy-server')}",
     }
-    if key := api_key(provider, environ):
-        headers["Authorization"] = f"Bearer {key}"
     if provider.weights is not None:
         headers["Connection"] = "close"  # llama.cpp hangs up after a stream without saying so
     if not is_named(provider):
@@ -206,16 +281,52 @@ def _body(fields: Mapping[str, object], messages: bytes) -> bytes | _Body:
     return _Body([before, messages, b"}"])
 
 
+def _query(parameters: Mapping[str, str]) -> str:
+    return f"?{urlencode(parameters)}" if parameters else ""
+
+
+def _moved_to(response: aiohttp.ClientResponse) -> str | None:
+    """Where to send the same request again; None if nowhere."""
+    location = response.headers.get("Location")
+    if response.status not in (307, 308) or not location:
+        return None
+    try:
+        return urljoin(str(response.url), location)
+    except ValueError:
+        return None
+
+
+def _origin(url: str) -> tuple[str, str, int | None] | None:
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+        return parts.scheme, parts.hostname or "", port
+    except ValueError:
+        return None
+
+
 async def _error_object(response: aiohttp.ClientResponse) -> object:
     """What an answer that is an error holds, as far as it comes; None if that is not JSON."""
     body = bytearray()
     with contextlib.suppress(aiohttp.ClientError):  # the status alone says enough
-        while len(body) < MAX_EVENT_BYTES and (data := await response.content.readany()):
-            body += data
+        await _read_into(body, response)
     return lenient_json(bytes(body))
 
 
+async def _json(response: aiohttp.ClientResponse) -> object:
+    body = bytearray()
+    await _read_into(body, response)
+    return lenient_json(bytes(body))
+
+
+async def _read_into(body: bytearray, response: aiohttp.ClientResponse) -> None:
+    while len(body) < MAX_EVENT_BYTES and (data := await response.content.readany()):
+        body += data
+
+
 def _timed_out(error: BaseException) -> ProviderError | None:
+    if isinstance(error, TotalTimeout):  # another attempt would take, and cost, as much again
+        return ProviderError("PROVIDER_TIMEOUT", retryable=False, detail="the whole took too long")
     # The system's own timeouts are the cause of an error of another kind.
     is_timeout = any(isinstance(cause, TimeoutError) for cause in _causes(error))
     return ProviderError("PROVIDER_TIMEOUT") if is_timeout else None

@@ -10,7 +10,7 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from colloquy_server.providers.catalog import Weights
+from colloquy_server.providers.models import Weights
 
 _CONTEXT_TOKENS = 4096
 _SLOTS = 4  # replies at a time; on two cores a fifth one would only slow the others down

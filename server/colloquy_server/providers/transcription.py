@@ -5,24 +5,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from typing import IO, Any, cast
+from urllib.parse import quote
 
 import httpx2
 import openai
 
-from colloquy_server.providers.catalog import Provider, Transcriber
+from colloquy_server.providers.catalog_file import MODEL_IN_URL
 from colloquy_server.providers.connection import (
     TROUBLE,
-    api_key,
+    Waits,
     broken_off,
     certificates,
+    endpoint,
     is_loopback,
     is_named,
+    private_headers,
     unreachable,
 )
 from colloquy_server.providers.errors import ProviderError, broken, from_status
+from colloquy_server.providers.models import Provider, Transcriber
 from colloquy_server.providers.text_repair import repaired
-
-_SECONDS = 180.0  # a recording of 25 MB is half an hour
 
 _SDK_TROUBLE = (
     openai.OpenAIError,
@@ -37,33 +39,40 @@ async def transcribe(
     transcriber: Transcriber,
     base_url: str,
     environ: Mapping[str, str],
-    connect_timeout: float,
+    waits: Waits,
     file: IO[bytes],
     filename: str,
 ) -> str:
     """What is said in a recording. Raises ProviderError. Read `certificates` in a thread before."""
     provider = transcriber.provider
-    timeout = httpx2.Timeout(None, connect=connect_timeout)
+    timeout = httpx2.Timeout(None, connect=waits.connect)
+    address, query = endpoint(provider, base_url)
+    own = private_headers(provider, environ)
     failure: ProviderError
     async with openai.AsyncOpenAI(
-        # The SDK asks for one; without a key the header is left out of the request.
-        api_key=api_key(provider, environ) or "none",
+        # The SDK asks for one, and sends it only in a header that is left out of the request or
+        # put in its place.
+        api_key="none",
         organization=environ.get("OPENAI_ORG_ID") or None,
         project=environ.get("OPENAI_PROJECT_ID") or None,
-        base_url=base_url,
+        base_url=address.replace(MODEL_IN_URL, quote(transcriber.id, safe="")),
+        default_query=query,
         max_retries=0,
         timeout=timeout,
         http_client=openai.DefaultAioHttpClient(
-            verify=certificates(), timeout=timeout, trust_env=not is_loopback(base_url)
+            verify=certificates(),
+            timeout=timeout,
+            trust_env=not is_loopback(base_url),
+            follow_redirects=False,  # most lose the recording on the way
         ),
     ) as client:
         try:
-            async with asyncio.timeout(_SECONDS):
+            async with asyncio.timeout(waits.total):
                 answer = await client.audio.transcriptions.create(
                     model=transcriber.id,
                     file=(filename, await asyncio.to_thread(file.read)),
                     response_format="json",
-                    extra_headers=cast(Any, _left_out(provider)),
+                    extra_headers=cast(Any, _left_out(provider) | own),
                 )
         except _SDK_TROUBLE as error:
             failure = _translate(error)
@@ -77,7 +86,7 @@ async def transcribe(
 
 def _left_out(provider: Provider) -> dict[str, openai.Omit]:
     """Headers that the SDK sends of itself and that are not this provider's business."""
-    names = ["Authorization"] if provider.api_key_env is None else []
+    names = ["Authorization"]
     if is_named(provider):
         names += ["OpenAI-Organization", "OpenAI-Project"]
     return dict.fromkeys(names, openai.omit)

@@ -13,7 +13,7 @@ from colloquy_server.database.repository import sending
 from colloquy_server.database.repository.changes import Lease
 from colloquy_server.database.repository.sending import Choice, Prompt, Sent
 from colloquy_server.database.transactions import Database, Session
-from colloquy_server.providers.catalog import Catalog
+from colloquy_server.providers.discovery import Discovery
 from colloquy_server.replies.bus import Bus
 from colloquy_server.replies.cancellation import Cancellation
 from colloquy_server.replies.executor import Executor
@@ -41,7 +41,7 @@ class Admission:
         db: Database,
         feeds: Feeds,
         bus: Bus,
-        catalog: Catalog,
+        discovery: Discovery,
         contexts: ContextBuilder,
         ownership: Ownership,
         executor: Executor,
@@ -52,7 +52,7 @@ class Admission:
         self._db = db
         self._feeds = feeds
         self._bus = bus
-        self._catalog = catalog
+        self._discovery = discovery
         self._contexts = contexts
         self._ownership = ownership
         self._executor = executor
@@ -91,7 +91,7 @@ class Admission:
         def check(
             usual_model: str, system_prompt: str, content: str, files: Sequence[Attachment]
         ) -> Choice:
-            model = self._catalog.resolve(model_id or usual_model)
+            model = self._discovery.catalog.resolve(model_id or usual_model)
             self._contexts.check_fits(account_id, model, system_prompt, content, files)
             return Choice(model.id, self._contexts.reader(account_id, model))
 
@@ -112,7 +112,8 @@ class Admission:
             async with lock, self._slots.slot(account_id):
                 return await self._store(account_id, store)
 
-        task = asyncio.create_task(in_turn())
+        # While servers are asked for new models nobody waits behind it.
+        task = asyncio.create_task(self._discovery.choosing(in_turn))
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:

@@ -20,8 +20,8 @@ from colloquy_server.database.repository.changes import Change
 from colloquy_server.database.repository.sending import Prompt
 from colloquy_server.database.rows import MessageRow
 from colloquy_server.database.transactions import EVERY_ACCOUNT, Database
-from colloquy_server.providers.catalog import Catalog
 from colloquy_server.providers.client import Providers
+from colloquy_server.providers.discovery import Discovery
 from colloquy_server.replies.admission import Admission, Started
 from colloquy_server.replies.bus import Bus, Event
 from colloquy_server.replies.cancellation import Cancellation
@@ -41,7 +41,7 @@ class Replies:
         self,
         db: Database,
         feeds: Feeds,
-        catalog: Catalog,
+        discovery: Discovery,
         providers: Providers,
         contexts: ContextBuilder,
         bus: Bus,
@@ -52,7 +52,7 @@ class Replies:
         self.executor = Executor(
             db,
             feeds,
-            catalog,
+            discovery,
             providers,
             contexts,
             RetryPolicy(settings.provider_attempts, settings.retry_base),
@@ -64,7 +64,7 @@ class Replies:
             db,
             feeds,
             bus,
-            catalog,
+            discovery,
             contexts,
             self.ownership,
             self.executor,

@@ -20,10 +20,11 @@ from colloquy_server.database.repository.history import History
 from colloquy_server.database.repository.leases import Outcome
 from colloquy_server.database.rows import MessageRow
 from colloquy_server.database.transactions import Database, Session
-from colloquy_server.providers.catalog import Catalog, ModelError
+from colloquy_server.providers.catalog import ModelError
 from colloquy_server.providers.client import ProviderError, Providers
+from colloquy_server.providers.discovery import Discovery
 from colloquy_server.replies.feeds import Feeds
-from colloquy_server.replies.generation import Generator, RetryPolicy
+from colloquy_server.replies.generation import Generator, RetryPolicy, outcome_of
 from colloquy_server.replies.live_reply import LiveReply
 from colloquy_server.replies.ownership import Ownership
 from colloquy_server.replies.publishing import Publisher
@@ -42,7 +43,7 @@ class Executor:
         self,
         db: Database,
         feeds: Feeds,
-        catalog: Catalog,
+        discovery: Discovery,
         providers: Providers,
         contexts: ContextBuilder,
         retries: RetryPolicy,
@@ -51,7 +52,7 @@ class Executor:
     ) -> None:
         self._db = db
         self._feeds = feeds
-        self._catalog = catalog
+        self._discovery = discovery
         self._contexts = contexts
         self._ownership = ownership
         self._publisher = publisher
@@ -60,7 +61,7 @@ class Executor:
             retries,
             on_attempt=self._begin_attempt,
             on_text=publisher.receive,
-            on_retry=_log_retry,
+            on_failure=_log_failure,
         )
 
     # --- claiming -----------------------------------------------------------------------------
@@ -112,9 +113,9 @@ class Executor:
 
     async def _generate(self, reply: LiveReply, history: History | None) -> Outcome:
         try:
-            model = self._catalog.resolve(reply.model)
+            model = await self._discovery.resolve(reply.model)
         except ModelError as error:
-            return _failure(reply, error.reason, error.fields["model"])
+            return outcome_of(reply, State.FAILED, error.reason, error.fields["model"])
         while_owner = self._ownership.while_owner
         request = await while_owner(reply, self._contexts.build, reply.message_id, model, history)
         reply.request = request
@@ -134,8 +135,8 @@ class Executor:
             return request.messages
 
         outcome = await self._generator.generate(reply, model, request.messages, fall_back)
-        if outcome.input_tokens is not None:
-            self._contexts.learn(reply.account_id, model, request, outcome.input_tokens)
+        if reply.usage is not None:
+            self._contexts.learn(reply.account_id, model, request, reply.usage.input_tokens)
         return outcome
 
     async def _see_through(self, reply: LiveReply) -> None:
@@ -150,12 +151,12 @@ class Executor:
                 return None  # somebody else's now, or released
             if not reply.is_cancelled:
                 log.error("reply was cut off", message_id=reply.message_id)
-                outcome = _failure(reply, "INTERNAL", _WENT_WRONG)
+                outcome = outcome_of(reply, State.FAILED, "INTERNAL", _WENT_WRONG)
             else:
-                outcome = Outcome(State.CANCELLED, reply.whole_text())
+                outcome = outcome_of(reply, State.CANCELLED)
         except Exception:
             log.exception("reply failed", message_id=reply.message_id)
-            outcome = _failure(reply, "INTERNAL", _WENT_WRONG)
+            outcome = outcome_of(reply, State.FAILED, "INTERNAL", _WENT_WRONG)
         try:
             await self._finish(reply, outcome)
         except Fenced:
@@ -223,16 +224,11 @@ class Executor:
             )
 
 
-def _failure(reply: LiveReply, reason: str, message: str) -> Outcome:
-    return Outcome(State.FAILED, reply.whole_text(), error_reason=reason, error_message=message)
-
-
-def _log_retry(reply: LiveReply, error: ProviderError, delay: float) -> None:
+def _log_failure(reply: LiveReply, error: ProviderError, delay: float | None) -> None:
     log.warning(
         "provider failed",
         message_id=reply.message_id,
         model=reply.model,
-        reason=error.reason,
-        detail=error.detail,
-        retry_in=round(delay, 1),
+        retry_in=None if delay is None else round(delay, 1),
+        **error.log_fields(),
     )

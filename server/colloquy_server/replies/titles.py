@@ -35,6 +35,10 @@ _EXCERPT = 1_000
 """Characters of prompt and reply that the title model sees."""
 
 _MAX_OUTPUT_TOKENS = 64
+_MAX_THINKING_TOKENS = 4_096
+"""What a title model of a provider may write: some think first, and what they think counts. The
+local one does not, and may ramble."""
+
 _INSTRUCTION = (
     f"Name the conversation between the lines in at most {MAX_WORDS} words, in its own language."
     " Answer with the title alone, without quotes."
@@ -88,7 +92,7 @@ class Titles:
         except NotFound:  # deleted meanwhile
             return
         except ProviderError as error:
-            log.warning("no title", conversation_id=conversation_id, reason=error.reason)
+            log.warning("no title", conversation_id=conversation_id, **error.log_fields())
         except DatabaseUnavailable:  # it stays owed
             log.warning("database is away", work="title", conversation_id=conversation_id)
         except Exception:
@@ -103,10 +107,16 @@ class Titles:
             {"role": "system", "content": _INSTRUCTION},
             {"role": "user", "content": f"{exchange}\n\n{_INSTRUCTION}"},
         ]
+        limit = _MAX_OUTPUT_TOKENS if model.provider.weights else _MAX_THINKING_TOKENS
         async with self._providers.open(
-            model, orjson.dumps(request), max_output_tokens=_MAX_OUTPUT_TOKENS
+            model, orjson.dumps(request), max_output_tokens=min(limit, model.max_output_tokens)
         ) as stream:
-            return "".join([piece async for piece in stream])
+            try:
+                return "".join([piece async for piece in stream])
+            except ProviderError as error:
+                if error.is_blank:  # a short output is soon used up by thinking
+                    return ""
+                raise
 
 
 def tidy(answer: str) -> str:

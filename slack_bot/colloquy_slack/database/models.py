@@ -38,6 +38,19 @@ def _enum_column(of: type[enum.StrEnum]) -> Enum:
     return Enum(of, native_enum=False, length=16, values_callable=lambda kind: [*kind])
 
 
+class Mode(enum.StrEnum):
+    """Which messages without a mention the bot answers in a thread that it is in."""
+
+    DEFAULT = ""
+    """All, until one person calls another by name; from then on those that mention the bot."""
+    ALL = "all"
+    """All, but those that call somebody else by name."""
+    MENTIONS = "mentions"
+    """None: only what mentions the bot."""
+    MUTED = "muted"
+    """None, and none that mention it either."""
+
+
 class Request(Base):
     """The inbox: a message for the server, and the reply that it owes to Slack."""
 
@@ -163,6 +176,25 @@ class Channel(Base):
     chapter: Mapped[int]
     # Empty: not set.
     model: Mapped[str] = mapped_column(String(255))
+    # Holds in its threads that have no mode of their own.
+    mode: Mapped[Mode] = mapped_column(_enum_column(Mode))
+    # What models are told in place of the bot's own instructions; empty: those.
+    prompt: Mapped[str] = mapped_column(Text)
+
+
+class Thread(Base):
+    """What was set for a thread, and whom people in it talk to."""
+
+    __tablename__ = "slack_threads"
+
+    team_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    channel_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    thread_ts: Mapped[str] = mapped_column(String(32), primary_key=True)
+    # DEFAULT: that of the channel.
+    mode: Mapped[Mode] = mapped_column(_enum_column(Mode))
+    # The last messages that called a person, and that called the bot; empty: none.
+    aside_ts: Mapped[str] = mapped_column(String(32))
+    called_ts: Mapped[str] = mapped_column(String(32))
 
 
 class Person(Base):
@@ -195,6 +227,16 @@ class Account(Base):
     account_id: Mapped[str] = mapped_column(String(64))
     api_key_id: Mapped[str] = mapped_column(String(64))
     encrypted_key: Mapped[str] = mapped_column(Text)
+
+
+class Notice(Base):
+    """Something that was told to whoever installed the app: it is told once."""
+
+    __tablename__ = "slack_notices"
+
+    team_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    # What it is about: a hash.
+    notice: Mapped[str] = mapped_column(String(64), primary_key=True)
 
 
 class RetiredKey(Base):

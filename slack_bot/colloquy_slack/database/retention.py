@@ -8,9 +8,11 @@ from sqlalchemy.orm import Session
 from colloquy_slack.database.inbox import UNFINISHED
 from colloquy_slack.database.models import (
     Channel,
+    Notice,
     Person,
     Request,
     State,
+    Thread,
     ThreadMessage,
     ThreadRead,
 )
@@ -43,5 +45,5 @@ def delete_workspace(s: Session, team_id: str) -> None:
 
     What was posted for the requests is no longer known.
     """
-    for table in (Request, Channel, Person, ThreadMessage, ThreadRead):
+    for table in (Request, Channel, Thread, Person, ThreadMessage, ThreadRead, Notice):
         s.execute(delete(table).where(table.team_id == team_id))

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
 from colloquy_slack import message_text
+from colloquy_slack.incoming.spoken_commands import spoken_command
 
 _SUBTYPES = {"", "file_share", "thread_broadcast", "me_message"}
 """Subtypes of messages that people write. A message with files has one: it must not be dropped."""
 
 _BOT_SUBTYPES = {*_SUBTYPES, "bot_message"}
 """Subtypes of messages that apps write."""
+
+_CALL = re.compile(r"<@[UW][A-Z0-9]+(?:\|[^>]*)?>|<!(?:here|channel|everyone|subteam\^)")
+"""A mention of a person or of a group."""
 
 _STOP_WORDS = {"stop", "/stop", "🛑"}
 STOP_REACTIONS = {"octagonal_sign", "stop_sign"}
@@ -32,6 +37,10 @@ class UserMessage:
     files: list[dict[str, Any]] = field(default_factory=list)
     is_bot: bool = False
     bot_name: str = ""
+    # It calls a person or a group by name, and not the bot.
+    is_aside: bool = False
+    # What it tells the bot to do, see spoken_commands; empty: it is an ordinary message.
+    command: str = ""
 
     @property
     def is_stop(self) -> bool:
@@ -95,6 +104,8 @@ def _edited(
     if now.get("subtype") == "tombstone":
         # What is left of a deleted message that has replies.
         return _deleted(str(now.get("ts") or ""), before, channel_id, event, bot_user_id)
+    if (now.get("subtype") or "") not in _SUBTYPES:
+        return None
     edited_ts = str((now.get("edited") or {}).get("ts") or event.get("ts") or "")
     message = _user_message(now, channel_id, event, bot_user_id)
     return MessageEdited(message, edited_ts) if message else None
@@ -116,6 +127,8 @@ def _user_message(
         return None
     # What is forwarded calls nobody.
     words = message_text.own_words(message)
+    is_mention = f"<@{bot_user_id}>" in words or f"<@{bot_user_id}|" in words
+    files = message_text.files_of(message)
     return UserMessage(
         channel_id=channel_id,
         ts=ts,
@@ -123,8 +136,10 @@ def _user_message(
         text=message_text.text_of(message),
         thread_ts=str(message.get("thread_ts") or ""),
         is_direct=event.get("channel_type") == "im" or channel_id.startswith("D"),
-        is_mention=f"<@{bot_user_id}>" in words or f"<@{bot_user_id}|" in words,
-        files=message_text.files_of(message),
+        is_mention=is_mention,
+        files=files,
+        is_aside=not is_mention and bool(_CALL.search(words)),
+        command="" if files else spoken_command(words, bot_user_id),
     )
 
 

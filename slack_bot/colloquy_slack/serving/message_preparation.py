@@ -85,15 +85,16 @@ def _notes_for_model(written: Written, own: list[Transfer]) -> list[str]:
 async def _names(
     runtime: Runtime, workspace: Workspace, written: Written, selection: Selection
 ) -> dict[str, str]:
-    """Return the names of all who wrote or are mentioned, by their ids."""
+    """Return the names of all who wrote, and of all that is mentioned, by their ids."""
     texts = [written.text, *(said.text for said in selection.said)]
     users = {user for text in texts for user in mentions.mentioned_users(text)}
     users |= {said.user_id for said in selection.said if said.user_id and not said.bot_name}
     now = runtime.now()
-    return {
-        user: (await workspace.profile(user, now)).name
-        for user in sorted(users - {workspace.bot_user_id})
-    }
+    nameless = {each for text in texts for each in mentions.nameless(text)}
+    names = await workspace.names.of(sorted(nameless), now)
+    for user in sorted(users - {workspace.bot_user_id}):
+        names[user] = (await workspace.profile(user, now)).name
+    return names
 
 
 def _without_words(name: str, written: Written, selection: Selection) -> str:

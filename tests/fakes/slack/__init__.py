@@ -22,7 +22,11 @@ set `slack.request_url` to the app's URL (events, clicks and commands go there, 
 forges. OAuth: `authorization_url=slack.authorize_url` and the client's base_url; the page allows
 at once (`&team=T…` chooses, `&deny=1` refuses). `SlackDouble(installed=False)` begins without a
 token. `slack.add_workspace("Globex")` is another company; `slack.person(…, workspace=…)` and
-`slack.channel(…, workspace=…)` are in it.
+`slack.channel(…, workspace=…)` are in it. `slack.app.rotates_tokens = True` gives installations
+tokens that expire (`workspace.token_expires_at`, `.refresh_token`); `&org=1` at the page installs
+for a whole organization: the team is null. `person(…, guest=True)` and `stranger=True` (Slack
+Connect) are those; `workspace.groups` are user groups' handles; `channel.restricted = "restricted_
+action"` and `channel.archived` refuse posts; `slack.system_message(channel, "channel_topic", …)`.
 
 **People** (`slack.person(name)` → Person): `post(channel, text, thread=, mention=, files=[Upload(
 "a.pdf", b"…"), canvas("Plan", "<p>…"), clip(b"…")], broadcast=, table=[["a", "b"]], attachments=,
@@ -71,10 +75,10 @@ streams' ends; the 3 seconds for an acknowledgement shrink too, so raise `courie
 every 60 seconds without bursts above them; 3 posts a channel at once and 300 a workspace and
 minute; markdown blocks hold 12,000 characters in all and all blocks 13,200; a stream holds what a
 message holds; after a person's stop `chat.stopStream` is refused like `appendStream`; mentions in
-code count, marked `in_code`. **Left out**: user tokens, Enterprise Grid, token rotation,
-scheduled messages, group conversations opened by `conversations.open`, message shortcuts,
-`external_select`, the limits on a table's cells, `block_mismatch`, and pages of `users.list` and
-`conversations.list` (all are on the first).
+code count, marked `in_code`. **Left out**: user tokens, Enterprise Grid but for what
+an installation says of it, scheduled messages, group conversations opened by `conversations.open`,
+message shortcuts, `external_select`, the limits on a table's cells, `block_mismatch`, and pages of
+`users.list` and `conversations.list` (all are on the first).
 """
 
 from tests.fakes.slack.app import SlackApp

@@ -108,26 +108,20 @@ class Messages:
         value: Json = {"type": "message", "user": message.user, "ts": message.ts}
         value["text"] = message.text or (message.markdown_text or "")
         value["team"] = workspace.id
-        if message.subtype:
-            value["subtype"] = message.subtype
-        if message.client_msg_id:
-            value["client_msg_id"] = message.client_msg_id
+        author = workspace.users.get(message.user)
+        if author is not None and author.stranger:
+            value["user_team"] = value["source_team"] = author.team_id
+        for name in ("subtype", "client_msg_id", "username", "blocks", "attachments", "edited"):
+            if said := getattr(message, name):
+                value[name] = said
         if message.bot_id:
             value |= self._bot(workspace, message.bot_id)
-        if message.username:
-            value["username"] = message.username
         if message.stream is not None:
             value["text"] = shown(message)
             running = message.stream.state == "in_progress"
             value["streaming_state"] = "in_progress" if running else "completed"
-        if message.blocks:
-            value["blocks"] = message.blocks
-        if message.attachments:
-            value["attachments"] = message.attachments
         if message.files:
             value["files"] = [f.in_event() if in_event else f.to_json() for f in message.files]
-        if message.edited:
-            value["edited"] = message.edited
         if message.metadata and metadata:
             value["metadata"] = message.metadata
         if message.reactions:

@@ -97,6 +97,12 @@ def user_list(slack: SlackDouble, workspace: Workspace, call: Call) -> Json:
     return {"members": people, "response_metadata": {"next_cursor": ""}}
 
 
+@method("usergroups.list", "usergroups:read")
+def group_list(slack: SlackDouble, workspace: Workspace, call: Call) -> Json:
+    groups = [{"id": id_, "handle": handle} for id_, handle in workspace.groups.items()]
+    return {"usergroups": groups}
+
+
 @method("team.info", "team:read")
 def team_info(slack: SlackDouble, workspace: Workspace, call: Call) -> Json:
     team = {

@@ -12,6 +12,7 @@ from aiohttp import web
 from tests.fakes.slack import assistant, chat, files, oauth, places, responses, streams
 from tests.fakes.slack.api import Api
 from tests.fakes.slack.app import SlackApp
+from tests.fakes.slack.clicks import Posted
 from tests.fakes.slack.clock import Clock
 from tests.fakes.slack.delivery import Courier, Delivery
 from tests.fakes.slack.events import Events
@@ -125,14 +126,23 @@ class SlackDouble(World):
 
     # -- people and places --------------------------------------------------------------------
 
-    def person(self, name: str, *, workspace: Workspace | None = None) -> Person:
-        """Somebody of the workspace, made when first asked for; a member of all its channels."""
+    def person(
+        self,
+        name: str,
+        *,
+        workspace: Workspace | None = None,
+        guest: bool = False,
+        stranger: bool = False,
+    ) -> Person:
+        """Somebody of the workspace, made when first asked for; a member of all its channels. A
+        stranger is somebody of another company, whom Slack Connect brings in."""
         workspace = workspace or self.workspace
         for user in workspace.users.values():
             if user.real_name == name and not user.is_bot:
                 return Person(self, workspace, user)
         login = name.lower().replace(" ", ".")
-        user = User(self.ids.next("U"), workspace.id, login, name)
+        team_id = "T0STRANGER1" if stranger else workspace.id
+        user = User(self.ids.next("U"), team_id, login, name, guest=guest, stranger=stranger)
         user.display_name = name.split()[0]
         user.email = f"{login}@example.com"
         workspace.users[user.id] = user
@@ -181,6 +191,14 @@ class SlackDouble(World):
         )
         self.messages.announce(workspace, channel, message)
         return message
+
+    def system_message(self, channel: Channel, subtype: str, text: str) -> Posted:
+        """What Slack itself writes into a channel in a person's name (`channel_topic`,
+        `channel_join`), also with the bot's name in it: then it is an app_mention too."""
+        workspace = self.workspaces[channel.team_id]
+        user = next(iter(channel.members - {workspace.bot.id}), workspace.bot.id)
+        message = self.messages.post(workspace, channel, user=user, subtype=subtype, text=text)
+        return Posted(message, self.messages.announce(workspace, channel, message))
 
     def unfurl(self, message: Message, shows: Message | None = None) -> Delivery | None:
         """Show a link's preview under a message: a message_changed with the same text. `shows`: the

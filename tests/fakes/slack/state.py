@@ -35,6 +35,9 @@ class User:
     email: str = ""
     deleted: bool = False
     app_id: str = ""
+    guest: bool = False
+    stranger: bool = False
+    """From another company, in a channel that is shared with it."""
 
     @property
     def shown_name(self) -> str:
@@ -67,6 +70,9 @@ class User:
             "tz_offset": 3600,
             "is_bot": self.is_bot,
             "is_app_user": False,
+            "is_restricted": self.guest,
+            "is_ultra_restricted": False,
+            "is_stranger": self.stranger,
             "updated": 1700000000,
             "profile": profile,
         }
@@ -210,6 +216,9 @@ class Channel:
     """By ts, in order, deleted ones too."""
     connect: bool = False
     archived: bool = False
+    restricted: str = ""
+    """The error with which Slack refuses what the bot posts to everybody, as for channels where
+    only some may post; empty: it does not."""
 
     def to_json(self) -> Json:
         """As conversations.info answers it."""
@@ -249,6 +258,12 @@ class Workspace:
     scopes: set[str]
     bot_token: str | None
     """None: the app is not installed."""
+    token_expires_at: float | None = None
+    refresh_token: str = ""
+    old_tokens: dict[str, float] = field(default_factory=dict)
+    """Tokens that others took the place of, until when they hold."""
+    groups: dict[str, str] = field(default_factory=dict)
+    """Handles of user groups, by their ids."""
     users: dict[str, User] = field(default_factory=dict)
     channels: dict[str, Channel] = field(default_factory=dict)
     files: dict[str, File] = field(default_factory=dict)

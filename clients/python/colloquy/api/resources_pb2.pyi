@@ -428,6 +428,7 @@ class Message(_message.Message):
     CONTEXT_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    RATING_COMMENT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7 given by the server."""
     conversation_id: _builtins.str
@@ -451,9 +452,13 @@ class Message(_message.Message):
     model: _builtins.str
     """Of a reply: the model that writes it."""
     finish_reason: _builtins.str
-    """Of a reply: why the model stopped, as the provider says: "stop", "length", "content_filter"."""
+    """Of a reply: why the model stopped: "stop", "length" (it reached its output limit),
+    "content_filter", or what else the provider says.
+    """
     rating: Global___Rating.ValueType
     """Of a reply: what a reader thinks of it."""
+    rating_comment: _builtins.str
+    """Of a rated reply: what its reader had to say, as RateReply took it; at most 4,000 characters."""
     @_builtins.property
     def author(self) -> Global___User:
         """The person who wrote it; users' messages only."""
@@ -468,7 +473,7 @@ class Message(_message.Message):
 
     @_builtins.property
     def usage(self) -> Global___Usage:
-        """Of a reply: what it used; absent when the provider did not say."""
+        """Of a reply: what all attempts at it used; absent when the provider did not say."""
 
     @_builtins.property
     def context(self) -> Global___ContextReceipt:
@@ -503,10 +508,11 @@ class Message(_message.Message):
         context: Global___ContextReceipt | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        rating_comment: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "context", b"context", "create_time", b"create_time", "error", b"error", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachments", b"attachments", "attempt", b"attempt", "author", b"author", "content", b"content", "context", b"context", "conversation_id", b"conversation_id", "create_time", b"create_time", "error", b"error", "finish_reason", b"finish_reason", "id", b"id", "model", b"model", "rating", b"rating", "reply_to", b"reply_to", "role", b"role", "state", b"state", "superseded", b"superseded", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachments", b"attachments", "attempt", b"attempt", "author", b"author", "content", b"content", "context", b"context", "conversation_id", b"conversation_id", "create_time", b"create_time", "error", b"error", "finish_reason", b"finish_reason", "id", b"id", "model", b"model", "rating", b"rating", "rating_comment", b"rating_comment", "reply_to", b"reply_to", "role", b"role", "state", b"state", "superseded", b"superseded", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -7,7 +7,10 @@ adds its commands through the entry points `colloquy.commands`, each a function 
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import entry_points, version
 from typing import Annotated, Any
 
@@ -15,7 +18,17 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from colloquy.terminal.commands import admin, chat, conversations, export, models, send, upload
+from colloquy.terminal.commands import (
+    admin,
+    chat,
+    conversations,
+    export,
+    models,
+    rate,
+    search,
+    send,
+    upload,
+)
 from colloquy.terminal.connection import Connection
 from colloquy.terminal.console import note
 
@@ -27,21 +40,39 @@ _PLUGINS = {
 """The commands of other distributions: what each does, and what to install for it."""
 
 
+@contextmanager
+def _ending_with_its_reader() -> Iterator[None]:
+    """End as other tools do, by SIGPIPE, when whoever reads the output has seen enough (`| head`).
+
+    The signal itself stays ignored: gRPC meets it within this process, at sockets of its own.
+    """
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGPIPE)
+
+
 class Commands(TyperGroup):
     """Runs a command and prints its error as one line."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the options before the command, which may print something: --help, --version."""
+        with _ending_with_its_reader():
+            return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command. Exits with 1 for errors, with 130 when it is interrupted."""
         try:
-            return super().invoke(ctx)
+            with _ending_with_its_reader():
+                return super().invoke(ctx)
         except (typer.Exit, typer.Abort, TyperException):  # usage errors are of the last kind
             raise
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
-        except BrokenPipeError:
-            # Whoever reads our output has seen enough (`| head`). Python would complain at its end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(1) from None
         except Exception as error:
             if ctx.invoked_subcommand in _PLUGINS:  # it tells its own; what is left is a bug
                 raise
@@ -76,7 +107,7 @@ def connect(
     address: Annotated[
         str | None,
         typer.Option(
-            help="HOST:PORT or https://HOST:PORT; default CONVERSATION_ADDRESS, then "
+            help="HOST, HOST:PORT or https://HOST:PORT; default CONVERSATION_ADDRESS, then "
             "127.0.0.1:50051.",
             metavar="ADDRESS",
         ),
@@ -105,6 +136,9 @@ app.command("send")(send.send)
 app.command("list")(conversations.list_conversations)
 app.command("show")(conversations.show)
 app.command("watch")(conversations.watch)
+app.command("search")(search.search)
+app.command("rate")(rate.rate)
+app.command("delete")(conversations.delete)
 app.command("models")(models.models)
 app.command("upload")(upload.upload)
 app.command("export")(export.export)

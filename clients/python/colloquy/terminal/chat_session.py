@@ -15,7 +15,7 @@ from colloquy.errors import ColloquyError
 from colloquy.terminal.attachments import upload_with_progress
 from colloquy.terminal.conversation_renderer import describe_file, print_message, title_of
 from colloquy.terminal.error_formatter import format_error
-from colloquy.terminal.formatting import clean_line, short
+from colloquy.terminal.formatting import clean_line
 from colloquy.terminal.reply_display import display_reply
 from colloquy.terminal.reply_renderers import LiveRenderer
 from colloquy.transcript import is_final
@@ -79,9 +79,10 @@ class ChatSession:
                 conversation.id, model=self._model
             )
         self._console.print(title_of(conversation), style="bold")
-        self._note(f"{short(conversation.id)} · {clean_line(conversation.model)}\n")
+        self._note(clean_line(conversation.id), is_whole=True)
+        self._note(f"{clean_line(conversation.model)}\n", is_whole=True)
         if conversation.message_count > len(messages):
-            self._note(f"… earlier messages: show {short(conversation.id)}\n")
+            self._note(f"… earlier messages: show {clean_line(conversation.id)}\n", is_whole=True)
         for message in messages:
             if is_final(message):
                 self._show(message)
@@ -105,7 +106,8 @@ class ChatSession:
                 with suppress(asyncio.CancelledError):
                     await self._watching
             if self.conversation is not None:
-                self._note(f"go on with: colloquy chat {short(self.conversation.id)}")
+                id_ = clean_line(self.conversation.id)
+                self._note(f"go on with: colloquy chat {id_}", is_whole=True)
 
     async def _handle_input(self, typed: str) -> None:
         """Do what was typed: a command, or something to say."""
@@ -207,7 +209,7 @@ class ChatSession:
             for model in answer.models:
                 mark = "*" if model.id == current else " "
                 remark = "" if model.available else "  (the server has no key for it)"
-                self._note(f"{mark} {clean_line(model.id)}{remark}")
+                self._note(f"{mark} {clean_line(model.id)}{remark}", is_whole=True)
             return
         if self.conversation is not None:
             self.conversation = await self._client.update_conversation(
@@ -283,8 +285,9 @@ class ChatSession:
             self._last_reply = message.id
         print_message(self._console, message)
 
-    def _note(self, text: str) -> None:
-        self._console.print(text, style="dim")
+    def _note(self, text: str, *, is_whole: bool = False) -> None:
+        """Print a remark; what stays whole can be copied from a narrow screen too."""
+        self._console.print(text, style="dim", soft_wrap=is_whole)
 
 
 def _check_model(name: str, models: Iterable[Model]) -> None:

@@ -10,7 +10,6 @@ import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
 
 def screen() -> Console:
@@ -33,11 +32,14 @@ def usage_error(message: str) -> NoReturn:
     raise typer.Exit(2)
 
 
-def table_of(*columns: str) -> Table:
-    """Return an empty table with these headings."""
-    from rich.table import Table
-
-    return Table(*columns, box=None, pad_edge=False, header_style="bold")
+def confirm(question: str, yes: bool) -> None:
+    """Ask unless told not to. Exits when the answer is no, or nobody can be asked."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        usage_error("say --yes when nobody can be asked")
+    if not typer.confirm(question, err=True):
+        raise typer.Exit(1)
 
 
 def print_lines(lines: Iterable[str]) -> None:

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from colloquy.api.resources_pb2 import Attachment, Conversation, Message
+from colloquy.api.resources_pb2 import RATING_GOOD, Attachment, Conversation, Message
 from colloquy.terminal.formatting import as_dict, clean, clean_line, local_time, utc_time
 from colloquy.terminal.reply_renderers import outcome
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from colloquy.api.conversation_service_pb2 import SearchMessagesResponse
 
 _NOWHERE: Mapping[str, Path] = {}
 _UNFINISHED = (Message.STATE_QUEUED, Message.STATE_GENERATING)
@@ -40,6 +42,10 @@ def remarks(message: Message) -> list[str]:
         found.append("not finished yet")
     elif end := outcome(message):
         found.append(end)
+    if message.rating:
+        rated = "rated good" if message.rating == RATING_GOOD else "rated bad"
+        comment = clean_line(message.rating_comment)
+        found.append(f"{rated}: {comment}" if comment else rated)
     return found
 
 
@@ -52,12 +58,14 @@ def describe_file(file: Attachment) -> str:
     return f"{clean_line(file.filename)} ({clean_line(file.content_type) or 'file'}, {amount})"
 
 
-def print_message(console: Console, message: Message) -> None:
+def print_message(console: Console, message: Message, *, with_id: bool = False) -> None:
     """Print a message with who said it: replies rendered, users' words as they are."""
     from colloquy.terminal.markdown import render
 
     is_reply = message.role == Message.ROLE_ASSISTANT
-    console.print(speaker(message), style="bold green" if is_reply else "bold cyan")
+    console.print(speaker(message), style="bold green" if is_reply else "bold cyan", soft_wrap=True)
+    if with_id:
+        console.print(clean_line(message.id), style="dim", soft_wrap=True)
     if message.content.strip():
         text = message.content.strip("\n")
         console.print(render(text) if is_reply else clean(text))
@@ -66,6 +74,16 @@ def print_message(console: Console, message: Message) -> None:
     for remark in remarks(message):
         console.print(f"[{remark}]", style="red" if remark.startswith("failed") else "dim")
     console.print()
+
+
+def print_hit(console: Console, hit: SearchMessagesResponse.Hit) -> None:
+    """Print a message that was found: where it is, and the part that matches."""
+    said = hit.message
+    when = local_time(said.create_time)
+    console.print(f"{speaker(said)} · {when}", style="bold", soft_wrap=True)
+    console.print(f"message {clean_line(said.id)}", style="dim", soft_wrap=True)
+    console.print(f"conversation {clean_line(said.conversation_id)}", style="dim", soft_wrap=True)
+    console.print(f"{clean_line(hit.snippet)}\n")
 
 
 def to_markdown(

@@ -14,8 +14,6 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 # Everything that a terminal may take for a command: C0 without tab and newline, DEL, C1.
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-# How many characters of an id are enough to tell it from others: the random end, not the time.
-SHORT_ID = 8
 
 
 def clean(text: str) -> str:
@@ -56,11 +54,6 @@ def dump(value: object, indent: int | None = None) -> str:
 def to_tsv(fields: Iterable[object]) -> str:
     """Return fields as one line for cut and awk: tabs between, none within."""
     return "\t".join(clean_line(str(field)) for field in fields)
-
-
-def short(id_: str) -> str:
-    """Return the end of an id, which is as good as the id where one is asked for."""
-    return clean(id_)[-SHORT_ID:]
 
 
 def local_time(time: Timestamp) -> str:

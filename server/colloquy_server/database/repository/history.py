@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from sqlalchemy import Integer, bindparam, select
@@ -23,6 +23,9 @@ from colloquy_server.database.models import (
 from colloquy_server.database.repository import attachments
 from colloquy_server.database.rows import USER, MessageRow, UserRow
 from colloquy_server.database.transactions import Session
+
+NO_TEXT = "no text"
+"""Why a message is not shown that is blank."""
 
 _FIRST_PAGE = 32
 _MAX_PAGE = 1_024
@@ -46,20 +49,19 @@ class Said(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Turn:
     """A user's message with its author and files, the replies to it that the model may know, and
-    the places of those that it may not, each with the reason. The author is named where several
-    people write."""
+    the places of those that it may not, each with the reason."""
 
     prompt: Said
     replies: Sequence[Said] = ()
     withheld: Sequence[tuple[int, str]] = ()
     files: Sequence[Attachment] = ()
-    author: UserRow | None = None
 
 
 class Earlier(NamedTuple):
     """All that was said in a conversation, by one person alone and without files, as a model is
-    given it: `messages` are JSON, joined by commas. `floor` is the place of the first of them,
-    `given` has their places in ranges, and `withheld` those of what is not among them."""
+    given it: `messages` are JSON, joined by commas; where it `alternates`, those of one role in a
+    row are one. `floor` is the place of the first of them, `given` has their places in ranges, and
+    `withheld` those of what is not among them."""
 
     messages: bytes
     tokens: int
@@ -67,17 +69,21 @@ class Earlier(NamedTuple):
     floor: int
     given: tuple[tuple[int, int], ...]
     withheld: tuple[tuple[int, str], ...]
+    alternates: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class History:
     """A system prompt, and turns from the newest back; `is_whole` when there are no more of them.
-    With `earlier` there is only the newest, and that is all that came before."""
+    `participants` are all who ever wrote in the conversation, in the order of their first messages,
+    if several wrote these. With `earlier` there is only the newest turn, and that is all that came
+    before."""
 
     system_prompt: str
     turns: list[Turn]
     is_whole: bool
     earlier: Earlier | None = None
+    participants: Sequence[UserRow] = ()
 
 
 _prompt = aliased(Message)
@@ -108,10 +114,11 @@ _LATER = (
     )
     .order_by(Message.position.desc())
 )
-_AUTHORS = (
+_PARTICIPANTS = (
     select(*USER)
     .join(Membership, Membership.user_id == User.id)
     .where(Membership.conversation_id == bindparam("conversation"))
+    .order_by(Membership.position)
 )
 
 
@@ -168,9 +175,9 @@ def _read(
             turns.append(turn)
             room -= cost(turn)
             if room < 0:
-                return History(system_prompt, _with_authors(s, conversation_id, turns), False)
+                return _history(s, conversation_id, system_prompt, turns, is_whole=False)
         if len(page) < size:
-            return History(system_prompt, _with_authors(s, conversation_id, turns), True)
+            return _history(s, conversation_id, system_prompt, turns, is_whole=True)
         before, size = page[-1].position, min(size * 4, _MAX_PAGE)
 
 
@@ -186,12 +193,14 @@ def _turn(prompt: Said, answers: list[Said], files: Sequence[Attachment]) -> Tur
     return Turn(prompt, told, withheld, files)
 
 
-def _with_authors(s: Session, conversation_id: str, turns: list[Turn]) -> list[Turn]:
-    if len({turn.prompt.author_id for turn in turns}) < 2:
-        return turns
-    rows = s.run(_AUTHORS, {"conversation": conversation_id})
-    authors = {row[0]: UserRow._make(row) for row in rows}
-    return [replace(turn, author=authors.get(turn.prompt.author_id or "")) for turn in turns]
+def _history(
+    s: Session, conversation_id: str, system_prompt: str, turns: list[Turn], *, is_whole: bool
+) -> History:
+    participants: list[UserRow] = []
+    if len({turn.prompt.author_id for turn in turns}) > 1:
+        rows = s.run(_PARTICIPANTS, {"conversation": conversation_id})
+        participants = [UserRow._make(row) for row in rows]
+    return History(system_prompt, turns, is_whole, participants=participants)
 
 
 def _why_withheld(said: Said) -> str:
@@ -206,4 +215,4 @@ def why_withheld(state: int, content: str) -> str:
         return "the reply failed"
     if state not in (State.COMPLETED, State.CANCELLED):
         return "not finished"
-    return "" if content else "no text"
+    return "" if content.strip() else NO_TEXT

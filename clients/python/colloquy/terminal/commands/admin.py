@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from colloquy.terminal.connection import connection_of
-from colloquy.terminal.console import note, usage_error
+from colloquy.terminal.console import confirm, note, usage_error
 from colloquy.terminal.partial_ids import is_whole_id, pick_id
 
 if TYPE_CHECKING:
@@ -71,7 +70,7 @@ def delete_account(context: typer.Context, account: Account, yes: Yes = False) -
     """Delete an account with everything in it."""
     with connection_of(context).admin_client() as client:
         account_id = _account(client, account)
-        _confirm(f"Delete the account {account_id} with all its conversations?", yes)
+        confirm(f"Delete the account {account_id} with all its conversations?", yes)
         client.delete_account(account_id)
 
 
@@ -154,13 +153,3 @@ def _fields(key: ApiKey) -> tuple[str, ...]:
         holds = "holds"
     role = "member" if key.role == ApiKey.ROLE_MEMBER else "service"
     return key.id, role, holds, key.user.external_id, key.name
-
-
-def _confirm(question: str, yes: bool) -> None:
-    """Ask unless told not to. Exits when the answer is no, or nobody can be asked."""
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        usage_error("say --yes when nobody can be asked")
-    if not typer.confirm(question, err=True):
-        raise typer.Exit(1)

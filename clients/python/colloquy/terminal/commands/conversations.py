@@ -1,15 +1,16 @@
-"""`list`, `show` and `watch`: the conversations that there are."""
+"""`list`, `show`, `watch` and `delete`: the conversations that there are."""
 
 from __future__ import annotations
 
 import itertools
+import shutil
 import sys
 from typing import Annotated
 
 import typer
 
 from colloquy.terminal.connection import connection_of
-from colloquy.terminal.console import note, print_lines, screen, table_of
+from colloquy.terminal.console import confirm, note, print_lines, screen
 from colloquy.terminal.partial_ids import find_conversation
 
 Which = Annotated[
@@ -30,7 +31,8 @@ def list_conversations(
     between them.
     """
     from colloquy.terminal.conversation_renderer import conversation_fields, title_of
-    from colloquy.terminal.formatting import clean_line, local_time, short, to_json, to_tsv
+    from colloquy.terminal.formatting import clean_line, local_time, to_json, to_tsv
+    from colloquy.terminal.tables import Column, Row, print_table
 
     console = screen()
     with connection_of(context).client() as client:
@@ -41,14 +43,34 @@ def list_conversations(
     if not found:
         note("no conversations yet: begin one with `chat`")
         return
-    table = table_of("ID", "Last message", "Messages", "Model", "Title")
-    for c in found:
-        last = local_time(c.last_message_time)
-        table.add_row(short(c.id), last, str(c.message_count), clean_line(c.model), title_of(c))
-    console.print(table)
+    columns = (
+        Column("ID"),
+        Column("Last message"),
+        Column("Messages", "{} messages"),
+        Column("Model"),
+        Column("Title"),
+    )
+    rows = [
+        Row(
+            (
+                clean_line(c.id),
+                local_time(c.last_message_time),
+                str(c.message_count),
+                clean_line(c.model),
+                title_of(c),
+            )
+        )
+        for c in found
+    ]
+    print_table(console, columns, rows)
 
 
-def show(context: typer.Context, conversation: Which, json: AsJson = False) -> None:
+def show(
+    context: typer.Context,
+    conversation: Which,
+    json: AsJson = False,
+    ids: Annotated[bool, typer.Option("--ids", help="Print the messages' ids too.")] = False,
+) -> None:
     """Print a conversation with all its messages."""
     from colloquy.terminal.conversation_renderer import (
         print_message,
@@ -69,9 +91,11 @@ def show(context: typer.Context, conversation: Which, json: AsJson = False) -> N
             sys.stdout.writelines(to_markdown(found, messages))
         else:
             console.print(title_of(found), style="bold")
-            console.print(f"{found.id} · {clean_line(found.model)}\n", style="dim")
+            for line in (found.id, found.model):
+                console.print(clean_line(line), style="dim", soft_wrap=True)
+            console.print()
             for message in messages:
-                print_message(console, message)
+                print_message(console, message, with_id=ids)
 
 
 def watch(context: typer.Context, conversation: Which, json: AsJsonLines = False) -> None:
@@ -82,7 +106,8 @@ def watch(context: typer.Context, conversation: Which, json: AsJsonLines = False
     from colloquy.terminal.formatting import to_json
     from colloquy.terminal.watch_renderer import WatchRenderer
 
-    renderer = WatchRenderer(sys.stdout)
+    width = (lambda: shutil.get_terminal_size().columns) if sys.stdout.isatty() else None
+    renderer = WatchRenderer(sys.stdout, width)
     with connection_of(context).client() as client:
         id_ = find_conversation(client, conversation)
         with client.watch(id_) as events:
@@ -91,3 +116,17 @@ def watch(context: typer.Context, conversation: Which, json: AsJsonLines = False
                     print_lines([to_json(event)])
                 else:
                     renderer.render(event)
+
+
+def delete(
+    context: typer.Context,
+    conversation: Which,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete a conversation with its messages and files, for everybody who takes part in it."""
+    from colloquy.terminal.conversation_renderer import title_of
+
+    with connection_of(context).client() as client:
+        found = client.get_conversation(find_conversation(client, conversation)).conversation
+        confirm(f"Delete {title_of(found)} ({found.id}), {found.message_count} messages?", yes)
+        client.delete_conversation(found.id)

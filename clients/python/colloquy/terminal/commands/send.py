@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,8 +16,34 @@ from colloquy.terminal.console import note, screen, usage_error
 from colloquy.terminal.partial_ids import find_conversation_async
 
 if TYPE_CHECKING:
+    from colloquy import AsyncConversationClient
     from colloquy.api.resources_pb2 import Message
     from colloquy.terminal.reply_renderers import ReplyRenderer
+
+
+@dataclass(frozen=True)
+class _Where:
+    """The conversation in which something is said: one that there is, or a new one."""
+
+    part: str
+    is_last: bool
+    model: str
+    system_prompt: str
+
+    async def find(self, client: AsyncConversationClient) -> str:
+        """Return the id of the conversation that there is; empty when a new one is to be made."""
+        if self.part:
+            return await find_conversation_async(client, self.part)
+        if self.is_last:
+            async for found in client.conversations():
+                return found.id
+            note("there is no conversation yet; this begins the first one")
+        return ""
+
+    async def make(self, client: AsyncConversationClient) -> str:
+        """Return the id of a new one."""
+        made = await client.create_conversation(model=self.model, system_prompt=self.system_prompt)
+        return made.id
 
 
 def send(
@@ -36,9 +63,22 @@ def send(
             metavar="ID",
         ),
     ] = None,
+    last: Annotated[
+        bool,
+        typer.Option("--last", "-l", help="Say it in the conversation that was used last."),
+    ] = False,
     model: Annotated[
         str | None,
         typer.Option("--model", "-m", help="The new conversation's model.", metavar="NAME"),
+    ] = None,
+    system: Annotated[
+        str | None,
+        typer.Option(
+            "--system",
+            "-s",
+            help="What the model is told before all messages of the new conversation.",
+            metavar="TEXT",
+        ),
     ] = None,
     attach: Annotated[
         list[Path] | None,
@@ -65,17 +105,23 @@ def send(
     stops it).
     """
     content = _content(text)
-    if conversation and model:
-        usage_error("--model is for a new conversation; leave --conversation or --model out")
+    if conversation and last:
+        usage_error("--last is the conversation; leave it or --conversation out")
+    if (conversation or last) and (model or system is not None):
+        usage_error(
+            "--model and --system are for a new conversation; leave them, or --conversation and"
+            " --last, out"
+        )
+    where = _Where(conversation or "", last, model or "", system or "")
     connection = connection_of(context)
     try:
-        reply = asyncio.run(
-            _send(connection, content, conversation, model or "", attach or [], json, no_stream)
-        )
+        reply = asyncio.run(_send(connection, content, where, attach or [], json, no_stream))
     except asyncio.CancelledError:
         note("left; the reply goes on in the server")
         raise typer.Exit(130) from None
-    raise typer.Exit(_exit_code(reply))
+    # On a terminal, what shows a reply while it comes also says how it ended.
+    is_told = sys.stdout.isatty() and not (json or no_stream)
+    raise typer.Exit(_exit_code(reply, is_told=is_told))
 
 
 def _content(text: str | None) -> str:
@@ -101,36 +147,31 @@ def _content(text: str | None) -> str:
 async def _send(
     connection: Connection,
     content: str,
-    conversation: str | None,
-    model: str,
+    where: _Where,
     attach: list[Path],
     json: bool,
     no_stream: bool,
 ) -> Message | None:
     from colloquy.errors import ColloquyError, InvalidArgument, ResourceExhausted
     from colloquy.terminal.attachments import upload_with_progress
-    from colloquy.terminal.formatting import short
     from colloquy.terminal.reply_display import display_reply
 
     async with connection.async_client() as client:
         attachments = [(await upload_with_progress(client, path)).id for path in attach]
-        if conversation:
-            conversation_id = await find_conversation_async(client, conversation)
-        else:
-            conversation_id = (await client.create_conversation(model=model)).id
+        found = await where.find(client)
+        conversation_id = found or await where.make(client)
         renderer = _renderer(as_json=json, whole=no_stream)
         reply = client.send(conversation_id, content, attachment_ids=attachments)
         try:
             finished = await display_reply(client, conversation_id, reply, renderer)
         except (InvalidArgument, ResourceExhausted):
             # It was refused; an empty conversation is of no use.
-            if not conversation:
+            if not found:
                 with suppress(ColloquyError):
                     await client.delete_conversation(conversation_id)
             raise
-    if sys.stdout.isatty() and not conversation:
-        part = short(conversation_id)
-        note(f"(go on with `colloquy send -c {part}` or `colloquy chat {part}`)")
+    if sys.stdout.isatty() and not found:
+        note(f"(go on with `colloquy send -c {conversation_id}`, or `colloquy chat` and this id)")
     return finished
 
 
@@ -143,7 +184,7 @@ def _renderer(*, as_json: bool, whole: bool) -> ReplyRenderer:
     return LiveRenderer(console) if console.is_terminal else PlainRenderer()
 
 
-def _exit_code(reply: Message | None) -> int:
+def _exit_code(reply: Message | None, *, is_told: bool) -> int:
     from colloquy.api.resources_pb2 import Message
     from colloquy.terminal.reply_renderers import outcome
 
@@ -151,9 +192,11 @@ def _exit_code(reply: Message | None) -> int:
         note("error: the conversation was deleted meanwhile")
         return 1
     if reply.state == Message.STATE_COMPLETED:
+        # Beside the text, which somebody may read on.
+        if not is_told and (end := outcome(reply)):
+            note(f"({end})")
         return 0
-    # On a terminal the renderer has said so already.
     failed = reply.state == Message.STATE_FAILED
-    if not sys.stdout.isatty():
+    if not is_told:
         note(f"error: the reply {outcome(reply)}" if failed else "the reply was stopped")
     return 1 if failed else 130
