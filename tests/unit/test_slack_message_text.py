@@ -39,7 +39,7 @@ BLOCKS: list[tuple[dict[str, Any], str]] = [
     (rich(section(word("a < b & "), {"type": "user", "user_id": "U1"})), "a < b & @Alice"),
     (rich(section({"type": "link", "url": "https://a.b", "text": "A"})), "A (https://a.b)"),
     (rich(section({"type": "channel", "channel_id": "C1"})), "#C1"),
-    (rich(section({"type": "usergroup", "usergroup_id": "S1"})), "@subteam"),
+    (rich(section({"type": "usergroup", "usergroup_id": "S1"})), "@S1"),
     (rich(section({"type": "broadcast", "range": "here"})), "@here"),
     (rich(section({"type": "emoji", "name": "tada", "unicode": "1f389"})), "🎉"),
     (rich(section({"type": "emoji", "name": "ours"})), ":ours:"),
