@@ -139,6 +139,14 @@ PAID: dict[str, tuple[Answer, str]] = {
         ),
         "used its whole output on thinking",
     ),
+    "thinking in the total alone": (
+        Answer(
+            pieces=[],
+            finish="MAX_TOKENS",
+            counts={"prompt_tokens": 3, "completion_tokens": 0, "total_tokens": 103},
+        ),
+        "used its whole output on thinking",
+    ),
     "a limit": (Answer(pieces=[], finish="length"), "output limit before it said anything"),
     "thinking": (Answer(pieces=[], deltas=THINKING), "thought, but gave no answer"),
     "thinking in parts": (
