@@ -5,10 +5,17 @@ What they do is imported when they run: `colloquy --help` shows them too.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
 import typer
+
+
+def _quiet_grpc() -> None:
+    """Keeps gRPC's core from writing lines of its own form among ours, and from waiting for who
+    reads them. It looks at this when it is loaded."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
 def add_to(app: typer.Typer) -> None:
@@ -34,7 +41,8 @@ def serve(
         ),
     ] = 1,
 ) -> None:
-    """Run the server until SIGTERM or SIGINT. Its settings come from the environment and .env."""
+    """Run the server until SIGTERM, SIGINT or SIGHUP. Settings: the environment and .env."""
+    _quiet_grpc()
     from colloquy_server.process import run_server
 
     raise typer.Exit(run_server(is_development=dev, migrates_first=migrate, workers=workers))
@@ -49,6 +57,7 @@ def migrate() -> None:
 
 def worker(number: int, descriptor: int) -> None:
     """Serve as one of the workers of `serve --workers`, which alone starts it."""
+    _quiet_grpc()
     from colloquy_server.worker import run_worker
 
     raise typer.Exit(run_worker(number, descriptor))

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import structlog
+from colloquy.operations.private_files import make_private_folder
 
 from colloquy_server.api.access import hash_secret, new_secret
 from colloquy_server.database.models import KeyRole
@@ -47,7 +48,7 @@ def _read_key() -> str:
 
 
 def _write_key(secret: str) -> None:
-    KEY_FILE.parent.mkdir(parents=True, exist_ok=True)
+    make_private_folder(KEY_FILE.parent)
     KEY_FILE.unlink(missing_ok=True)
     descriptor = os.open(KEY_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:

@@ -126,6 +126,8 @@ class Unavailable(ColloquyError):
 
     status = "UNAVAILABLE"
     reason = "INTERNAL"
+    retry_after: ClassVar[float | None] = None
+    """Seconds after which to come back, where that is known."""
 
 
 class Unimplemented(ColloquyError):

@@ -10,7 +10,10 @@ from collections.abc import Callable
 import structlog
 
 from colloquy_server.app import App
+from colloquy_server.database.repository import access
+from colloquy_server.database.transactions import EVERY_ACCOUNT, Database
 from colloquy_server.providers.catalog import Catalog
+from colloquy_server.settings import Settings
 
 log = structlog.get_logger()
 
@@ -30,12 +33,23 @@ class StopRequests:
 def listen_for_signals(on_signal: Callable[[], None]) -> None:
     """Calls this whenever somebody wants the process to end."""
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            loop.add_signal_handler(number, on_signal)
 
 
-def log_serving(address: str, catalog: Catalog) -> None:
+async def is_callable(settings: Settings, db: Database) -> bool:
+    """Whether there is any key with which somebody can call, or make one."""
+    return bool(settings.admin_api_key) or await db.read(EVERY_ACCOUNT, access.has_keys)
+
+
+def log_serving(address: str, catalog: Catalog, *, has_keys: bool) -> None:
     """Says, once for all workers, where clients may call."""
+    if not has_keys:
+        log.warning(
+            "nobody can call: there is no API key",
+            remedy="set ADMIN_API_KEY to make accounts and keys, or try things out with --dev",
+        )
     default = catalog.default()
     none = "not discovered yet" if catalog.discovering else "none: no provider has a key"
     log.info("serving", address=address, default_model=default.id if default else none)

@@ -21,7 +21,7 @@ from colloquy_server.database.engine import open_database
 from colloquy_server.development import ensure_development_key
 from colloquy_server.errors import ColloquyError
 from colloquy_server.providers.catalog import Catalog
-from colloquy_server.serving import listen_for_signals, log_serving
+from colloquy_server.serving import is_callable, listen_for_signals, log_serving
 from colloquy_server.settings import Settings
 from colloquy_server.shared_port import SharedPort
 
@@ -52,10 +52,15 @@ def check_workers(settings: Settings, count: int) -> None:
             f"--workers {count} needs Postgres: set DATABASE_URL to postgresql://…, or leave"
             " --workers out to serve from SQLite with one process"
         )
+    if count > 1 and (settings.event_bus_url or "").startswith("memory:"):
+        raise ColloquyError(
+            f"--workers {count} cannot share EVENT_BUS_URL=memory://, which ends at one process:"
+            " leave it out, or set it to postgresql://…"
+        )
 
 
 async def supervise(settings: Settings, count: int, *, is_development: bool) -> None:
-    """Keeps workers serving until SIGTERM or SIGINT, which all get; a second one hurries them.
+    """Keeps workers serving until SIGTERM, SIGINT or SIGHUP, which all get; a second one hurries.
 
     Raises OSError when the port is not free, CatalogError when the models file cannot be used, and
     WorkerFailed when a worker cannot start at first or does not end cleanly at last.
@@ -63,17 +68,19 @@ async def supervise(settings: Settings, count: int, *, is_development: bool) -> 
     catalog = Catalog.load(settings.models_file, settings.environ.get)
     port = SharedPort(settings.grpc_address)
     try:
-        if is_development:
-            await _ensure_development_key(settings)
-        await _Supervisor(settings, count, port).run(catalog)
+        has_keys = await _prepare_keys(settings, is_development=is_development)
+        await _Supervisor(settings, count, port).run(catalog, has_keys=has_keys)
     finally:
         port.close()
 
 
-async def _ensure_development_key(settings: Settings) -> None:
+async def _prepare_keys(settings: Settings, *, is_development: bool) -> bool:
+    """Makes the key for development, if so; returns whether there is any."""
     database = open_database(settings.database_url, settings.database_pool_size)
     try:
-        await ensure_development_key(database)
+        if is_development:
+            await ensure_development_key(database)
+        return await is_callable(settings, database)
     finally:
         await database.close()
 
@@ -91,14 +98,14 @@ class _Supervisor:
         self._requests = 0
         """How often it was asked to stop."""
 
-    async def run(self, catalog: Catalog) -> None:
+    async def run(self, catalog: Catalog, *, has_keys: bool) -> None:
         """Starts the workers and keeps them running until they are told to stop and have."""
         listen_for_signals(self._stop)
         try:
             for number in self._numbers:
                 await self._start(number)
             await asyncio.gather(*(worker.serves() for worker in self._workers.values()))
-            log_serving(self._port.address, catalog)
+            log_serving(self._port.address, catalog, has_keys=has_keys)
             codes = await asyncio.gather(*(self._keep(number) for number in self._numbers))
         except BaseException:
             self._stop()

@@ -9,10 +9,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import sentry_sdk
-from opentelemetry.metrics import MeterProvider, NoOpMeterProvider
+from opentelemetry.metrics import MeterProvider, NoOpMeterProvider, Observation
 from opentelemetry.trace import NoOpTracerProvider, SpanKind, Status, StatusCode, TracerProvider
+
+from colloquy_server.logs import lost_lines
+
+if TYPE_CHECKING:
+    from sentry_sdk.types import Event, Hint
 
 _NAME = "colloquy"
 
@@ -71,6 +77,9 @@ class Telemetry:
             "gen_ai.client.operation.time_to_first_chunk", "s"
         )
         self._tokens = meter.create_histogram("gen_ai.client.token.usage", "{token}")
+        meter.create_observable_counter(
+            "colloquy.log.lost_lines", [lambda _options: [Observation(lost_lines())]], "{line}"
+        )
 
     @contextmanager
     def call(self, method: str) -> Iterator[Call]:
@@ -145,6 +154,7 @@ def open_telemetry(otlp_endpoint: str | None, sentry_dsn: str | None) -> Telemet
             default_integrations=False,
             include_local_variables=False,  # they hold what people said, and keys
             send_default_pii=False,
+            before_send=_without_messages,
         )
     if not otlp_endpoint:
         return Telemetry()
@@ -162,3 +172,10 @@ def open_telemetry(otlp_endpoint: str | None, sentry_dsn: str | None) -> Telemet
     tracers.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=otlp_endpoint)))
     reader = PeriodicExportingMetricReader(OTLPMetricExporter(endpoint=otlp_endpoint))
     return Telemetry(tracers, SdkMeterProvider([reader], resource=resource))
+
+
+def _without_messages(event: Event, _hint: Hint) -> Event:
+    """Takes the exceptions' messages out of a report: they may hold what people said, and keys."""
+    for exception in event.get("exception", {}).get("values", []):
+        exception["value"] = ""
+    return event

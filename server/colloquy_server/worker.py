@@ -28,6 +28,7 @@ def run_worker(number: int, descriptor: int) -> int:
     `descriptor` is of a socket to the supervisor, which reads there that this worker serves or why
     it cannot.
     """
+    os.umask(0o077)  # as its supervisor's: what is written holds what people said
     with socket.socket(fileno=descriptor) as supervisor:
         supervisor.set_inheritable(False)
         try:
@@ -37,6 +38,11 @@ def run_worker(number: int, descriptor: int) -> int:
         except (ColloquyError, CatalogError, OSError) as error:
             _tell(supervisor, str(error))
             return 1
+        except Exception:
+            log.exception("process failed")
+            return 1
+        finally:
+            logs.drain()
     return 0
 
 
@@ -49,6 +55,7 @@ async def _serve(settings: Settings, supervisor: socket.socket) -> None:
     app = App(settings, shares_port=True)
     await app.start()
     log.info("worker serving", pid=os.getpid())
+    await asyncio.to_thread(logs.drain)  # it stands before the supervisor's own line
     _tell(supervisor, SERVING)
     await serve_until_stopped(app, requests)
 

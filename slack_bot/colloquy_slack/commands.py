@@ -5,6 +5,7 @@ What it does is imported when it runs: `colloquy --help` shows it too.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -21,10 +22,12 @@ def slack(
         bool, typer.Option("--manifest", help="Print the manifest of the Slack app, and end.")
     ] = False,
 ) -> None:
-    """Run the Slack bot until SIGTERM or SIGINT. Settings: the environment and .env."""
+    """Run the Slack bot until SIGTERM, SIGINT or SIGHUP. Settings: the environment and .env."""
     if manifest:
         typer.echo(Path(__file__).with_name("slack_manifest.yml").read_text("utf-8"), nl=False)
         return
+    # gRPC's core, which looks at this when it is loaded, would write lines of its own among ours.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from colloquy_slack.process import run_bot
 
     raise typer.Exit(run_bot())

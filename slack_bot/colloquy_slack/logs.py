@@ -1,13 +1,28 @@
-"""Logging: one structured line an event, on standard error. No token ever gets into a line."""
+"""Logging: one structured line an event, on standard error. No token ever gets into a line, and of
+an exception only its type, place and codes do; writing never waits for who reads."""
 
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
+from collections.abc import MutableMapping
+from functools import cache
 from typing import Any, Literal
 
 import structlog
+from colloquy.operations.log_safety import (
+    LibraryHandler,
+    install_hooks,
+    name_error,
+    trace_error,
+)
+from colloquy.operations.log_writer import LogWriter
+
+_STDERR = 2
+_DRAIN_TIMEOUT = 2.0
+"""Seconds that the process's last lines get at its end."""
 
 # Slack's tokens (xoxb-, xoxe.xoxp-, xapp- …), the server's keys, what follows "Bearer", and what in
 # an address lets in: Socket Mode's ticket, an installation's code and state.
@@ -31,42 +46,87 @@ def describe(error: BaseException) -> str:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     place = f" in {trace.tb_frame.f_code.co_qualname}:{trace.tb_lineno}" if trace else ""
-    return f"{type(error).__name__}{place}"
+    return f"{name_error(error)}{place}"
+
+
+@cache
+def _writer() -> LogWriter:
+    # Without standard error its number is soon another file's.
+    return LogWriter(_STDERR if sys.stderr else os.open(os.devnull, os.O_WRONLY), _loss)
+
+
+_render: list[structlog.types.Processor] = []
 
 
 def configure(log_format: Literal["console", "json"] | None) -> None:
     """Set logging up for the process; without a format, `console` on a terminal, else `json`."""
-    is_console = log_format == "console" or (log_format is None and sys.stderr.isatty())
-    final: list[structlog.types.Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()), _redact_line]
+    is_terminal = os.isatty(_STDERR)
+    is_console = log_format == "console" or (log_format is None and is_terminal)
+    _render[:] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _without_messages,
+        _without_secrets,
+        structlog.dev.ConsoleRenderer(colors=is_terminal)
         if is_console
-        else [
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-            _redact_line,
-        ]
-    )
+        else structlog.processors.JSONRenderer(),
+    ]
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *final,
-        ],
+        processors=_render,
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=_writer()),  # type: ignore[arg-type]
         cache_logger_on_first_use=True,
     )
     # Bolt and Slack's SDK log through the standard library.
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_RedactingFormatter("%(name)s: %(message)s"))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.basicConfig(level=logging.WARNING, handlers=[LibraryHandler(_report)], force=True)
+    install_hooks(_report)
 
 
-class _RedactingFormatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        return redact(super().format(record))
+def say(line: str) -> None:
+    """Write a line for people: why the process cannot start."""
+    _writer().write(f"{redact(line)}\n")
 
 
-def _redact_line(_logger: Any, _method: str, line: Any) -> Any:
-    return redact(line)
+def drain() -> None:
+    """Give what was logged last a moment to be written."""
+    _writer().drain(_DRAIN_TIMEOUT)
+
+
+def _without_messages(
+    _logger: Any, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    error = event.pop("exc_info", None)
+    if error is True:
+        error = sys.exc_info()[1]
+    if isinstance(error, BaseException):
+        event["exception"] = trace_error(error)
+    return event
+
+
+def _report(level: int, event: str, fields: dict[str, Any]) -> None:
+    structlog.get_logger().log(level, event, **fields)
+
+
+def _loss(count: int) -> str:
+    event: Any = {"event": "log lines lost", "lines": count}
+    for processor in _render:
+        event = processor(None, "warning", event)
+    return f"{event}\n"
+
+
+def _without_secrets(
+    _logger: Any, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    return {name: _redact_all(value) for name, value in event.items()}
+
+
+def _redact_all(value: Any) -> Any:
+    """Hide secrets before the line is made: what ends with one must not end its quotes too."""
+    if isinstance(value, dict):
+        return {redact(str(name)): _redact_all(one) for name, one in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [_redact_all(one) for one in value]
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return redact(str(value))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
-import sys
 
 import structlog
 from colloquy import ColloquyError
@@ -21,31 +21,38 @@ log = structlog.get_logger()
 
 def run_bot() -> int:
     """Run the bot until it is told to stop; return the process's exit code."""
+    os.umask(0o077)  # whatever is written holds what people said, or keys
     try:
         settings = settings_module.load()
         logs.configure(settings.log_format)
         asyncio.run(serve(settings))
     except (SettingsError, ColloquyError, OSError) as error:
-        sys.stderr.write(f"colloquy: {logs.redact(str(error))}\n")
+        logs.say(f"colloquy: {error}")
         return 1
     except SQLAlchemyError as error:
         why = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
-        sys.stderr.write(f"colloquy: SLACK_DATABASE_URL: {logs.redact(why)}\n")
+        logs.say(f"colloquy: SLACK_DATABASE_URL: {why}")
         return 1
     except BotFailed as failed:
-        sys.stderr.write(f"colloquy: the bot broke: {failed}\n")
+        logs.say(f"colloquy: the bot broke: {failed}")
         return 1
     except SlackError as error:
-        sys.stderr.write(f"colloquy: Slack does not let me in: {error}\n")
+        logs.say(f"colloquy: Slack does not let me in: {error}")
         return 1
+    except Exception:
+        log.exception("process failed")
+        return 1
+    finally:
+        logs.drain()
     return 0
 
 
 async def serve(settings: Settings) -> None:
     """Run until told to stop. Raises BotFailed, and what Bot.start does."""
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
     bot = Bot(settings)
     running = asyncio.create_task(_run(bot))
     stopping = asyncio.create_task(stop.wait())

@@ -137,6 +137,24 @@ async def test_a_second_signal_hands_live_replies_back_at_once(
     watch.cancel()
 
 
+@ANY
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+async def test_each_signal_that_ends_a_process_lets_a_live_reply_finish(
+    colloquy: Colloquy, alice: Caller, number: signal.Signals
+) -> None:
+    await colloquy.stop()
+    process = ServerProcess(colloquy, SHUTDOWN_GRACE="60")
+    alice = alice.on(await process.start())
+    conversation = await alice.create(title="Stop")
+    held = await hold(colloquy, alice, conversation.id)
+    process.send_signal(number)
+    await process.logged("stopping")
+    held.gate.set()
+    assert (await held.stream.reply()).attempt == 1
+    assert await process.end(signal.SIGCONT) == 0
+    await colloquy.start()
+
+
 @ALONE
 async def test_a_planned_stop_hands_replies_back_without_a_strike(
     colloquy: Colloquy, alice: Caller

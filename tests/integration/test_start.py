@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import socket
+import stat
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping
@@ -20,6 +21,7 @@ from colloquy_server import process as server
 
 from tests.forked import Forked
 from tests.harness import Caller, Colloquy, ServerProcess
+from tests.uploads import upload
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -43,10 +45,8 @@ def environment(**more: str) -> dict[str, str]:
 
 def complaint(output: str) -> str:
     """The one line that a server says which does not start."""
-    # gRPC's core, which is not ours to ask, logs a port that is taken by itself.
-    lines = [line for line in output.splitlines() if "add_port.cc" not in line]
-    assert len(lines) == 1, output
-    return lines[0].removeprefix("colloquy: ")
+    (line,) = output.splitlines()
+    return line.removeprefix("colloquy: ")
 
 
 async def says(folder: Path, settings: Mapping[str, str], workers: int = 1) -> str:
@@ -134,6 +134,8 @@ async def test_workers_that_cannot_start_say_so_in_one_line(
     # The first two are known at once, the last only to the workers.
     assert "postgresql://" in await says(colloquy.folder, {}, workers=2)
     assert "at least one" in await says(colloquy.folder, {}, workers=0)
+    deaf = {**on_postgres, "EVENT_BUS_URL": "memory://"}
+    assert "EVENT_BUS_URL" in await says(colloquy.folder, deaf, workers=2)
     unusable = {**on_postgres, "STORAGE_URL": "file://file/in/a/file"}
     assert "STORAGE_URL" in await says(colloquy.folder, unusable, workers=2)
     assert not (colloquy.folder / "data").exists()
@@ -181,3 +183,117 @@ async def test_workers_start_by_the_command_and_share_one_development_key(
         process.terminate()
         await process.communicate()
     assert process.returncode == 0
+
+
+async def test_a_port_that_is_taken_is_told_before_anything_is_made(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        assert f"cannot listen on {address}" in await says(tmp_path, {"GRPC_ADDRESS": address})
+    assert os.listdir(tmp_path) == []
+
+
+async def test_a_second_server_on_a_sqlite_file_is_refused_until_the_first_is_gone(
+    colloquy: Colloquy,
+) -> None:
+    await colloquy.stop()
+    first, second = ServerProcess(colloquy), ServerProcess(colloquy)
+    await first.start()
+    (colloquy.folder / "link.db").symlink_to(colloquy.folder / "conversations.db")
+    models = {"AI_MODELS_FILE": str(colloquy.models_file)}
+    for url in (colloquy.database_url, f"sqlite:///{colloquy.folder}/link.db"):
+        refusal = await says(colloquy.folder, {**models, "DATABASE_URL": url})
+        assert "another server serves from" in refusal
+        assert "postgresql://" in refusal
+    # What only looks at the file, or migrates it, is no server.
+    migrating = await command(colloquy.folder, "migrate", DATABASE_URL=colloquy.database_url)
+    assert await migrating.wait() == 0
+    assert await first.end(signal.SIGKILL) == -signal.SIGKILL
+    await second.start()
+    assert await second.end(signal.SIGTERM) == 0
+    await colloquy.start()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_server_without_any_key_says_that_nobody_can_call(
+    colloquy: Colloquy, postgres_url: str, workers: int
+) -> None:
+    process = ServerProcess(colloquy, workers=workers, ADMIN_API_KEY="", DATABASE_URL=postgres_url)
+    await process.start()
+    (told,) = await process.logged("nobody can call: there is no API key")
+    assert "ADMIN_API_KEY" in told["remedy"]
+    assert await process.end(signal.SIGTERM) == 0
+    with_admin = ServerProcess(colloquy, DATABASE_URL=postgres_url)
+    await with_admin.start()
+    assert await with_admin.end(signal.SIGTERM) == 0
+    assert not any("nobody can call" in line for line in with_admin.lines)
+
+
+async def test_workers_end_by_sighup_and_a_server_that_is_to_ignore_it_does(
+    colloquy: Colloquy, postgres_url: str
+) -> None:
+    workers = ServerProcess(colloquy, workers=2, DATABASE_URL=postgres_url)
+    await workers.start()
+    assert await workers.end(signal.SIGHUP) == 0
+    ignoring = await asyncio.create_subprocess_exec(
+        *("nohup", sys.executable, "-m", "colloquy_server", "serve"),
+        cwd=colloquy.folder,
+        env=environment(
+            AI_MODELS_FILE=str(colloquy.models_file), DATABASE_URL=postgres_url, LOG_FORMAT="json"
+        ),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    assert ignoring.stdout is not None
+    async for line in ignoring.stdout:
+        if b'"event":"serving"' in line:
+            break
+    ignoring.send_signal(signal.SIGHUP)
+    ignoring.send_signal(signal.SIGTERM)
+    output, _ = await ignoring.communicate()
+    assert ignoring.returncode == 0
+    assert output.count(b'"event":"stopping"') == 1
+
+
+def modes_of_all(folder: Path) -> dict[str, int]:
+    """The permissions of a folder and all that is in it, by their paths."""
+    found = (folder, *folder.rglob("*"))
+    return {str(path.relative_to(folder)): stat.S_IMODE(path.lstat().st_mode) for path in found}
+
+
+async def test_what_is_stored_is_for_its_owner_alone_also_what_was_open(
+    colloquy: Colloquy, tmp_path: Path
+) -> None:
+    folder = tmp_path / "work"
+    folder.mkdir(mode=0o755)
+    data = folder / "data"
+    for start in range(2):
+        process = await command(
+            *(folder, "serve", "--dev"),
+            AI_MODELS_FILE=str(colloquy.models_file),
+            LOG_FORMAT="json",
+        )
+        assert process.stdout is not None
+        address = ""
+        async for line in process.stdout:
+            entry = json.loads(line)
+            if entry["event"] == "serving":
+                address = entry["address"]
+                break
+        caller = Caller(colloquy.channel_to(address), (data / "dev.key").read_text().strip())
+        await upload(caller, b"Hello")
+        modes = modes_of_all(data)
+        assert {"conversations.db-wal", "conversations.db-shm", "conversations.db-lock"} < set(
+            modes
+        )
+        opened = {path: oct(mode) for path, mode in modes.items() if mode & 0o077}
+        assert opened == {}, f"start {start}"
+        process.kill()  # so that sidecar files stay
+        await process.communicate()
+        # As earlier versions left them.
+        for path in (data, data / "files"):
+            path.chmod(0o755)
+        for path in data.glob("conversations.db*"):
+            path.chmod(0o644)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o755

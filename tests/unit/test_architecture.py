@@ -60,13 +60,15 @@ def _client_rooms() -> dict[str, set[str]]:
     rooms = {"api": set[str](), **dict.fromkeys(base, base | {"api"})}
     rooms["aio"] = rooms["sync"] = base | {"api"}
     rooms["__init__"] = base | {"aio", "sync"}
+    rooms["operations"] = set()
     rooms["terminal"] = {"__init__", *rooms}
     rooms["__main__"] = {"terminal"}
     return rooms
 
 
 def _slack_rooms() -> dict[str, set[str]]:
-    base = {"action_ids", "external_ids", "failpoints", "logs", "mentions", "settings", "slack_api"}
+    base = {"action_ids", "external_ids", "failpoints", "logs", "mentions", "message_text"}
+    base |= {"prompts", "settings", "slack_api"}
     rooms = {name: set[str]() for name in ("__init__", *base)}
     rooms["database"] = set()
     rooms["runtime"] = {"failpoints", "database"}
@@ -96,12 +98,12 @@ DISTRIBUTIONS = (
     Distribution(
         "server",
         "colloquy_server",
-        knows=frozenset({"colloquy.api"}),
+        knows=frozenset({"colloquy.api", "colloquy.operations"}),
         rooms=_server_rooms(),
         libraries={
             "grpc": {"api", "app"},
             "google": {"api"},
-            "colloquy": {"api", "app"},
+            "colloquy.api": {"api", "app"},
             "openai": {"providers.transcription"},
             "aiohttp": {"providers.connection"},
             "sqlalchemy": {"database"},
@@ -115,11 +117,12 @@ DISTRIBUTIONS = (
         knows=frozenset({"colloquy"}),
         rooms=_slack_rooms(),
         libraries={
-            "slack_bolt": {"incoming", "app"},
+            "slack_bolt": {"incoming", "app", "workspaces.installations"},
             "slack_sdk": {"slack_api", "workspaces", "incoming.bolt_app", "app"},
             "cryptography": {"workspaces.encryption"},
             "alembic": {"database.engine"},
             "slackify_markdown": {"outgoing.mrkdwn"},
+            "markdown_it": {"outgoing.mrkdwn", "outgoing.plain_words"},
         },
     ),
     Distribution("migrations/server", "", knows=frozenset({"colloquy_server"})),
@@ -256,12 +259,11 @@ def test_the_rooms_are_in_an_order(distribution: Distribution) -> None:
 def test_a_library_is_known_where_it_belongs(
     distribution: Distribution, module: str, path: Path
 ) -> None:
-    tops = {name.split(".")[0] for name in imports(module, path)}
-    libraries = {"grpc" if name in GRPC else name for name in tops}
+    names = {"grpc" if name.split(".")[0] in GRPC else name for name in imports(module, path)}
     misplaced = {
         library
         for library, places in distribution.libraries.items()
-        if library in libraries
+        if any(is_within(name, library) for name in names)
         and not any(is_within(module, f"{distribution.package}.{place}") for place in places)
     }
     assert not misplaced, f"those who may: {distribution.libraries}"

@@ -6,12 +6,15 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
+import psycopg
 import pytest
 from colloquy_slack.database import inbox, leases, outbox, preferences, retention
 from colloquy_slack.database.engine import Database, migrate
 from colloquy_slack.database.inbox import NewRequest
 from colloquy_slack.database.models import Base, State
+from colloquy_slack.incoming import routing
 from sqlalchemy import create_engine, inspect
+from sqlalchemy.exc import SQLAlchemyError
 
 
 @pytest.fixture
@@ -184,3 +187,53 @@ def test_migrations_make_the_tables_of_the_models(tmp_path: Path) -> None:
             index.name for index in table.indexes
         }
     engine.dispose()
+
+
+async def test_a_postgres_that_takes_writes_again_is_found_again(postgres_url: str) -> None:
+    migrate(postgres_url)
+    db = Database(postgres_url)
+    await db.run(inbox.store, new_request("1.0"))
+    name = postgres_url.rpartition("/")[2].partition("?")[0]
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(
+            f'ALTER DATABASE "{name}" SET default_transaction_read_only = on'.encode()
+        )
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        for ts in ("2.0", "3.0"):  # the connection was lost, then leads to a server that only reads
+            with pytest.raises(SQLAlchemyError):
+                await db.run(inbox.store, new_request(ts))
+        connection.execute("SET default_transaction_read_only = off")
+        connection.execute(f'ALTER DATABASE "{name}" RESET default_transaction_read_only'.encode())
+    assert await db.run(inbox.store, new_request("4.0"))
+    await db.close()
+
+
+def test_the_bots_files_are_for_their_owner_alone_also_those_that_were_open(tmp_path: Path) -> None:
+    file = tmp_path / "data" / "slack.db"
+    for _ in range(2):
+        migrate(f"sqlite:///{file}")
+        assert file.parent.stat().st_mode & 0o077 == 0
+        assert file.stat().st_mode & 0o077 == 0
+        file.chmod(0o644)
+
+
+async def test_what_was_deleted_is_neither_kept_nor_sent_again(db: Database) -> None:
+    row_id = await db.run(inbox.store, replace(new_request(), text="secret", state=State.DONE))
+    assert row_id is not None
+    await db.run(inbox.set_fields, row_id, content="secret", conversation_id="c1")
+    other = replace(new_request("2.0", external_id="slack:T1:C1:1.0"), state=State.DONE)
+    await db.run(inbox.store, other)
+    assert await db.run(inbox.mark_deleted, "T1", "C1", "1.0")
+    row = await db.run(inbox.get, "T1", row_id)
+    assert row is not None
+    assert (row.text, row.content, row.files) == ("", "", [])
+    assert await db.run(routing.store_repetition, "T1", row_id, "U1", "3.0", 1.0)
+    assert not await db.run(inbox.unfinished, "T1", (), 10)
+    # The conversation goes when nothing is left in it.
+    assert await db.run(inbox.withdrawn_conversation, "T1", "C1", "1.0") == ""
+    await db.run(inbox.mark_deleted, "T1", "C1", "2.0")
+    assert await db.run(inbox.withdrawn_conversation, "T1", "C1", "1.0") == "c1"
+    await db.close()

@@ -1,8 +1,13 @@
-"""No token gets into a line of the log."""
+"""No token gets into a line of the log, and each line is whole."""
 
 from __future__ import annotations
 
+import json
 import logging
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
 
 import pytest
 import structlog
@@ -19,22 +24,35 @@ SECRETS = (
 )
 
 
+@pytest.fixture
+def restored() -> Iterator[None]:
+    """Leaves the logging of the process as it was."""
+    root = logging.getLogger()
+    handlers, raises = root.handlers[:], logging.raiseExceptions
+    hooks = sys.excepthook, threading.excepthook, sys.unraisablehook, warnings.showwarning
+    yield
+    sys.excepthook, threading.excepthook, sys.unraisablehook, warnings.showwarning = hooks
+    root.handlers[:], logging.raiseExceptions = handlers, raises
+    structlog.reset_defaults()
+
+
 @pytest.mark.parametrize("secret", SECRETS)
 @pytest.mark.parametrize("log_format", ["console", "json"])
+@pytest.mark.usefixtures("restored")
 def test_secrets_are_hidden(
-    secret: str, log_format: str, capsys: pytest.CaptureFixture[str]
+    secret: str, log_format: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    root = logging.getLogger()
-    handlers = root.handlers[:]
     logs.configure("console" if log_format == "console" else "json")
-    try:
-        structlog.get_logger().info("event", said=f"it is {secret}!", nested={"a": [secret]})
-        logging.getLogger("slack_sdk").error("failed with %s", secret)
-        written = capsys.readouterr().err
-    finally:
-        root.handlers[:] = handlers
-        structlog.reset_defaults()
+    structlog.get_logger().info("event", said=f"it is {secret}!", nested={"a": [secret]})
+    logging.getLogger("slack_sdk").error("failed with %s", secret)
+    logging.getLogger("slack_sdk").error(f"failed with {secret}")
+    logs.drain()
+    written = capfd.readouterr().err
     assert "event" in written
-    assert "failed with" in written
+    assert "failed with …" in written or "failed with \\u2026" in written
     assert secret not in written
     assert "abc.def" not in written
+    if log_format == "json":
+        assert [json.loads(line)["event"] for line in written.splitlines()] == [
+            *("event", "library log", "library log")
+        ]

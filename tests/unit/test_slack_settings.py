@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from colloquy_slack.incoming.bolt_app import SCOPES
 from colloquy_slack.process import run_bot
 from colloquy_slack.settings import Settings, SettingsError, load
+from colloquy_slack.workspaces.scopes import SCOPES
 
 BASE = {"slack_bot_token": "xoxb-1", "slack_app_token": "xapp-1"}
 TOKENS = {name.upper(): token for name, token in BASE.items()}
@@ -20,6 +20,7 @@ TOKENS = {name.upper(): token for name, token in BASE.items()}
         ({}, "SLACK_BOT_TOKEN"),
         ({"SLACK_BOT_TOKEN": "xoxb-1"}, "SLACK_SIGNING_SECRET"),
         ({"SLACK_CLIENT_ID": "1"}, "SLACK_CLIENT_SECRET"),
+        ({**TOKENS, "SLACK_BOT_TOKEN": "xoxe.xoxb-1"}, "token rotation"),
         (
             {"SLACK_CLIENT_ID": "1", "SLACK_CLIENT_SECRET": "s", "SLACK_SIGNING_SECRET": "s"},
             "SLACK_ENCRYPTION_KEY",
@@ -42,14 +43,14 @@ def test_a_wrong_setting_is_named_in_one_line(
 
 
 def test_a_database_that_cannot_be_reached_is_told_in_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     url = "postgresql://someone:secret@127.0.0.1:1/slack"
     settings = Settings(**BASE, slack_database_url=url)  # type: ignore[arg-type]
     monkeypatch.setattr("colloquy_slack.settings.load", lambda: settings)
     monkeypatch.setattr("colloquy_slack.logs.configure", lambda _format: None)
     assert run_bot() == 1
-    told = capsys.readouterr().err
+    told = capfd.readouterr().err
     assert told.startswith("colloquy: SLACK_DATABASE_URL: ")
     assert told.count("\n") == 1
     assert "secret" not in told

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import pytest
 from colloquy.api import conversation_service_pb2 as api
-from colloquy_server import app
+from colloquy_server import app, telemetry
 from colloquy_server.telemetry import Telemetry
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -116,3 +116,17 @@ async def test_a_watcher_who_leaves_in_the_middle_of_an_event_is_no_fault_of_the
         await settle(lambda: not colloquy.app.feeds._feeds)
     assert told.calls() & {("WatchConversation", "INTERNAL")} == set()
     assert unexpected == []
+
+
+def test_lines_that_the_log_lost_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telemetry, "lost_lines", lambda: 7)
+    data = Told().reader.get_metrics_data()
+    assert data is not None
+    (metric,) = [
+        metric
+        for resource in data.resource_metrics
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+    ]
+    assert metric.name == "colloquy.log.lost_lines"
+    assert [point.value for point in metric.data.data_points] == [7]  # type: ignore[union-attr]

@@ -249,13 +249,14 @@ async def abort(context: Context, error: ColloquyError) -> None:
             for field, what in error.fields.items()
         ]
         details.append(error_details_pb2.BadRequest(field_violations=violations))
-    if isinstance(error, RateLimited | QueueFull):
+    if isinstance(error, RateLimited | QueueFull | Unavailable) and error.retry_after is not None:
         delay = duration_pb2.Duration()
         delay.FromMilliseconds(max(1, int(error.retry_after * 1_000)))
+        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    if isinstance(error, RateLimited | QueueFull):
         violation = error_details_pb2.QuotaFailure.Violation(
             subject=error.subject, description=message
         )
-        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
         details.append(error_details_pb2.QuotaFailure(violations=[violation]))
     for detail in details:
         packed = any_pb2.Any()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.engine import URL, make_url
 
@@ -15,7 +17,17 @@ def sync_engine(database_url: str) -> Engine:
     url = _with_driver(database_url)
     if url.get_backend_name() == "sqlite":
         return sqlite_engine(url)
-    return create_engine(url, connect_args={"connect_timeout": CONNECT_TIMEOUT})
+    return create_engine(
+        url, connect_args={"connect_timeout": CONNECT_TIMEOUT}, hide_parameters=True
+    )
+
+
+def database_file(database_url: str) -> Path | None:
+    """The file of a SQLite database; None for Postgres."""
+    url = make_url(database_url)
+    if url.get_backend_name() != "sqlite" or not url.database:
+        return None
+    return Path(url.database)
 
 
 def _with_driver(database_url: str) -> URL:

@@ -10,7 +10,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, func, select
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from colloquy_server.database.engine import sync_engine
 from colloquy_server.settings import SettingsError
@@ -26,7 +26,7 @@ def upgrade(database_url: str) -> None:
 
     Raises SettingsError when the database cannot be used.
     """
-    with _connected(database_url) as connection, connection.begin():
+    with _connected(database_url) as connection, _told_in_words(), connection.begin():
         if connection.dialect.name == "postgresql":  # on SQLite the transaction is the lock
             connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
         config = _config()
@@ -42,19 +42,32 @@ def is_current(database_url: str) -> bool:
 
 
 @contextmanager
+def _told_in_words() -> Iterator[None]:
+    """As when the database is read-only: a standby, say."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise SettingsError(f"DATABASE_URL cannot be migrated: {_first_line(error)}") from None
+
+
+@contextmanager
 def _connected(database_url: str) -> Iterator[Connection]:
     try:
         engine = sync_engine(database_url)
         connection = engine.connect()
     except (SQLAlchemyError, OSError) as error:
-        # The driver's own words, which never hold the password; SQLAlchemy adds lines to them.
-        said = str(getattr(error, "orig", None) or error).partition("\n")[0]
-        raise SettingsError(f"DATABASE_URL cannot be used: {said}") from None
+        raise SettingsError(f"DATABASE_URL cannot be used: {_first_line(error)}") from None
     try:
         with connection:
             yield connection
     finally:
         engine.dispose()
+
+
+def _first_line(error: Exception) -> str:
+    """The driver's own words, which never hold the password; SQLAlchemy adds lines to them, and
+    Postgres the values of rows."""
+    return str(getattr(error, "orig", None) or error).partition("\n")[0]
 
 
 def _config() -> Config:

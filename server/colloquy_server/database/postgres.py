@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from psycopg import IsolationLevel
+from psycopg.errors import ReadOnlySqlTransaction
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
@@ -140,6 +141,7 @@ def _postgres_engine(url: URL, pool_size: int) -> Engine:
         url,
         pool_size=pool_size,
         max_overflow=0,
+        hide_parameters=True,  # errors would carry what people said into logs
         connect_args={
             "connect_timeout": CONNECT_TIMEOUT,
             "application_name": "colloquy",
@@ -147,6 +149,14 @@ def _postgres_engine(url: URL, pool_size: int) -> Engine:
             **KEEPALIVE,
         },
     )
+    knows_as_lost = engine.dialect.is_disconnect
+
+    def is_lost(error: Any, connection: Any, cursor: Any) -> bool:
+        # To a server that takes no writes: after a failover another one does, which only a new
+        # connection finds.
+        return isinstance(error, ReadOnlySqlTransaction) or knows_as_lost(error, connection, cursor)
+
+    engine.dialect.is_disconnect = is_lost  # type: ignore[assignment, method-assign]
 
     @event.listens_for(engine, "do_connect")
     def _connect(_dialect: object, _record: object, args: Any, options: Any) -> DriverConnection:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from colloquy.operations.private_files import make_private_database
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
 
@@ -204,11 +205,15 @@ def _deliver(jobs: list[_Job]) -> None:
 
 
 def sqlite_engine(url: URL) -> Engine:
-    """An engine for a SQLite file; its folder is made if it is missing."""
+    """An engine for a SQLite file, which is made if it is missing, with its folder, and which only
+    this user may read."""
     if url.database and url.database != ":memory:":
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        make_private_database(Path(url.database))
     engine = create_engine(
-        url, connect_args={"timeout": _BUSY_TIMEOUT, "check_same_thread": False}, pool_size=8
+        url,
+        connect_args={"timeout": _BUSY_TIMEOUT, "check_same_thread": False},
+        pool_size=8,
+        hide_parameters=True,  # errors would carry what people said into logs
     )
 
     @event.listens_for(engine, "connect")

@@ -19,6 +19,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
 import structlog
+from colloquy.operations.log_safety import name_error
 from sqlalchemy import Connection, Executable, bindparam, event
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.orm import ORMExecuteState, with_loader_criteria
@@ -47,6 +48,8 @@ log = structlog.get_logger()
 
 class DatabaseUnavailable(Unavailable):
     """The database cannot be reached at the moment. Try again."""
+
+    retry_after = 1.0
 
 
 class Session(OrmSession):
@@ -187,7 +190,7 @@ def translated() -> Iterator[None]:
         if _is_too_much(error) or not (is_away or error.connection_invalidated):
             raise
         cause = error.orig or error
-        log.warning("database does not answer", cause=type(cause).__name__, detail=str(cause))
+        log.warning("database does not answer", error=name_error(cause))
         raise DatabaseUnavailable from error
 
 

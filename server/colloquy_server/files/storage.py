@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import obstore
+from colloquy.operations.private_files import close_to_others, make_private_folder
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
@@ -76,7 +77,8 @@ class Storage:
         try:
             if url.startswith("file://"):
                 folder = Path(url.removeprefix("file://"))
-                folder.mkdir(parents=True, exist_ok=True)
+                make_private_folder(folder)
+                close_to_others(folder)
                 return Storage(LocalStore(folder.resolve()))
             names = _CONFIG[url.partition("://")[0]]
             config: Any = {name.lower(): environ[name] for name in names if environ.get(name)}

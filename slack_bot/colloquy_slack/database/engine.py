@@ -14,8 +14,9 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import create_engine, event
-from sqlalchemy.engine import URL, make_url
+from colloquy.operations.private_files import make_private_database
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.engine import URL, ExceptionContext, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.orm import Session
 
@@ -29,6 +30,9 @@ _CONNECTIONS = 8
 _CONNECT_TIMEOUT = 10
 """Seconds that Postgres may take to be there, unless the address says."""
 
+_READ_ONLY = "25006"
+"""SQLSTATE read_only_sql_transaction."""
+
 _BUSY_TIMEOUT = 10.0
 """Seconds to wait for another process's write lock on the SQLite file."""
 
@@ -38,8 +42,9 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._engine = create_engine(_with_driver(url, "pysqlite"))
+        self._engine = create_engine(_with_driver(url, "pysqlite"), hide_parameters=True)
         _begin_immediate(self._engine)
+        _leave_read_only(self._engine)
         self._is_sqlite = self._engine.dialect.name == "sqlite"
         self._threads = ThreadPoolExecutor(1 if self._is_sqlite else _CONNECTIONS, "slack-database")
         # SQLite: what waits for the transaction that is being committed, to share the next one.
@@ -49,8 +54,9 @@ class Database:
     @cached_property
     def async_engine(self) -> AsyncEngine:
         """The same database, for slack_sdk's stores."""
-        engine = create_async_engine(_with_driver(self._url, "aiosqlite"))
+        engine = create_async_engine(_with_driver(self._url, "aiosqlite"), hide_parameters=True)
         _begin_immediate(engine.sync_engine)
+        _leave_read_only(engine.sync_engine)
         return engine
 
     async def run(
@@ -137,8 +143,8 @@ def _failed(error: Exception) -> Callable[[], Any]:
 def migrate(url: str) -> None:
     """Bring the database to the present schema; two processes may do so at once."""
     parsed = _with_driver(url, "pysqlite")
-    _make_folder(parsed)
-    engine = create_engine(parsed)
+    _make_private(parsed)
+    engine = create_engine(parsed, hide_parameters=True)
     _begin_immediate(engine)
     try:
         with engine.begin() as connection:
@@ -160,9 +166,9 @@ def _with_driver(url: str, sqlite_driver: str) -> URL:
     return parsed.set(drivername="postgresql+psycopg", query=query)
 
 
-def _make_folder(url: URL) -> None:
+def _make_private(url: URL) -> None:
     if url.get_backend_name() == "sqlite" and url.database:
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        make_private_database(Path(url.database))
 
 
 def _begin_immediate(engine: Any) -> None:
@@ -183,3 +189,13 @@ def _begin_immediate(engine: Any) -> None:
     @event.listens_for(engine, "begin")
     def _begin(connection: Any) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _leave_read_only(engine: Engine) -> None:
+    """Give up a connection to a Postgres that takes no writes: after a failover another one does,
+    which only a new connection finds."""
+
+    @event.listens_for(engine, "handle_error")
+    def _note(context: ExceptionContext) -> None:
+        if getattr(context.original_exception, "sqlstate", None) == _READ_ONLY:
+            context.is_disconnect = True

@@ -167,6 +167,15 @@ def key_by_hash(s: Session, secret_hash: str) -> tuple[ApiKey, int] | None:
     return (key, now(s)) if key else None
 
 
+def has_keys(s: Session) -> bool:
+    """Whether there is a key that is neither revoked nor expired."""
+    is_valid = select(ApiKey.id).where(
+        ApiKey.revoke_time.is_(None),
+        (ApiKey.expire_time.is_(None)) | (ApiKey.expire_time > now(s)),
+    )
+    return s.scalar(is_valid.limit(1)) is not None
+
+
 def valid_keys(s: Session, key_ids: Collection[str]) -> set[str]:
     """Those of the keys that are neither revoked nor expired nor deleted."""
     time = now(s)
