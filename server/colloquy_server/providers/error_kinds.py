@@ -250,6 +250,13 @@ _WORDINGS = (
         r"contentpolicyviolation",
         r"data_inspection_failed|inappropriate content",
     ),
+    # Of a model that takes text alone: the same question without the file will do.
+    _wording(
+        REJECTED,
+        (*_REFUSED, 500, 501),
+        r"\b(?:images?|vision|audio|videos?|files?|pdfs?)\b.{0,40}not (?:supported|allowed)",
+        r"(?:support|required for) (?:images?|vision|audio|videos?|files?)\b",
+    ),
     _wording(
         CONFIGURATION,
         _REFUSED,
