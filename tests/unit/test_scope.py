@@ -214,7 +214,7 @@ EVERYBODYS: Final[Mapping[str, str]] = {
     "indexing._UNENTERED": "what is said is made findable after the fact, for all accounts at once",
     "indexing._SQLITE_TERMS": "the same; the terms have no account, and their entries were scoped",
     "indexing._POSTGRES_TERMS": "the same",
-    "indexing._POSTGRES_MARK": "how far conversations are findable is noted for all accounts at once",
+    "indexing._POSTGRES_MARK": "how far conversations are findable is noted for all at once",
 }
 """Statements that no account can run, each with the reason why that is right."""
 
