@@ -121,6 +121,11 @@ class SlackStage:
         conversation = await self.caller.create(external_id=external_id)
         return await self.caller.on(self.colloquy.channel).history(conversation.id)
 
+    def system_prompt(self) -> str:
+        """What the model was told before all messages, the last time that it was asked."""
+        first = self.colloquy.provider.reply_requests[-1].messages[0]
+        return str(first["content"]) if first["role"] in ("system", "developer") else ""
+
     def thread(self, ts: str, channel: Channel | None = None) -> str:
         """The external_id of a thread's conversation."""
         return f"slack:{self.slack.workspace.id}:{(channel or self.general).id}:{ts}"
@@ -150,8 +155,9 @@ class OAuthStage(SlackStage):
         self.url = f"http://127.0.0.1:{self.bot.port}"
         self.slack.request_url = f"{self.url}/slack/events"
 
-    async def install(self, workspace: Workspace) -> str:
-        """Goes through the pages as a person does; returns the last page."""
+    async def install(self, workspace: Workspace, *, org: bool = False) -> str:
+        """Goes through the pages as a person does; returns the last page. `org`: for all
+        workspaces of an organization."""
         jar = aiohttp.CookieJar(unsafe=True)
         async with aiohttp.ClientSession(cookie_jar=jar) as browser:
             query = f"team={workspace.id}"
@@ -159,6 +165,7 @@ class OAuthStage(SlackStage):
                 html = await page.text()
                 cookies = page.headers.getall("Set-Cookie")
             link = re.findall(r'href="([^"]*authorize[^"]*)"', html)[0].replace("&amp;", "&")
+            link += "&org=1" if org else ""
             async with browser.get(link, allow_redirects=False) as page:
                 back = page.headers["Location"]
             headers = {"Cookie": cookies[0].partition(";")[0]}

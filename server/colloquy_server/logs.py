@@ -98,7 +98,7 @@ class Seldom:
     def __call__(
         self, _logger: Any, _method: str, event: MutableMapping[str, Any]
     ) -> MutableMapping[str, Any]:
-        """As a processor of structlog."""
+        """The line, with how many of its kind were left out since the last. Raises DropEvent."""
         if event["event"] not in _SELDOM:
             return event
         kind = (event["event"], event.get("work"), event.get("error"))

@@ -4,7 +4,7 @@ Slack ──events──▶ incoming: bolt_app ─▶ listeners ─▶ intake �
                                           │                       │ stored, then acknowledged
                                           ▼                       ▼
                                surfaces: app_home,     database: inbox, outbox, leases …
-                                  slash_commands                  │ what is not done
+                                  commands                        │ what is not done
                                                                   ▼
                            serving: lease_keeper ─▶ worker ─▶ reply_job ◀──▶ Colloquy's server
                                                                   │ the latest view of the reply
@@ -26,8 +26,10 @@ import aiohttp
 from colloquy import AsyncAdminClient, AsyncConversationClient
 from slack_bolt.adapter.socket_mode.aiohttp import AsyncSocketModeHandler
 from slack_bolt.app.async_app import AsyncApp
+from slack_sdk.oauth.token_rotation.async_rotator import AsyncTokenRotator
 from slack_sdk.web.async_client import AsyncWebClient
 
+from colloquy_slack.database import listening
 from colloquy_slack.database.engine import Database, migrate
 from colloquy_slack.failpoints import FailpointHook, no_failpoint
 from colloquy_slack.incoming.bolt_app import oauth_app, single_workspace_app
@@ -43,11 +45,13 @@ from colloquy_slack.workspaces.accounts import Accounts
 from colloquy_slack.workspaces.connector import Connector
 from colloquy_slack.workspaces.encryption import Cipher
 from colloquy_slack.workspaces.installations import Installations
+from colloquy_slack.workspaces.notices import Notices
 from colloquy_slack.workspaces.registry import (
     InstalledWorkspaces,
     SingleWorkspace,
     WorkspaceRegistry,
 )
+from colloquy_slack.workspaces.token_rotation import TokenRotation
 
 _RETRY_FOR = 2.0
 _CALL_TIMEOUT = 5.0
@@ -66,11 +70,12 @@ class Bot:
         settings: Settings,
         *,
         clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         failpoint: FailpointHook = no_failpoint,
     ) -> None:
         self._settings = settings
-        self._clock, self._sleep, self._failpoint = clock, sleep, failpoint
+        self._clock, self._now, self._sleep, self._failpoint = clock, now, sleep, failpoint
         self.port = 0
         """Where it listens over HTTP; 0 when it does not."""
         self._cleanups: list[Callable[[], Awaitable[None]]] = []
@@ -86,7 +91,11 @@ class Bot:
         self._cleanups.append(db.close)
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT))
         self._cleanups.append(self._session.close)
-        runtime = Runtime(db, clock=self._clock, sleep=self._sleep, failpoint=self._failpoint)
+        runtime = Runtime(
+            db, clock=self._clock, now=self._now, sleep=self._sleep, failpoint=self._failpoint
+        )
+
+        await db.run(listening.begin, runtime.now())
 
         self.workspaces, app = await self._workspaces_and_app(runtime)
         self._cleanups.append(self.workspaces.close)
@@ -134,7 +143,18 @@ class Bot:
         self._cleanups.append(admin.close)
         accounts = Accounts(runtime.db, cipher, admin)
         installations = Installations(settings.slack_client_id or "", runtime.db, cipher)
-        workspaces = InstalledWorkspaces(installations, accounts, connector)
+        rotator = AsyncTokenRotator(
+            client_id=settings.slack_client_id or "",
+            client_secret=settings.slack_client_secret or "",
+            client=client,
+        )
+        workspaces = InstalledWorkspaces(
+            installations,
+            accounts,
+            connector,
+            TokenRotation(runtime.db, installations, rotator, runtime.now),
+            Notices(runtime.db, installations),
+        )
         return workspaces, oauth_app(
             settings,
             client,

@@ -73,6 +73,11 @@ class Settings(BaseSettings):
             raise ValueError(
                 "SLACK_BOT_TOKEN is for one workspace, SLACK_CLIENT_ID for many: set one of them"
             )
+        if (self.slack_bot_token or "").startswith("xoxe."):
+            raise ValueError(
+                "SLACK_BOT_TOKEN expires within hours: it was made with token rotation, which"
+                " needs installation by OAuth (SLACK_CLIENT_ID)"
+            )
         if not (self.is_oauth or self.slack_bot_token):
             raise ValueError(
                 "SLACK_BOT_TOKEN is missing: `colloquy slack --manifest` says how to get it"

@@ -71,6 +71,8 @@ class SlackApi:
     def __init__(self, client: AsyncWebClient, sleep: Callable[[float], Awaitable[None]]) -> None:
         """`client` must have no retry handlers: a post that is repeated blindly comes twice."""
         self.client = client
+        self.scopes: frozenset[str] = frozenset()
+        """What the token may do, as Slack said the last time; empty while it did not."""
         self._sleep = sleep
 
     async def call(self, method: str, /, **arguments: Any) -> dict[str, Any]:
@@ -126,6 +128,9 @@ class SlackApi:
             raise _error_of(error) from None
         except (TimeoutError, aiohttp.ClientError, SlackClientError, OSError) as error:
             raise InDoubt(f"{method}: {type(error).__name__}") from None
+        granted = response.headers.get("x-oauth-scopes")
+        if granted:
+            self.scopes = frozenset(granted.replace(" ", "").split(","))
         data = response.data
         return data if isinstance(data, dict) else {}
 

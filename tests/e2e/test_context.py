@@ -31,9 +31,9 @@ async def test_a_model_is_told_what_was_finished_and_what_was_stopped_with_text(
     assert failed.content
     held = await hold(colloquy, alice, conversation.id, "stopped")
     stopped = await alice.cancel(held.id)
-    colloquy.provider.script(Answer(tokens=0))
+    colloquy.provider.script(Answer(tokens=0, finish="length"))
     empty = await alice.send(conversation.id, "empty").reply()
-    assert empty.state == resources.Message.STATE_COMPLETED
+    assert empty.state == resources.Message.STATE_FAILED
     held = await hold(colloquy, alice, conversation.id, "live")
     waiting = alice.send(conversation.id, "cancelled while it waited")
     await alice.cancel((await waiting.accepted()).reply.id)

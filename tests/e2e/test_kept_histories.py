@@ -45,7 +45,7 @@ async def happen(colloquy: Colloquy, alice: Caller, conversation_id: str, what: 
         provider.script(Answer(status=400))
         await alice.send(conversation_id, "refused").rest()
     elif what == "an empty answer":
-        provider.script(Answer(tokens=0))
+        provider.script(Answer(tokens=0, finish="length"))
         await alice.send(conversation_id, "not answered").rest()
     elif what == "a blank answer":
         provider.script(*[Answer(pieces=[" ", "\n"])] * 3)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+import structlog
 from colloquy.api import error_reason_pb2 as reasons
 from colloquy.api import resources_pb2 as resources
 from colloquy_server.replies.generation import MAX_RETRY_AFTER, RetryPolicy
@@ -252,12 +253,114 @@ async def test_usage_cost_and_finish_reason_are_the_providers(
     assert (await alice.message(reply.id)).usage == reply.usage
 
 
+THINKING = [{"reasoning_content": "hm"}]
+PAID = {"prompt_tokens": 100, "completion_tokens": 50}
+
+BLANK: dict[str, tuple[Answer, str, int]] = {
+    "nothing": (Answer(tokens=0, counts=PAID), "was empty", 3),
+    "the end alone": (Answer(raw=[b"data: [DONE]\n\n"]), "was empty", 3),
+    "spaces": (Answer(pieces=[" ", "\n"], counts=PAID), "was empty", 3),
+    "thinking": (
+        Answer(tokens=0, deltas=THINKING, finish="length", counts=PAID),
+        "its whole output on thinking",
+        1,
+    ),
+    "a tool": (
+        Answer(tokens=0, deltas=[{"tool_calls": [{}]}], finish="tool_calls", counts=PAID),
+        "asked for a tool",
+        1,
+    ),
+    "a picture": (Answer(tokens=0, deltas=[{"images": [{}]}], counts=PAID), "a picture", 1),
+    "sound": (Answer(tokens=0, deltas=[{"audio": {"transcript": "la"}}]), "sound", 1),
+}
+
+
 @ANY
-async def test_an_empty_answer_is_an_empty_reply(colloquy: Colloquy, alice: Caller) -> None:
-    colloquy.provider.script(Answer(tokens=0))
-    conversation = await alice.create(title="Empty")
+async def test_a_blank_reply_is_no_success_and_its_cost_is_counted(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    conversation = await alice.create(title="Blank")
+    for name, (answer, told, requests) in BLANK.items():
+        before = len(colloquy.provider.reply_requests)
+        colloquy.provider.script(*[answer] * requests)
+        reply = await alice.send(conversation.id).reply()
+        assert (reply.state, reason_of(reply)) == (FAILED, "PROVIDER_UNAVAILABLE"), name
+        assert told in reply.error.message, name
+        assert not reply.content.strip(), name
+        assert len(colloquy.provider.reply_requests) - before == requests, name
+        if answer.counts is not None:
+            counted = (reply.usage.input_tokens, reply.usage.output_tokens)
+            assert counted == (100 * requests, 50 * requests), f"{name}: all attempts cost"
+            assert reply.usage.cost_usd > 0, name
+        assert await alice.message(reply.id) == reply, name
+
+
+async def test_what_an_attempt_cost_that_failed_is_counted_too(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    colloquy.provider.script(Answer(tokens=0, counts=PAID), Answer(tokens=5, counts=PAID))
+    conversation = await alice.create(title="Cost")
     reply = await alice.send(conversation.id).reply()
-    assert (reply.state, reply.content, reply.finish_reason) == (COMPLETED, "", "stop")
+    assert (reply.state, len(reply.content.split())) == (COMPLETED, 5)
+    assert (reply.usage.input_tokens, reply.usage.output_tokens) == (200, 100)
+
+
+async def test_a_failure_inside_a_choice_fails_the_reply(colloquy: Colloquy, alice: Caller) -> None:
+    colloquy.provider.script(Answer(tokens=3, finish="error"), Answer(tokens=4, finish="SAFETY"))
+    conversation = await alice.create(title="Choice")
+    reply = await alice.send(conversation.id).reply()
+    assert (reply.state, reason_of(reply), reply.attempt) == (FAILED, "CONTENT_FILTERED", 2)
+    assert reply.finish_reason == "content_filter"
+    assert reply.content == colloquy.provider.reply_requests[1].text
+
+
+async def test_a_reset_with_the_counts_still_owed_is_asked_again(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    cut = Answer(tokens=3, usage=False, done=False, reset_at_end=True)
+    colloquy.provider.script(cut, Answer(tokens=4, done=False, reset_at_end=True))
+    conversation = await alice.create(title="Owed")
+    reply = await alice.send(conversation.id).reply()
+    assert (reply.state, reply.attempt) == (COMPLETED, 2)
+    assert reply.content == colloquy.provider.reply_requests[1].text
+
+
+async def test_a_finish_reason_of_another_name_is_told_by_the_apis(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    colloquy.provider.script(Answer(tokens=3, finish="MAX_TOKENS"))
+    conversation = await alice.create(title="Names")
+    assert (await alice.send(conversation.id).reply()).finish_reason == "length"
+
+
+async def test_each_failure_is_logged_by_what_the_provider_calls_it_and_without_text(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    error = {"message": "secret detail", "code": "unsupported_value", "param": "temperature"}
+    headers = {"x-request-id": "req_42"}
+    colloquy.provider.script(
+        Answer(status=503, headers={**headers, "Retry-After": "0"}),
+        Answer(status=400, headers=headers, body={"error": error}),
+    )
+    conversation = await alice.create(title="Log")
+    with structlog.testing.capture_logs() as lines:
+        reply = await alice.send(conversation.id, "what I say").reply()
+    assert (reply.state, reason_of(reply)) == (FAILED, "PROVIDER_REJECTED")
+    assert "settings" in reply.error.message, "the operator's, not the person's"
+    first, last = [line for line in lines if line["event"] == "provider failed"]
+    assert (first["status"], first["request_id"]) == (503, "req_42")
+    assert first["retry_in"] is not None
+    assert last["retry_in"] is None
+    named = {name: last[name] for name in ("status", "code", "param", "request_id", "message_id")}
+    assert named == {
+        "status": 400,
+        "code": "unsupported_value",
+        "param": "temperature",
+        "request_id": "req_42",
+        "message_id": reply.id,
+    }
+    assert "secret" not in str(lines)
+    assert "what I say" not in str(lines)
 
 
 async def test_a_reply_ends_at_one_mib(colloquy: Colloquy, alice: Caller) -> None:

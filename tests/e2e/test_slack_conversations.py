@@ -16,8 +16,8 @@ from colloquy_slack.database.engine import Database
 from colloquy_slack.database.models import State
 
 from tests.fakes.provider import Answer
-from tests.fakes.slack import Message
-from tests.harness import TITLE, Colloquy
+from tests.fakes.slack import Message, Posted
+from tests.harness import TITLE, Colloquy, eventually
 from tests.slack_harness import SlackStage, text_of, words_of
 
 
@@ -135,6 +135,30 @@ async def test_a_deleted_prompt_is_cancelled(stage: SlackStage) -> None:
     await stage.answered(stage.general, asked.ts)
     _, reply = await stage.stored(stage.thread(asked.ts))
     assert reply.state == resources.Message.STATE_CANCELLED
+
+
+async def test_an_answered_prompt_that_is_deleted_is_forgotten_where_it_was_the_only_one(
+    stage: SlackStage,
+) -> None:
+    alone, talked = [
+        stage.alice.post(stage.general, "My password is hunter2", mention=True) for _ in range(2)
+    ]
+    for asked in (alone, talked):
+        await stage.answered(stage.general, asked.ts)
+    stage.bob.post(stage.general, "Is it safe?", thread=talked)
+    await stage.answered(stage.general, talked.ts, count=2)
+    for asked in (talked, alone):
+        stage.alice.delete(asked)
+
+    async def messages_kept(asked: Posted) -> int:
+        return len(await stage.stored(stage.thread(asked.ts)))
+
+    await eventually(lambda: messages_kept(alone), 0)
+    assert await messages_kept(talked) == 4
+    # What is said in its thread from then on begins anew.
+    stage.bob.post(stage.general, "What did she say?", thread=alone.ts, mention=True)
+    await stage.slack.wait_for(lambda: len(stage.colloquy.provider.reply_requests) == 4)
+    assert "hunter2" not in str(stage.colloquy.provider.reply_requests[-1].messages)
 
 
 @pytest.mark.parametrize("order", [[0, 1, 2], [2, 0, 1]], ids=["late", "first"])
@@ -276,7 +300,11 @@ async def test_what_is_said_after_a_mention_is_answered_also_when_it_comes_befor
     stage.slack.courier.release(order=[late, *mention])
     await stage.answered(stage.general, before.ts, count=2)
     contents = [message.content for message in await stage.stored(stage.thread(before.ts))]
-    assert contents[::2] == ["Here is one", "And two?"]
+    first, second = contents[::2]
+    assert first.endswith("</slack_context>\n\nHere is one")
+    assert "Is there a machine?" in first
+    assert "Anybody?" in first
+    assert second == "And two?"
 
 
 async def test_stop_with_nothing_to_stop_is_not_a_question(stage: SlackStage) -> None:
@@ -346,6 +374,27 @@ async def test_a_failed_reply_says_why_and_is_tried_again(stage: SlackStage) -> 
     messages = await stage.answered(stage.general, asked.ts, count=2)
     history = await stage.stored(stage.thread(asked.ts))
     assert text_of(messages[-1:]) == history[-1].content != ""
+
+
+@pytest.mark.parametrize("finish", ["length", "stop"])
+async def test_an_answer_that_reached_its_limit_says_so_after_its_text(
+    stage: SlackStage, finish: str
+) -> None:
+    stage.colloquy.provider.script(Answer(tokens=5, finish=finish))
+    asked = stage.alice.post(stage.general, "Hello", mention=True)
+    (message,) = await stage.answered(stage.general, asked.ts)
+    note = "(cut off: the model reached its output limit)"
+    assert (note in words_of(message)) == (finish == "length")
+    history = await stage.stored(stage.thread(asked.ts))
+    assert text_of([message]) == history[-1].content
+
+
+async def test_a_blank_answer_says_what_happened(stage: SlackStage) -> None:
+    thinking = [{"reasoning_content": "hm"}]
+    stage.colloquy.provider.script(Answer(tokens=0, deltas=thinking, finish="length"))
+    asked = stage.alice.post(stage.general, "Hello", mention=True)
+    (message,) = await stage.answered(stage.general, asked.ts)
+    assert "used its whole output on thinking" in words_of(message)
 
 
 async def test_feedback_rates_the_reply(stage: SlackStage) -> None:

@@ -14,8 +14,11 @@ import aiohttp
 import pytest
 from colloquy import AsyncAdminClient, AsyncConversationClient
 from colloquy.errors import NotFound, Unauthenticated
+from colloquy_slack.app import Bot
 from colloquy_slack.workspaces.accounts import Accounts
 
+from tests.fakes.provider import Answer
+from tests.fakes.slack import Call
 from tests.harness import Colloquy
 from tests.slack_harness import OAuthStage, text_of
 
@@ -150,6 +153,97 @@ async def test_requests_with_a_bad_or_old_signature_are_refused(stage: OAuthStag
     }
     assert not stage.colloquy.provider.reply_requests
     assert (await stage.slack.http.post(body, secret=good))[0] == 200
+
+
+async def test_an_installation_for_an_organization_is_refused_in_words(stage: OAuthStage) -> None:
+    page = await stage.install(stage.slack.workspace, org=True)
+    assert "workspace by workspace" in page
+    assert "Thank you" not in page
+    assert list(await stage.bot.workspaces.installed()) == []
+    (revoked,) = stage.slack.calls("auth.revoke")
+    assert revoked.token in stage.slack.org_tokens
+    # Into one of its workspaces it can be installed.
+    assert "Thank you" in await stage.install(stage.slack.workspace)
+
+
+async def test_a_token_is_refreshed_before_it_expires_once_and_replies_go_on(
+    stage: OAuthStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = stage.slack.workspace
+    stage.slack.app.rotates_tokens = True
+    assert "Thank you" in await stage.install(workspace)
+    first = workspace.bot_token
+    gate = asyncio.Event()
+    stage.colloquy.provider.script(Answer(tokens=60, gate_after=30, gate=gate))
+    asked = stage.alice.post(stage.general, "Hello", mention=True)
+    await stage.slack.wait_for(lambda: stage.slack.thread(stage.general, asked.ts))
+    # Two processes look at the same time, an hour before the end.
+    now = time.time() + 11 * 3_600
+    other = Bot(stage.settings(), now=lambda: now)
+    await other.start()
+    assert not refreshes(stage)
+    monkeypatch.setattr("slack_sdk.oauth.token_rotation.async_rotator.time", lambda: now)
+    bots = (stage.bot, other)
+    for bot in bots:
+        tokens = bot.workspaces._tokens  # type: ignore[attr-defined]
+        monkeypatch.setattr(tokens, "_now", lambda: now)
+    await asyncio.gather(*(bot.workspaces.get(workspace.id) for bot in bots for _ in range(3)))
+    assert len(refreshes(stage)) == 1
+    assert workspace.bot_token != first
+    # The old one ends, and what had begun with it goes on with the new one.
+    assert first is not None
+    workspace.old_tokens[first] = 0.0
+    for bot in bots:
+        await bot.workspaces.clean_up()
+    gate.set()
+    assert text_of(await stage.answered(stage.general, asked.ts))
+    raw = b"".join(path.read_bytes() for path in stage.colloquy.folder.glob("slack.db*"))
+    for secret in (workspace.bot_token, workspace.refresh_token):
+        assert secret
+        assert secret.encode() not in raw
+    await other.stop()
+
+
+async def test_a_token_that_expired_while_the_bot_was_away_is_refreshed_at_the_start(
+    stage: OAuthStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = stage.slack.workspace
+    stage.slack.app.rotates_tokens = True
+    await stage.install(workspace)
+    await stage.stop()
+    now = time.time() + 24 * 3_600
+    workspace.token_expires_at = 0.0
+    monkeypatch.setattr("slack_sdk.oauth.token_rotation.async_rotator.time", lambda: now)
+    # Slack is away the first time that it is asked.
+    stage.slack.fail("oauth.v2.access", status=503)
+    await stage.start(now=lambda: now)
+    asked = stage.alice.post(stage.general, "Hello", mention=True)
+    assert text_of(await stage.answered(stage.general, asked.ts))
+
+
+async def test_who_installed_it_is_told_once_of_scopes_that_are_missing(
+    stage: OAuthStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = stage.slack.workspace
+    await stage.install(workspace)
+    await stage.bot.workspaces.get(workspace.id)
+    await stage.bot.workspaces.clean_up()
+    assert not stage.slack.bot_messages(stage.alice.direct)
+    workspace.scopes -= {"files:read", "usergroups:read"}
+    asked = stage.alice.post(stage.general, "Hello", mention=True)
+    await stage.answered(stage.general, asked.ts)
+    for _ in range(2):
+        await stage.bot.workspaces.clean_up()
+    await stage.restart()
+    await stage.bot.workspaces.get(workspace.id)
+    await stage.bot.workspaces.clean_up()
+    (told,) = stage.slack.bot_messages(stage.alice.direct)
+    assert "`files:read`, `usergroups:read`" in told.text
+
+
+def refreshes(stage: OAuthStage) -> list[Call]:
+    calls = stage.slack.calls("oauth.v2.access")
+    return [call for call in calls if call.args.get("grant_type") == "refresh_token"]
 
 
 async def test_a_denied_or_forged_installation_leaves_nothing(stage: OAuthStage) -> None:

@@ -34,6 +34,7 @@ class Script:
     attempts: list[list[str]]
     state: Message.State.ValueType = Message.STATE_COMPLETED
     error: Error | None = None
+    finish_reason: str = "stop"
     # Written are the pieces before the gate; the rest waits until it opens.
     gate: asyncio.Event | None = None
     before_gate: int = 0
@@ -330,7 +331,7 @@ class FakeConversations(Door, conversation_grpc.ConversationServiceServicer):
         if reply.state != Message.STATE_GENERATING:
             return
         reply.state = script.state
-        reply.finish_reason = "stop"
+        reply.finish_reason = script.finish_reason
         if script.error is not None:
             reply.error.CopyFrom(script.error)
         await self.tell(room, message=reply)

@@ -48,7 +48,13 @@ class Answer:
     """The text chunks, instead of the default text."""
     finish: str | None = "stop"
     """finish_reason; None: no chunk says one."""
+    finish_in_each: bool = False
+    """Whether every chunk says so."""
     usage: bool = True
+    counts: dict[str, Any] | None = None
+    """What the usage says, instead of true counts."""
+    deltas: Sequence[dict[str, Any]] = ()
+    """What comes before the text: thinking, calls of tools, pictures, sound."""
     done: bool = True
     """Whether `data: [DONE]` ends the stream."""
     end_of_line: Literal["\n", "\r\n", "\r"] = "\n"
@@ -68,6 +74,8 @@ class Answer:
     """Nothing more is sent after so many chunks, until the client goes or `release` is called."""
     error_after: int | None = None
     """An error object instead of the chunks after so many."""
+    reset_at_end: bool = False
+    """The connection is reset after all that was sent."""
     error: Any = field(default_factory=lambda: {"message": "secret detail", "type": "server_error"})
     gate_after: int | None = None
     """Waits for `gate` after so many chunks (after all packets of `raw`)."""
@@ -324,6 +332,8 @@ class ProviderDouble:
         wire = _Wire(request)
         if answer.empty_choices:
             yield wire.event({**wire.head, "choices": []})
+        for delta in answer.deltas:
+            yield wire.event({**wire.head, "choices": [{"index": 0, "delta": delta}]})
         pieces = answer.pieces
         if pieces is None:
             pieces = [f"r{request.serial}w{index} " for index in range(answer.tokens)]
@@ -348,6 +358,8 @@ class ProviderDouble:
             yield wire.event({"error": answer.error})
             return
         yield wire.ending(len(pieces))
+        if answer.reset_at_end:
+            yield None
 
     async def _at(self, request: DoubleRequest, index: int) -> Literal["drop", "error"] | None:
         """What the answer has in mind before the chunk with this index."""
@@ -391,9 +403,10 @@ class _Wire:
         }
         # Of each chunk only the text changes: at full pace the double must cost little.
         marker = "\x00"
-        before, after = self._frame(
-            {**self.head, "choices": [{"index": 0, "delta": {"content": marker}}]}
-        ).split(json.dumps(marker))
+        choice: dict[str, Any] = {"index": 0, "delta": {"content": marker}}
+        if request.answer.finish_in_each:
+            choice["finish_reason"] = request.answer.finish
+        before, after = self._frame({**self.head, "choices": [choice]}).split(json.dumps(marker))
         self._before, self._after = before, after
 
     def _frame(self, value: Any) -> str:
@@ -418,11 +431,12 @@ class _Wire:
             parts.append(self.event({**self.head, "choices": [choice]}))
         if answer.usage:
             words = sum(len(str(m.get("content")).split()) for m in self._request.messages)
-            usage = {
+            counts = {
                 "prompt_tokens": words,
                 "completion_tokens": output_tokens,
                 "total_tokens": words + output_tokens,
             }
+            usage = counts if answer.counts is None else answer.counts
             parts.append(self.event({**self.head, "choices": [], "usage": usage}))
         if answer.done:
             parts.append(f"data: [DONE]{self._end * 2}".encode())

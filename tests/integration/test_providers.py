@@ -201,7 +201,7 @@ async def test_usage_may_be_missing(double: ProviderDouble, make: Make, model: M
         (sse(delta("a"), FINISHED, '{"error": {"message": "too late"}}'), "a"),
         (sse(delta("a"), FINISHED, "not json"), "a"),
         (sse('{"usage": {"prompt_tokens": null}, "choices": null}', delta("a"), FINISHED), "a"),
-        (sse("", "[DONE]"), ""),
+        (sse("", delta("a"), "[DONE]"), "a"),
         (
             [b'{"choices": [{"message": {"content": "who', b'le"}, "finish_reason": "stop"}]}'],
             "whole",
@@ -309,15 +309,46 @@ async def test_a_provider_that_moved_is_followed_with_the_whole_request(
         assert request.messages == json.loads(messages)
 
 
-async def test_a_key_is_not_for_the_host_that_a_provider_sends_us_to(
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_that_loses_the_request_or_takes_it_elsewhere_is_refused_in_words(
+    double: ProviderDouble, make: Make, catalog: Catalog, status: int
+) -> None:
+    is_kept = status in (307, 308)
+    base_url = _far(double.base_url) if is_kept else double.base_url
+    elsewhere = {"Location": f"{base_url}/chat/completions"}
+    double.script(Answer(status=status, headers=elsewhere), Answer(pieces=PIECES))
+    outcome = await ask(make(), catalog.resolve("claude"))
+    assert len(double.requests) == 1, "neither a key nor a text goes there"
+    assert (outcome.failure.reason, outcome.failure.retryable) == ("PROVIDER_REJECTED", False)
+    assert "address" in outcome.failure.message
+    assert outcome.failure.status == status
+
+
+async def test_redirects_without_an_end_are_refused(
+    double: ProviderDouble, make: Make, model: Model
+) -> None:
+    double.default = Answer(status=308, headers={"Location": "/v1/chat/completions"})
+    assert (await ask(make(), model)).failure.reason == "PROVIDER_REJECTED"
+    assert len(double.requests) == 5
+
+
+@pytest.mark.parametrize("location", ["", "http://[bad", "http://a:b/", "ftp://127.0.0.1/x"])
+async def test_a_redirect_to_nowhere_is_refused(
+    double: ProviderDouble, make: Make, model: Model, location: str
+) -> None:
+    double.script(Answer(status=307, headers={"Location": location}))
+    assert (await ask(make(), model)).failure.reason == "PROVIDER_REJECTED"
+
+
+async def test_a_recording_is_not_lost_in_a_redirect(
     double: ProviderDouble, make: Make, catalog: Catalog
 ) -> None:
-    elsewhere = {"Location": f"{_far(double.base_url)}/chat/completions"}
-    double.script(Answer(status=307, headers=elsewhere), Answer(pieces=PIECES))
-    assert (await ask(make(), catalog.resolve("claude"))).text == WHOLE
-    first, second = double.requests
-    assert first.headers["Authorization"] == f"Bearer {KEY}"
-    assert "Authorization" not in second.headers
+    location = {"Location": f"{double.base_url}/audio/transcriptions"}
+    double.transcription = Answer(status=302, headers=location)
+    transcriber = Transcriber("whisper", catalog.resolve("claude").provider)
+    with pytest.raises(ProviderError, match="address") as caught:
+        await make().transcribe(transcriber, io.BytesIO(b"la"), "a.mp3")
+    assert caught.value.reason == "PROVIDER_REJECTED"
 
 
 async def test_while_a_long_request_is_sent_everybody_else_has_turns(
@@ -597,14 +628,6 @@ async def test_a_broken_stream_can_be_retried(
     outcome = await ask(make(), model)
     assert outcome.text == text
     assert (outcome.failure.reason, outcome.failure.retryable) == ("PROVIDER_UNAVAILABLE", True)
-
-
-async def test_a_connection_that_drops_after_the_finish_reason_is_a_good_end(
-    double: ProviderDouble, make: Make, model: Model
-) -> None:
-    double.script(Answer(raw=sse(delta("a"), FINISHED), drop_after=0))
-    outcome = await ask(make(), model)
-    assert (outcome.text, outcome.finish_reason, outcome.error) == ("a", "stop", None)
 
 
 async def test_nobody_answers(double: ProviderDouble, make: Make, model: Model) -> None:

@@ -67,7 +67,8 @@ def _client_rooms() -> dict[str, set[str]]:
 
 
 def _slack_rooms() -> dict[str, set[str]]:
-    base = {"action_ids", "external_ids", "failpoints", "logs", "mentions", "settings", "slack_api"}
+    base = {"action_ids", "external_ids", "failpoints", "logs", "mentions", "message_text"}
+    base |= {"prompts", "settings", "slack_api"}
     rooms = {name: set[str]() for name in ("__init__", *base)}
     rooms["database"] = set()
     rooms["runtime"] = {"failpoints", "database"}
@@ -116,11 +117,12 @@ DISTRIBUTIONS = (
         knows=frozenset({"colloquy"}),
         rooms=_slack_rooms(),
         libraries={
-            "slack_bolt": {"incoming", "app"},
+            "slack_bolt": {"incoming", "app", "workspaces.installations"},
             "slack_sdk": {"slack_api", "workspaces", "incoming.bolt_app", "app"},
             "cryptography": {"workspaces.encryption"},
             "alembic": {"database.engine"},
             "slackify_markdown": {"outgoing.mrkdwn"},
+            "markdown_it": {"outgoing.mrkdwn", "outgoing.plain_words"},
         },
     ),
     Distribution("migrations/server", "", knows=frozenset({"colloquy_server"})),

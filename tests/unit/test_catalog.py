@@ -287,6 +287,18 @@ def test_there_may_be_no_model_at_all(tmp_path: Path) -> None:
 def test_the_cost_is_by_the_thousand_tokens(tmp_path: Path) -> None:
     model = load(tmp_path, content()).resolve("llama")
     assert model.cost_usd(2000, 100) == pytest.approx(2.25)
+    assert model.cost_usd(2000, 100, 1500) == pytest.approx(2.25), "without a price of its own"
+
+
+def test_input_that_was_kept_costs_its_own_price(tmp_path: Path) -> None:
+    priced = content()
+    priced["models"]["llama"] = {**priced["models"]["llama"], "cached_input_price": 0.1}
+    model = load(tmp_path, priced).resolve("llama")
+    assert model.cost_usd(2000, 100, 1500) == pytest.approx(2.25 - 1.5 * (model.input_price - 0.1))
+    for bad in (-1, "1", float("inf")):
+        priced["models"]["llama"]["cached_input_price"] = bad
+        with pytest.raises(CatalogError, match=r"models\.llama\.cached_input_price"):
+            load(tmp_path, priced)
 
 
 def test_a_model_can_be_compared_and_hashed_but_not_changed(tmp_path: Path) -> None:

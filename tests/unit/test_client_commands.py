@@ -147,6 +147,16 @@ def test_a_new_conversation_takes_a_model(run: Run, server: ThreadedServing) -> 
     assert "there is no model gpt-99" in failed(run("send", "one", "--model", "gpt-99"))
 
 
+@pytest.mark.parametrize("options", [(), ("--no-stream",), ("--json",)])
+def test_a_reply_that_was_cut_off_says_so_beside_its_text(
+    run: Run, server: ThreadedServing, options: tuple[str, ...]
+) -> None:
+    server.fake.scripts.append(Script([["half"]], finish_reason="length"))
+    result = run("send", "Hi", *options)
+    assert (result.exit_code, "cut off" in result.stdout) == (0, False)
+    assert result.stderr == "(cut off: the model reached its output limit)\n"
+
+
 def test_json_is_the_finished_reply(run: Run, server: ThreadedServing) -> None:
     found = json.loads(done(run("send", "Hi\x9b", "--json")))
     assert found["content"] == "You said: Hi\x9b"
@@ -411,7 +421,7 @@ def test_what_comes_between_ends_no_reply() -> None:
         tell(message=written)
     assert paper.getvalue() == (
         "--- m\nhalf \n--- title: T\n--- title: Other\n"
-        "--- m, continued\nwhole\n[cut off: the model may not write more]\n"
+        "--- m, continued\nwhole\n[cut off: the model reached its output limit]\n"
         "--- m: rated good\n"
         "--- m: a later reply took its place\n"
     )

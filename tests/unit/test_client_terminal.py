@@ -219,7 +219,7 @@ def test_how_a_reply_ended_is_told() -> None:
     assert reply_renderers.outcome(failed) == "failed: no[1m money"
     assert reply_renderers.outcome(Message(state=Message.STATE_CANCELLED)) == "stopped"
     cut = Message(state=Message.STATE_COMPLETED, finish_reason="length")
-    assert "cut off" in reply_renderers.outcome(cut)
+    assert reply_renderers.outcome(cut) == "cut off: the model reached its output limit"
     assert (
         reply_renderers.outcome(Message(state=Message.STATE_COMPLETED, finish_reason="stop")) == ""
     )

@@ -12,6 +12,7 @@ from colloquy_slack.database import inbox, leases, outbox, preferences, retentio
 from colloquy_slack.database.engine import Database, migrate
 from colloquy_slack.database.inbox import NewRequest
 from colloquy_slack.database.models import Base, State
+from colloquy_slack.incoming import routing
 from sqlalchemy import create_engine, inspect
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -217,3 +218,22 @@ def test_the_bots_files_are_for_their_owner_alone_also_those_that_were_open(tmp_
         assert file.parent.stat().st_mode & 0o077 == 0
         assert file.stat().st_mode & 0o077 == 0
         file.chmod(0o644)
+
+
+async def test_what_was_deleted_is_neither_kept_nor_sent_again(db: Database) -> None:
+    row_id = await db.run(inbox.store, replace(new_request(), text="secret", state=State.DONE))
+    assert row_id is not None
+    await db.run(inbox.set_fields, row_id, content="secret", conversation_id="c1")
+    other = replace(new_request("2.0", external_id="slack:T1:C1:1.0"), state=State.DONE)
+    await db.run(inbox.store, other)
+    assert await db.run(inbox.mark_deleted, "T1", "C1", "1.0")
+    row = await db.run(inbox.get, "T1", row_id)
+    assert row is not None
+    assert (row.text, row.content, row.files) == ("", "", [])
+    assert await db.run(routing.store_repetition, "T1", row_id, "U1", "3.0", 1.0)
+    assert not await db.run(inbox.unfinished, "T1", (), 10)
+    # The conversation goes when nothing is left in it.
+    assert await db.run(inbox.withdrawn_conversation, "T1", "C1", "1.0") == ""
+    await db.run(inbox.mark_deleted, "T1", "C1", "2.0")
+    assert await db.run(inbox.withdrawn_conversation, "T1", "C1", "1.0") == "c1"
+    await db.close()

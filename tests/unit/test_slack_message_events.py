@@ -88,5 +88,48 @@ def test_deletions_also_of_a_threads_root() -> None:
     assert (read_tombstone.channel_id, read_tombstone.ts) == ("C1", "5.0")
     deleted = {"type": "message", "subtype": "message_deleted", "channel": "C1"}
     assert parse({**deleted, "deleted_ts": "5.0"}, "UBOT") == MessageDeleted("C1", "5.0")
-    own = {**deleted, "deleted_ts": "5.0", "previous_message": {"bot_id": "B1"}}
+    own = {**deleted, "deleted_ts": "5.0", "previous_message": {"bot_id": "B1", "user": "UBOT"}}
     assert parse(own, "UBOT") is None
+    apps = {**deleted, "deleted_ts": "5.0", "previous_message": {"bot_id": "B2", "ts": "5.0"}}
+    assert parse(apps, "UBOT") == MessageDeleted("C1", "5.0")
+
+
+def test_what_other_apps_write_is_told_in_threads_only_and_as_theirs() -> None:
+    alert = event(
+        user="",
+        bot_id="B2",
+        subtype="bot_message",
+        thread_ts="1.0",
+        username="Alerts",
+        text="",
+        attachments=[{"fallback": "Disk is full"}],
+    )
+    told = parse(alert, "UBOT")
+    assert isinstance(told, UserMessage)
+    assert (told.is_bot, told.bot_name, told.text) == (True, "Alerts", "Disk is full")
+
+
+def test_words_are_read_where_they_are_and_what_is_forwarded_calls_nobody() -> None:
+    section = {"type": "section", "text": {"type": "mrkdwn", "text": "<@UBOT> look"}}
+    in_blocks = parse(event(text="", blocks=[section]), "UBOT")
+    assert isinstance(in_blocks, UserMessage)
+    assert in_blocks.is_mention
+    shared = {"is_share": True, "text": "<@UBOT> hi", "files": [{"id": "F2", "name": "a.pdf"}]}
+    forward = parse(event(text="", attachments=[shared], files=[{"id": "F1"}]), "UBOT")
+    assert isinstance(forward, UserMessage)
+    assert not forward.is_mention
+    assert "hi" in forward.text
+    assert [file["id"] for file in forward.files] == ["F1", "F2"]
+
+
+def test_a_preview_that_comes_later_is_no_edit_and_a_changed_table_is_one() -> None:
+    preview = [{"from_url": "https://example.com", "title": "Example"}]
+    shared = [{"is_msg_unfurl": True, "text": "Hello", "from_url": "https://a.slack.com"}]
+    for attachments in (preview, shared):
+        now = {"text": "a", "attachments": attachments}
+        assert parse(changed(now, {"text": "a"}), "UBOT") is None
+    tables = [
+        {"text": "a", "attachments": [{"blocks": [{"type": "table", "rows": [[cell]]}]}]}
+        for cell in ({"type": "raw_text", "text": "1"}, {"type": "raw_text", "text": "2"})
+    ]
+    assert isinstance(parse(changed(*tables), "UBOT"), MessageEdited)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from colloquy_slack.workspaces.rate_limiter import EDITS, INTERIM_EDITS, RateLimiter
+from colloquy_slack.workspaces.rate_limiter import EDITS, INTERIM_EDITS, READS, RateLimiter
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -79,3 +79,16 @@ def test_no_minute_ever_holds_more_edits_than_the_tier(
             granted.append(clock.now)
     for moment in granted:
         assert sum(moment <= other < moment + 60 for other in granted) <= EDITS
+
+
+def test_reads_stay_within_their_minute_and_wait_after_a_429() -> None:
+    clock = Clock()
+    limiter = RateLimiter(clock)
+    assert all(limiter.acquire_read() == 0 for _ in range(READS))
+    assert limiter.acquire_read() == 60
+    clock.now += 60
+    assert limiter.acquire_read() == 0
+    limiter.back_off_reads(30)
+    assert limiter.acquire_read() == 30
+    # Edits are another method's.
+    assert limiter.acquire_interim_edit()

@@ -9,7 +9,9 @@ from typing import Any, cast
 from colloquy_slack.workspaces.accounts import Accounts
 from colloquy_slack.workspaces.connector import Connector
 from colloquy_slack.workspaces.installations import Installations
+from colloquy_slack.workspaces.notices import Notices
 from colloquy_slack.workspaces.registry import InstalledWorkspaces
+from colloquy_slack.workspaces.token_rotation import TokenRotation
 from colloquy_slack.workspaces.workspace import Workspace
 
 from tests.fakes.workspaces import workspace
@@ -29,13 +31,15 @@ class Installed:
     """A stored installation, and how it is connected."""
 
     def __init__(self) -> None:
-        self.token, self.key_now = "xoxb-1", "key-1"
+        self.token, self.key_now, self.installed_at = "xoxb-1", "key-1", 1.0
         self.made: list[Workspace] = []
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def async_find_bot(self, **_which: object) -> Any:
-        return SimpleNamespace(bot_token=self.token, team_name="Acme")
+    async def find_bot(self, _team_id: str) -> Any:
+        return SimpleNamespace(
+            bot_token=self.token, team_name="Acme", installed_at=self.installed_at
+        )
 
     async def api_key(self, *_who: str) -> str:
         return self.key_now
@@ -48,7 +52,11 @@ class Installed:
     @property
     def workspaces(self) -> InstalledWorkspaces:
         return InstalledWorkspaces(
-            cast(Installations, self), cast(Accounts, self), cast(Connector, self)
+            cast(Installations, self),
+            cast(Accounts, self),
+            cast(Connector, self),
+            cast(TokenRotation, self),
+            cast(Notices, self),
         )
 
 
@@ -73,12 +81,12 @@ async def test_a_new_token_leaves_the_connection_to_the_server_open() -> None:
     installed = Installed()
     workspaces = installed.workspaces
     before = await workspaces.get("T1")
-    installed.token = "xoxb-2"
+    installed.token, installed.installed_at = "xoxb-2", 2.0
     after = await workspaces.get("T1")
     assert after is not before
     assert before is not None
     assert not is_closed(before)
     # With another key it is another account's or a revoked one's.
-    installed.token, installed.key_now = "xoxb-3", "key-2"
+    installed.token, installed.key_now, installed.installed_at = "xoxb-3", "key-2", 3.0
     assert await workspaces.get("T1") is not after
     assert is_closed(before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from colloquy_slack.mentions import BREAK
 from colloquy_slack.outgoing.mrkdwn import SECTION, sections
 from colloquy_slack.outgoing.rendering import (
     MessageFormat,
@@ -110,3 +111,54 @@ def test_equal_messages_have_equal_digests() -> None:
 def test_tables_become_code_in_mrkdwn_and_code_stays() -> None:
     told = "\n".join(sections("| a | b |\n|---|---|\n| 1 | 2 |\n\n```\n| x |\n```\n"))
     assert told.count("```") == 4
+
+
+def mrkdwn(markdown: str) -> str:
+    return "\n".join(sections(markdown))
+
+
+def test_emphasis_inside_words_is_seen_and_elsewhere_has_no_more_in_it() -> None:
+    assert mrkdwn("un**frigging**believable") == f"un{BREAK}*frigging*{BREAK}believable\n"
+    assert mrkdwn("日本**語**です ~~a~~b") == f"日本{BREAK}*語*{BREAK}です ~a~{BREAK}b\n"
+    assert mrkdwn("***a*** ~~b **c**~~") == "_*a*_ ~b *c*~\n"
+    assert mrkdwn("**a** (**b**) *c*, ~~d~~") == "*a* (*b*) _c_, ~d~\n"
+
+
+def test_each_line_of_a_quote_is_one() -> None:
+    assert mrkdwn("> a\n> b\n>\n> c\n>\n> - d\n> - e\n\nf") == (
+        "> a\n> b\n\n> c\n\n> •   d\n> •   e\n\nf\n"
+    )
+
+
+def test_code_shows_what_it_is() -> None:
+    told = mrkdwn("`a &amp; <b>`\n\n```sh\n#!/bin/sh\na <b> && c &lt; d\n```\n")
+    assert "`a &amp;amp; &lt;b&gt;`" in told
+    assert "```\n#!/bin/sh\na &lt;b&gt; &amp;&amp; c &amp;lt; d\n```" in told
+
+
+def test_links_of_a_table_are_below_it() -> None:
+    told = mrkdwn(
+        "| Name | Where |\n|:-|-:|\n| **A**\\|B | [docs](https://x.org/?a=1) |\n| C | `<d>` |\n"
+        "\nend"
+    )
+    assert told == (
+        "```\n| Name | Where |\n|------|-------|\n| A|B  | docs  |\n| C    | &lt;d&gt;   |\n```\n"
+        "•   <https://x.org/?a=1|docs>\n\nend\n"
+    )
+
+
+def test_no_entity_is_cut_in_two() -> None:
+    for shift in range(6):
+        pieces = sections("x" * shift + "<" * 4_000)
+        assert all(piece.strip("x\n").replace("&lt;", "") == "" for piece in pieces)
+
+
+def test_a_notification_is_plain_words() -> None:
+    text = (
+        "# Title\n\nSome **bold** [link](https://x.org) & `code`.\n\n```py\nprint(1)\n```\n\n"
+        "| a | b |\n|---|---|\n| 1 | 2 |\n\n- item\n" + "word " * 100
+    )
+    (shown,) = render(ReplyView(Phase.COMPLETED, text), "17")
+    assert shown.text.startswith("Title Some bold link &amp; code. print(1) a b 1 2 item word word")
+    assert shown.text.endswith("…")
+    assert len(shown.text) < 170

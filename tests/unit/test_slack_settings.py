@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from colloquy_slack.incoming.bolt_app import SCOPES
 from colloquy_slack.process import run_bot
 from colloquy_slack.settings import Settings, SettingsError, load
+from colloquy_slack.workspaces.scopes import SCOPES
 
 BASE = {"slack_bot_token": "xoxb-1", "slack_app_token": "xapp-1"}
 TOKENS = {name.upper(): token for name, token in BASE.items()}
@@ -20,6 +20,7 @@ TOKENS = {name.upper(): token for name, token in BASE.items()}
         ({}, "SLACK_BOT_TOKEN"),
         ({"SLACK_BOT_TOKEN": "xoxb-1"}, "SLACK_SIGNING_SECRET"),
         ({"SLACK_CLIENT_ID": "1"}, "SLACK_CLIENT_SECRET"),
+        ({**TOKENS, "SLACK_BOT_TOKEN": "xoxe.xoxb-1"}, "token rotation"),
         (
             {"SLACK_CLIENT_ID": "1", "SLACK_CLIENT_SECRET": "s", "SLACK_SIGNING_SECRET": "s"},
             "SLACK_ENCRYPTION_KEY",

@@ -188,7 +188,7 @@ class ExtractionCache:
                 name = filetypes.audio_name(file.filename, file.content_type)
                 return await self._providers.transcribe(transcriber, copy, name)
             except ProviderError as error:
-                log.warning("not transcribed", reason=error.reason, detail=error.detail)
+                log.warning("not transcribed", **error.log_fields())
                 raise Unreadable(
                     f"it could not be transcribed: {error.message.rstrip('.')}",
                     passes=not error.is_about_content,

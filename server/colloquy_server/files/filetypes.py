@@ -81,6 +81,9 @@ _SAME = {
     "video/x-m4v": "video/mp4",
 }
 
+_RECORDINGS = {"video/quicktime": "audio/mp4"}
+"""Containers of films whose recordings are called otherwise: MP4 is QuickTime's, standardised."""
+
 _AUDIO_SUFFIXES = {
     "audio/wav": ".wav",
     "audio/mpeg": ".mp3",
@@ -157,7 +160,8 @@ def decide(head: bytes, name: str, declared_type: str) -> str:
     if found.startswith("video/") and (
         declared_type.startswith("audio/") or _suffix(name) in _PROMISES["audio"]
     ):
-        return "audio/" + found.removeprefix("video/")  # a recording in a film's container
+        # A recording in a film's container.
+        return _RECORDINGS.get(found, "audio/" + found.removeprefix("video/"))
     return found
 
 

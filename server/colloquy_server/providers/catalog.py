@@ -212,6 +212,7 @@ def _model(model_id: str, entry: catalog_file.ModelEntry, provider: Provider) ->
         max_output_tokens=entry.max_output_tokens,
         input_price=entry.input_price,
         output_price=entry.output_price,
+        cached_input_price=entry.cached_input_price,
         rules=_rules(entry).over(provider.rules),
         name=entry.name or "",
     )

@@ -207,6 +207,7 @@ class ModelEntry(RequestEntry):
     max_output_tokens: Annotated[int, Field(gt=0)]
     input_price: _Price
     output_price: _Price
+    cached_input_price: _Price | None = None
 
     @model_validator(mode="after")
     def _leaves_room_for_input(self) -> ModelEntry:

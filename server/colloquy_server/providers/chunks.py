@@ -7,22 +7,24 @@ whole completion or an error object as JSON, or some proxy's HTML page.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any
 
 import orjson
 
+from colloquy_server.providers.endings import (
+    CALLED,
+    PAINTED,
+    SPOKEN,
+    THOUGHT,
+    blank,
+    finish_reason_of,
+)
 from colloquy_server.providers.errors import ProviderError, broken, from_error_object
 from colloquy_server.providers.sse import MAX_EVENT_BYTES, SseDecoder, SseError
 from colloquy_server.providers.text_repair import TextRepair
+from colloquy_server.providers.usage import TokenUsage, UsageReader
 
-
-@dataclass(frozen=True, slots=True)
-class TokenUsage:
-    """Tokens as the provider counted them."""
-
-    input_tokens: int
-    output_tokens: int
+_NOT_TEXT = THOUGHT | CALLED | PAINTED | SPOKEN
 
 
 class AnswerReader:
@@ -31,15 +33,28 @@ class AnswerReader:
 
     def __init__(self) -> None:
         self.finish_reason: str | None = None
-        self.usage: TokenUsage | None = None
         self.done = False
         """Nothing more is to be read: the end marker came, or an error."""
+        self.is_finished = False
+        """The last that came of the answer was a finish reason. Text may follow it all the same."""
+        self.went_on = False
+        """Text did follow one: no finish reason of this provider is the end."""
         self.error: ProviderError | None = None
+        self._usage = UsageReader()
+        self._fields: set[str] = set()  # of the message, beside its text
+        self._has_text = False
+        self._whole_message = ""  # where each chunk brings a message instead of a delta
+        self._has_deltas = False
         self._sse = SseDecoder()
         self._repair = TextRepair()
         self._document: list[bytes] | None = None  # a body that is JSON instead of SSE
         self._document_bytes = 0
         self._sniffed = False
+
+    @property
+    def usage(self) -> TokenUsage | None:
+        """What the provider counted so far; None if it did not say."""
+        return self._usage.usage()
 
     def feed(self, data: bytes) -> str:
         """The text in these bytes, possibly empty."""
@@ -52,27 +67,61 @@ class AnswerReader:
                 self._fail(broken("a body too large"))
             return ""
         try:
-            return self._read(self._sse.feed(data))
+            return self._noted(self._read(self._sse.feed(data)))
         except SseError as error:
             self._fail(broken(str(error)))
             return ""
 
-    def close(self) -> str:
-        """The rest of the text, after the last byte; sets `error` if the answer is not whole."""
-        text = ""
-        if not self.done:
-            if self._document is not None:
-                text = self._read_document(b"".join(self._document))
-            else:
-                text = self._read(self._sse.close())
-        text += self._repair.close()
-        if self.error is None and self.finish_reason is None:
-            if self.done:
-                self.finish_reason = "stop"
-            else:
-                self._fail(broken("the stream ended without a finish reason"))
-        if self.error is None and self.finish_reason == "content_filter":
-            self._fail(ProviderError("CONTENT_FILTERED"))
+    def close(self, failure: ProviderError | None = None) -> str:
+        """The rest of the text, after the last byte; sets `error` if the answer is not whole.
+        `failure` is what the connection ended by, if not well."""
+        text = "" if self.done else self._read_rest(is_cut=failure is not None)
+        text = self._noted(text + self._repair.close())
+        error = self._judge(failure)
+        if error is not None:
+            self._fail(error)
+        elif self.finish_reason is None:
+            self.finish_reason = "stop"
+        return text
+
+    def _read_rest(self, *, is_cut: bool) -> str:
+        """What did not end by itself; if it was cut, only what is whole none the less."""
+        if self._document is not None:
+            body = b"".join(self._document)
+            return "" if is_cut and lenient_json(body) is None else self._read_document(body)
+        events = self._sse.close()
+        return self._read([event for event in events if not is_cut or _is_whole(event)])
+
+    def _judge(self, failure: ProviderError | None) -> ProviderError | None:
+        """What is wrong with the answer as a whole."""
+        reason = self.finish_reason
+        if failure is not None and not self._may_end(failure):
+            return failure
+        if self.error is not None:
+            return self.error
+        if reason == "error":
+            return broken("finish reason error")
+        if reason == "content_filter":
+            return ProviderError("CONTENT_FILTERED", detail="finish reason content_filter")
+        if reason is None and not self.done:
+            return broken("the stream ended without a finish reason")
+        if not self._has_text:
+            counted = {"reasoning"} if self._usage.has_thought else set[str]()
+            return blank(reason, self._fields | counted)
+        return None
+
+    def _may_end(self, failure: ProviderError) -> bool:
+        """Whether an answer is whole whose connection failed. A finish reason is not the end of
+        it: as long as neither the counts nor the end marker came, text was still to come. Silence
+        after it is another matter, since many never send either."""
+        if self.done:
+            return True
+        is_silent = failure.reason == "PROVIDER_TIMEOUT" and not self.went_on
+        return self.is_finished and (is_silent or self.usage is not None)
+
+    def _noted(self, text: str) -> str:
+        if not self._has_text and text and not text.isspace():
+            self._has_text = True
         return text
 
     def _sniff(self, data: bytes) -> None:
@@ -81,7 +130,7 @@ class AnswerReader:
         if not start:
             return
         self._sniffed = True
-        if start == b"{":
+        if start in (b"{", b"["):
             self._document = []
         elif start == b"<":
             self._fail(broken("a page instead of an answer"))
@@ -116,77 +165,149 @@ class AnswerReader:
         try:
             choices = chunk.get("choices")
         except AttributeError:
-            self._fail_unless_finished(broken("an event that is not a JSON object"))
+            is_error = isinstance(chunk, list) and chunk and _error_of(chunk[0]) is not None
+            self._fail_unless_finished(
+                from_error_object(chunk) if is_error else broken("an event that is no JSON object")
+            )
             return ""
         if not choices:
             self._read_other(chunk)
             return ""
         try:
-            choice = choices[0]
-            if chunk.get("usage"):
-                self._read_usage(chunk["usage"])
+            if chunk.get("usage") or "x_groq" in chunk:
+                self._read_usage(chunk)
             if chunk.get("error"):
                 self._fail_unless_finished(from_error_object(chunk["error"]))
                 return ""
-            reason = choice.get("finish_reason")
-            if reason:
-                self.finish_reason = str(reason)
-            delta = choice.get("delta")
-            if not delta:
-                return ""
-            content = delta.get("content") or delta.get("refusal")
-            return content if isinstance(content, str) else _text_of(content)
+            choice = choices[0]
+            if choice.get("index") or len(choices) > 1:
+                choice = _first(choices)
+                if choice is None:
+                    return ""
+            return self._read_choice(choice)
         except (AttributeError, KeyError, IndexError, TypeError):
             self._fail_unless_finished(broken("a chunk of another shape"))
             return ""
 
+    def _read_choice(self, choice: dict[str, Any]) -> str:
+        text = ""
+        delta = choice.get("delta")
+        if delta:
+            content = delta.get("content") or delta.get("refusal")
+            text = content if isinstance(content, str) else _text_of(content)
+            if text:
+                self._has_deltas = True
+            else:
+                self._note_fields(delta)
+        if not text and not self._has_deltas:
+            text = self._read_message(choice)
+        if text and self.is_finished:
+            self.is_finished = False
+            self.went_on = True
+        if choice.get("usage"):
+            self._usage.feed(choice["usage"])
+        if choice.get("error"):
+            self._fail_unless_finished(from_error_object(choice["error"]))
+            return text
+        reason = choice.get("finish_reason")
+        if reason and (reason := finish_reason_of(reason)) is not None:
+            self.finish_reason = reason
+            self.is_finished = True
+        return text
+
+    def _read_message(self, choice: dict[str, Any]) -> str:
+        """The text of a choice without a delta: a message, as some send in each chunk anew and
+        longer, or the completions API's `text`."""
+        message = choice.get("message")
+        if not message:
+            text = choice.get("text")
+            return text if isinstance(text, str) else ""
+        content = message.get("content") or message.get("refusal")
+        content = content if isinstance(content, str) else _text_of(content)
+        if not content:
+            self._note_fields(message)
+            return ""
+        known = self._whole_message
+        if known and content.startswith(known):
+            self._whole_message = content
+            return content[len(known) :]
+        self._whole_message += content
+        return content
+
+    def _note_fields(self, message: dict[str, Any]) -> None:
+        """What there is in a message beside text."""
+        for name, value in message.items():
+            if value and name in _NOT_TEXT:
+                self._fields.add(name)
+        content = message.get("content")
+        for part in content if isinstance(content, list) else ():
+            if isinstance(part, dict) and part.get("type") in _NOT_TEXT:
+                self._fields.add(part["type"])
+
     def _read_other(self, chunk: dict[str, Any]) -> None:
         """A chunk without choices: usage, an error object, or nothing."""
-        if chunk.get("usage"):
-            self._read_usage(chunk["usage"])
-        if chunk.get("error"):
-            self._fail_unless_finished(from_error_object(chunk["error"]))
-        elif "choices" not in chunk and (chunk.get("type") == "error" or "message" in chunk):
-            self._fail_unless_finished(from_error_object(chunk))
+        self._read_usage(chunk)
+        error = _error_of(chunk)
+        if error is not None:
+            self._fail_unless_finished(from_error_object(error))
+
+    def _read_usage(self, chunk: dict[str, Any]) -> None:
+        self._usage.feed(chunk.get("usage"))
+        own = chunk.get("x_groq")
+        if isinstance(own, dict):
+            self._usage.feed(own.get("usage"))
 
     def _fail_unless_finished(self, error: ProviderError) -> None:
-        """An answer that has its finish reason is whole, whatever follows it."""
-        if self.finish_reason is None:
+        """An answer that has its finish reason is whole, whatever follows it; unless that says
+        only that there was an error, of which this says more."""
+        if not self.is_finished or self.finish_reason == "error":
             self._fail(error)
         else:
             self.done = True
 
-    def _read_usage(self, usage: object) -> None:
-        if not isinstance(usage, dict):
-            return
-        read, written = usage.get("prompt_tokens"), usage.get("completion_tokens")
-        if _is_count(read) and _is_count(written):
-            self.usage = TokenUsage(read, written)
-
     def _read_document(self, body: bytes) -> str:
         completion = lenient_json(body)
+        if isinstance(completion, list) and completion:
+            completion = {"error": completion}
         if not isinstance(completion, dict) or not completion.get("choices"):
-            failed = isinstance(completion, dict) and ("error" in completion)
+            error = _error_of(completion) if isinstance(completion, dict) else None
             self._fail(
-                from_error_object(completion["error"])
-                if failed
+                from_error_object(error)
+                if error is not None
                 else broken("a JSON body that is neither a completion nor an error")
             )
             return ""
+        self._usage.feed(completion.get("usage"))
         try:
-            choice = completion["choices"][0]
-            message = choice["message"]
-            content = message.get("content") or message.get("refusal")
+            choice = _first(completion["choices"]) or {}
+            text = self._read_choice(choice)
         except (AttributeError, KeyError, IndexError, TypeError):
             self._fail(broken("a completion of another shape"))
             return ""
-        self._read_usage(completion.get("usage"))
-        self.finish_reason = str(choice.get("finish_reason") or "stop")
-        return self._repair.feed(content if isinstance(content, str) else _text_of(content))
+        if choice.keys().isdisjoint({"message", "delta", "text", "error"}):
+            self._fail(broken("a completion of another shape"))
+        self.done = True  # a whole body needs no finish reason
+        return self._repair.feed(text)
 
 
-def _is_count(value: object) -> TypeGuard[int]:
-    return type(value) is int and 0 <= value < 2**31
+def _first(choices: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The choice that is asked for; others may come between its chunks."""
+    return next((choice for choice in choices if not choice.get("index")), None)
+
+
+def _is_whole(event: bytes) -> bool:
+    return event.strip() == b"[DONE]" or lenient_json(event) is not None
+
+
+def _error_of(chunk: object) -> object:
+    """The error that an object without choices is, or holds; None if it is none."""
+    if not isinstance(chunk, dict):
+        return None
+    if chunk.get("error"):
+        # What stands beside it says more: its code is there at xAI, the request's id at Anthropic.
+        return chunk
+    is_error = "choices" not in chunk and (chunk.get("type") == "error" or "message" in chunk)
+    return chunk if is_error else None
 
 
 def lenient_json(data: bytes) -> Any:
@@ -204,6 +325,8 @@ def lenient_json(data: bytes) -> Any:
 
 def _text_of(content: object) -> str:
     """The text of a content that is a list of parts, as some providers send it."""
+    if isinstance(content, dict):
+        content = [content]
     if not isinstance(content, list):
         return ""
     texts = [part.get("text") for part in content if isinstance(part, dict)]

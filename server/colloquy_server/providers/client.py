@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import IO
 
-from colloquy_server.providers.chunks import AnswerReader, TokenUsage
+from colloquy_server.providers.chunks import AnswerReader
 from colloquy_server.providers.connection import (
     TROUBLE,
     Connection,
@@ -16,10 +16,11 @@ from colloquy_server.providers.connection import (
     certificates,
     is_near,
 )
-from colloquy_server.providers.errors import ProviderError
+from colloquy_server.providers.errors import ProviderError, request_id_of
 from colloquy_server.providers.local_model import LocalModel, LocalModelError
 from colloquy_server.providers.models import Model, Provider, Timeouts, Transcriber
 from colloquy_server.providers.transcription import transcribe
+from colloquy_server.providers.usage import TokenUsage
 from colloquy_server.providers.watchdog import Watchdog
 from colloquy_server.telemetry import Generation, Telemetry
 
@@ -81,7 +82,11 @@ class Providers:
             stack.callback(response.close)
             watchdog = Watchdog(started, waits.first_byte, waits.idle, waits.total)
             stack.callback(watchdog.stop)
-            yield ReplyStream(response.content.readany, watchdog, generation)
+            try:
+                yield ReplyStream(response.content.readany, watchdog, generation)
+            except ProviderError as error:
+                error.request_id = error.request_id or request_id_of(response.headers)
+                raise
 
     async def transcribe(self, transcriber: Transcriber, file: IO[bytes], filename: str) -> str:
         """What is said in a recording. Raises ProviderError."""
@@ -147,8 +152,9 @@ class Providers:
 class ReplyStream:
     """A model's answer. Iterate it once: one str a network read, never empty.
 
-    `finish_reason` (as the provider says: `stop`, `length`, `content_filter`) and `usage` (None
-    if the provider does not say) are known at the end, also when it ends by ProviderError.
+    `finish_reason` (`stop`, `length`, `content_filter`, or whatever the provider says) and `usage`
+    (None if the provider does not say) are known at the end, also when it ends by ProviderError:
+    by one too if there was no text, for that is no answer.
     """
 
     def __init__(
@@ -178,7 +184,9 @@ class ReplyStream:
                 if text:
                     self._generation.note_text()
                     yield text
-                if reader.finish_reason is not None:
+                if reader.went_on:
+                    watchdog.restore()
+                elif reader.is_finished:
                     watchdog.shorten(_FINISHED_SECONDS)
             if reader.done and reader.error is None:
                 watchdog.shorten(_DRAIN_SECONDS)
@@ -186,12 +194,11 @@ class ReplyStream:
                     pass
         except TROUBLE as error:
             failure = broken_off(error)
-        text = reader.close()
-        if reader.usage is not None:
-            self._generation.note_usage(reader.usage.input_tokens, reader.usage.output_tokens)
+        text = reader.close(failure)
+        usage = reader.usage
+        if usage is not None:
+            self._generation.note_usage(usage.input_tokens, usage.output_tokens)
         if text:
             yield text
-        if reader.finish_reason is None and failure is not None:
-            raise failure
         if reader.error is not None:
             raise reader.error

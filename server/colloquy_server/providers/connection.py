@@ -15,7 +15,7 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit
 
 import aiohttp
 import httpx2
@@ -36,6 +36,7 @@ TROUBLE = (aiohttp.ClientError, HttpProcessingError, OSError)
 BODY_PIECE = 1 << 16
 """Bytes of a body that are handed to the connection at a time; encrypting them takes some 50 µs."""
 
+_MAX_REDIRECTS = 5
 _MAX_CONNECTIONS = 10_000  # live replies are limited elsewhere
 _KEEPALIVE_SECONDS = 4.0  # many servers hang up after 5; a request must not meet that
 
@@ -67,7 +68,6 @@ class Connection:
             ),
             headers=_headers(provider, environ) | own,
             cookie_jar=aiohttp.DummyCookieJar(),
-            middlewares=[_only_for(base_url, own)],
             proxy=_proxy(base_url),
         )
 
@@ -106,13 +106,7 @@ class Connection:
         failure: ProviderError
         try:
             async with asyncio.timeout(min(waits.first_byte, waits.total)):
-                response = await self._session.request(
-                    method,
-                    url,
-                    data=data,
-                    # Silence is timed by who reads: a timer a stream instead of one a packet.
-                    timeout=aiohttp.ClientTimeout(total=None, sock_connect=waits.connect),
-                )
+                response = await self._request(method, url, data, waits)
                 if 200 <= response.status < 300:
                     return response
                 try:
@@ -126,6 +120,27 @@ class Connection:
             failure = unreachable(error)
         raise failure  # outside the handler: the error carries the provider's text
 
+    async def _request(
+        self, method: str, url: str, data: bytes | _Body | None, waits: Waits
+    ) -> aiohttp.ClientResponse:
+        """The answer, also when the provider's server moved it to another path of its own. Other
+        redirects are answers too: they lose the body, or take it to a host that nobody named."""
+        for _ in range(_MAX_REDIRECTS):
+            response = await self._session.request(
+                method,
+                url,
+                data=data,
+                allow_redirects=False,
+                # Silence is timed by who reads: a timer a stream instead of one a packet.
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=waits.connect),
+            )
+            moved = _moved_to(response)
+            if moved is None or _origin(moved) != _origin(url):
+                return response
+            response.close()
+            url = moved
+        return response
+
     def _fields(self, model: Model, max_output_tokens: int) -> dict[str, object]:
         # OpenAI's newer models refuse max_tokens, most other servers know nothing else.
         limit = model.rules.output_limit or self._limit
@@ -137,25 +152,6 @@ class Connection:
             **model.rules.fields,
         }
         return {name: value for name, value in fields.items() if name not in model.rules.omit}
-
-
-def _only_for(base_url: str, own: Mapping[str, str]) -> aiohttp.ClientMiddlewareType:
-    """Keeps a provider's headers from the hosts that it sends us to: HTTP libraries know of
-    Authorization alone that it is secret."""
-    home = urlsplit(base_url)
-    port = home.port or {"http": 80, "https": 443}[home.scheme]
-
-    async def send(
-        request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-    ) -> aiohttp.ClientResponse:
-        url = request.url
-        at_home = home.hostname in (url.host, url.raw_host)
-        if not at_home or (url.scheme, url.port) != (home.scheme, port):
-            for name in own:
-                request.headers.popall(name, None)
-        return await handler(request)
-
-    return send
 
 
 class _Body(aiohttp.Payload):
@@ -287,6 +283,26 @@ def _body(fields: Mapping[str, object], messages: bytes) -> bytes | _Body:
 
 def _query(parameters: Mapping[str, str]) -> str:
     return f"?{urlencode(parameters)}" if parameters else ""
+
+
+def _moved_to(response: aiohttp.ClientResponse) -> str | None:
+    """Where to send the same request again; None if nowhere."""
+    location = response.headers.get("Location")
+    if response.status not in (307, 308) or not location:
+        return None
+    try:
+        return urljoin(str(response.url), location)
+    except ValueError:
+        return None
+
+
+def _origin(url: str) -> tuple[str, str, int | None] | None:
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+        return parts.scheme, parts.hostname or "", port
+    except ValueError:
+        return None
 
 
 async def _error_object(response: aiohttp.ClientResponse) -> object:

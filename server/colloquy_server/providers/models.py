@@ -136,6 +136,8 @@ class Model:
     input_price: float
     """USD per 1,000 tokens, as is `output_price`."""
     output_price: float
+    cached_input_price: float | None = None
+    """Of input that the provider had kept from an earlier request; None: as of all input."""
     rules: RequestRules = RequestRules()
     """Those of its provider included."""
     name: str = ""
@@ -149,9 +151,12 @@ class Model:
         """What its provider knows it by."""
         return self.name or self.id
 
-    def cost_usd(self, input_tokens: int, output_tokens: int) -> float:
-        """What a reply cost, in USD."""
-        return (input_tokens * self.input_price + output_tokens * self.output_price) / 1000
+    def cost_usd(self, input_tokens: int, output_tokens: int, cached_tokens: int = 0) -> float:
+        """What a reply cost, in USD; `cached_tokens` are those of the input that were kept."""
+        cached_price = self.cached_input_price
+        cached = cached_tokens * (self.input_price if cached_price is None else cached_price)
+        uncached = (input_tokens - cached_tokens) * self.input_price
+        return (cached + uncached + output_tokens * self.output_price) / 1000
 
 
 @dataclass(frozen=True, slots=True)

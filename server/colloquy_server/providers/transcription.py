@@ -63,8 +63,7 @@ async def transcribe(
             verify=certificates(),
             timeout=timeout,
             trust_env=not is_loopback(base_url),
-            # Of the headers it would keep none but Authorization from another host.
-            follow_redirects=own.keys() <= {"Authorization"},
+            follow_redirects=False,  # most lose the recording on the way
         ),
     ) as client:
         try:

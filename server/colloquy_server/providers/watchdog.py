@@ -60,6 +60,7 @@ class Watchdog:
         self._loop = asyncio.get_running_loop()
         self._timeout = first_timeout
         self._idle_timeout = idle_timeout
+        self._whole_idle_timeout = idle_timeout
         self._deadline = started + first_timeout
         self._patience = started + first_timeout * _COMMENTS
         self._end = started + total_timeout
@@ -106,6 +107,10 @@ class Watchdog:
         """Wait less from now on."""
         self._idle_timeout = min(self._idle_timeout, idle_timeout)
         self._timeout = min(self._timeout, idle_timeout)
+
+    def restore(self) -> None:
+        """Wait as long as at first again."""
+        self._timeout = self._idle_timeout = self._whole_idle_timeout
 
     def stop(self) -> None:
         """Forget the timer; the next wait sets it again."""

@@ -24,7 +24,7 @@ from colloquy_server.providers.catalog import ModelError
 from colloquy_server.providers.client import ProviderError, Providers
 from colloquy_server.providers.discovery import Discovery
 from colloquy_server.replies.feeds import Feeds
-from colloquy_server.replies.generation import Generator, RetryPolicy
+from colloquy_server.replies.generation import Generator, RetryPolicy, outcome_of
 from colloquy_server.replies.live_reply import LiveReply
 from colloquy_server.replies.ownership import Ownership
 from colloquy_server.replies.publishing import Publisher
@@ -61,7 +61,7 @@ class Executor:
             retries,
             on_attempt=self._begin_attempt,
             on_text=publisher.receive,
-            on_retry=_log_retry,
+            on_failure=_log_failure,
         )
 
     # --- claiming -----------------------------------------------------------------------------
@@ -115,7 +115,7 @@ class Executor:
         try:
             model = await self._discovery.resolve(reply.model)
         except ModelError as error:
-            return _failure(reply, error.reason, error.fields["model"])
+            return outcome_of(reply, State.FAILED, error.reason, error.fields["model"])
         while_owner = self._ownership.while_owner
         request = await while_owner(reply, self._contexts.build, reply.message_id, model, history)
         reply.request = request
@@ -135,8 +135,8 @@ class Executor:
             return request.messages
 
         outcome = await self._generator.generate(reply, model, request.messages, fall_back)
-        if outcome.input_tokens is not None:
-            self._contexts.learn(reply.account_id, model, request, outcome.input_tokens)
+        if reply.usage is not None:
+            self._contexts.learn(reply.account_id, model, request, reply.usage.input_tokens)
         return outcome
 
     async def _see_through(self, reply: LiveReply) -> None:
@@ -151,12 +151,12 @@ class Executor:
                 return None  # somebody else's now, or released
             if not reply.is_cancelled:
                 log.error("reply was cut off", message_id=reply.message_id)
-                outcome = _failure(reply, "INTERNAL", _WENT_WRONG)
+                outcome = outcome_of(reply, State.FAILED, "INTERNAL", _WENT_WRONG)
             else:
-                outcome = Outcome(State.CANCELLED, reply.whole_text())
+                outcome = outcome_of(reply, State.CANCELLED)
         except Exception:
             log.exception("reply failed", message_id=reply.message_id)
-            outcome = _failure(reply, "INTERNAL", _WENT_WRONG)
+            outcome = outcome_of(reply, State.FAILED, "INTERNAL", _WENT_WRONG)
         try:
             await self._finish(reply, outcome)
         except Fenced:
@@ -224,16 +224,11 @@ class Executor:
             )
 
 
-def _failure(reply: LiveReply, reason: str, message: str) -> Outcome:
-    return Outcome(State.FAILED, reply.whole_text(), error_reason=reason, error_message=message)
-
-
-def _log_retry(reply: LiveReply, error: ProviderError, delay: float) -> None:
+def _log_failure(reply: LiveReply, error: ProviderError, delay: float | None) -> None:
     log.warning(
         "provider failed",
         message_id=reply.message_id,
         model=reply.model,
-        reason=error.reason,
-        detail=error.detail,
-        retry_in=round(delay, 1),
+        retry_in=None if delay is None else round(delay, 1),
+        **error.log_fields(),
     )

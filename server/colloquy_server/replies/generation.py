@@ -44,15 +44,16 @@ class Generator:
         *,
         on_attempt: Callable[[LiveReply, str], Awaitable[None]],
         on_text: Callable[[LiveReply, str], None],
-        on_retry: Callable[[LiveReply, ProviderError, float], None],
+        on_failure: Callable[[LiveReply, ProviderError, float | None], None],
     ) -> None:
         """`on_attempt` stores that a new attempt came to its first text, `on_text` takes what
-        follows, `on_retry` hears of a failure and the seconds until the next request."""
+        follows, `on_failure` hears of each failure and the seconds until the next request, None
+        when there is none."""
         self._providers = providers
         self._retries = retries
         self._on_attempt = on_attempt
         self._on_text = on_text
-        self._on_retry = on_retry
+        self._on_failure = on_failure
 
     async def generate(
         self,
@@ -76,13 +77,15 @@ class Generator:
                     may_change = False
                     others = await fall_back(error)
                     if others is not None:
+                        self._on_failure(reply, error, 0.0)
                         messages = others
                         continue
                 failures += 1
                 if not error.retryable or failures >= self._retries.attempts:
-                    return _outcome(reply, model, error)
+                    self._on_failure(reply, error, None)
+                    return outcome_of(reply, State.FAILED, error.reason, error.message)
                 delay = self._retries.backoff(failures, error.retry_after)
-                self._on_retry(reply, error, delay)
+                self._on_failure(reply, error, delay)
             await asyncio.sleep(delay)
 
     async def _ask(self, reply: LiveReply, model: Model, messages: bytes) -> Outcome:
@@ -104,10 +107,12 @@ class Generator:
                         break
             finally:
                 reply.finish_reason = reply.finish_reason or stream.finish_reason or ""
-                reply.usage = stream.usage
-        if not continues:  # an empty answer: the text of the attempt before does not stand
-            await self._on_attempt(reply, "")
-        return _outcome(reply, model)
+                if (usage := stream.usage) is not None:
+                    cost = model.cost_usd(
+                        usage.input_tokens, usage.output_tokens, usage.cached_tokens
+                    )
+                    reply.spend(usage, cost)
+        return outcome_of(reply, State.COMPLETED)
 
 
 def fit(text: str, room: int) -> str:
@@ -116,15 +121,17 @@ def fit(text: str, room: int) -> str:
     return text if len(data) <= room else data[: max(room, 0)].decode(errors="ignore")
 
 
-def _outcome(reply: LiveReply, model: Model, error: ProviderError | None = None) -> Outcome:
-    usage = reply.usage
+def outcome_of(reply: LiveReply, state: State, reason: str = "", message: str = "") -> Outcome:
+    """How a reply ended, with what it has of text and has cost; `reason` and `message` say why it
+    failed."""
+    spent = reply.spent
     return Outcome(
-        State.FAILED if error else State.COMPLETED,
+        state,
         reply.whole_text(),
         finish_reason=reply.finish_reason,
-        error_reason=error.reason if error else "",
-        error_message=error.message if error else "",
-        input_tokens=usage.input_tokens if usage else None,
-        output_tokens=usage.output_tokens if usage else None,
-        cost_usd=model.cost_usd(usage.input_tokens, usage.output_tokens) if usage else None,
+        error_reason=reason,
+        error_message=message,
+        input_tokens=spent.input_tokens if spent else None,
+        output_tokens=spent.output_tokens if spent else None,
+        cost_usd=reply.cost_usd if spent else None,
     )

@@ -49,6 +49,10 @@ class LiveReply(LiveText):
     finish_reason: str = ""
     usage: TokenUsage | None = None
     """What the provider counted for the last request, as it knows it in the end."""
+    spent: TokenUsage | None = None
+    """What it counted for all requests: those that failed cost too."""
+    cost_usd: float = 0.0
+    """Of what was spent."""
     request: Request | None = None
     """What the model was asked, as it is noted in the end."""
     mirrored: int = 0
@@ -77,6 +81,13 @@ class LiveReply(LiveText):
             is_first_request=is_new,
             saved=len(row.content),
         )
+
+    def spend(self, usage: TokenUsage | None, cost_usd: float) -> None:
+        """Adds what a request used."""
+        self.usage = usage
+        if usage is not None:
+            self.spent = usage if self.spent is None else self.spent + usage
+            self.cost_usd += cost_usd
 
     def whole_text(self) -> str:
         """All text that came."""

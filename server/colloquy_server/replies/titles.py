@@ -92,7 +92,7 @@ class Titles:
         except NotFound:  # deleted meanwhile
             return
         except ProviderError as error:
-            log.warning("no title", conversation_id=conversation_id, reason=error.reason)
+            log.warning("no title", conversation_id=conversation_id, **error.log_fields())
         except DatabaseUnavailable:  # it stays owed
             log.warning("database is away", work="title", conversation_id=conversation_id)
         except Exception:
@@ -111,7 +111,12 @@ class Titles:
         async with self._providers.open(
             model, orjson.dumps(request), max_output_tokens=min(limit, model.max_output_tokens)
         ) as stream:
-            return "".join([piece async for piece in stream])
+            try:
+                return "".join([piece async for piece in stream])
+            except ProviderError as error:
+                if error.is_blank:  # a short output is soon used up by thinking
+                    return ""
+                raise
 
 
 def tidy(answer: str) -> str:

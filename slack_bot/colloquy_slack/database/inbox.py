@@ -87,6 +87,17 @@ def is_engaged(s: Session, team_id: str, external_id: str) -> bool:
     return s.scalars(found.limit(1)).first() is not None
 
 
+def people_in(s: Session, team_id: str, external_id: str) -> list[str]:
+    """Return who said something in a conversation, in the order in which they came."""
+    found = (
+        select(Request.user_id)
+        .where(Request.team_id == team_id, Request.external_id == external_id)
+        .group_by(Request.user_id)
+        .order_by(func.min(Request.id))
+    )
+    return list(s.scalars(found))
+
+
 def unfinished(s: Session, team_id: str, except_ids: Iterable[int], limit: int) -> list[Request]:
     """Return requests that are not done, in the order of their messages, but not `except_ids`."""
     found = (
@@ -176,9 +187,28 @@ def mark_stopped(s: Session, team_id: str, row_id: int) -> Request | None:
 def mark_deleted(s: Session, team_id: str, channel_id: str, ts: str) -> bool:
     """Note that a message was deleted. Returns False when it is not known (yet)."""
     row = by_ts(s, team_id, channel_id, ts)
-    if row is not None and row.state in UNFINISHED:
-        row.is_stopped = row.is_deleted = True
+    if row is not None:
+        row.is_deleted = True
+        if row.state in UNFINISHED:
+            row.is_stopped = True
+        else:
+            row.text, row.content, row.files = "", "", []
     return row is not None
+
+
+def withdrawn_conversation(s: Session, team_id: str, channel_id: str, ts: str) -> str:
+    """Return the id of the conversation that a deleted message was in when nothing else was ever
+    asked there; empty otherwise."""
+    row = by_ts(s, team_id, channel_id, ts)
+    if row is None or not row.external_id or row.state in UNFINISHED:
+        return ""
+    others = select(Request.id).where(
+        Request.team_id == team_id,
+        Request.external_id == row.external_id,
+        Request.kind == Kind.MESSAGE,
+        Request.is_deleted.is_(False),
+    )
+    return "" if s.scalars(others.limit(1)).first() is not None else row.conversation_id
 
 
 def store_deleted(s: Session, new: NewRequest) -> None:
@@ -188,10 +218,12 @@ def store_deleted(s: Session, new: NewRequest) -> None:
 
 
 def retry(row: Request) -> bool:
-    """Have a request that the server refused tried again. Returns False when it is not done yet."""
+    """Have a request that the server refused tried again, unless its message was deleted since.
+    Returns False when it is not done yet."""
     if row.state != State.DONE:
         return False
-    row.state, row.is_stopped, row.is_deleted = State.NEW, False, False
+    if not row.is_deleted:
+        row.state, row.is_stopped = State.NEW, False
     return True
 
 

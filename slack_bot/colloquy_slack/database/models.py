@@ -38,6 +38,19 @@ def _enum_column(of: type[enum.StrEnum]) -> Enum:
     return Enum(of, native_enum=False, length=16, values_callable=lambda kind: [*kind])
 
 
+class Mode(enum.StrEnum):
+    """Which messages without a mention the bot answers in a thread that it is in."""
+
+    DEFAULT = ""
+    """All, until one person calls another by name; from then on those that mention the bot."""
+    ALL = "all"
+    """All, but those that call somebody else by name."""
+    MENTIONS = "mentions"
+    """None: only what mentions the bot."""
+    MUTED = "muted"
+    """None, and none that mention it either."""
+
+
 class Request(Base):
     """The inbox: a message for the server, and the reply that it owes to Slack."""
 
@@ -98,19 +111,56 @@ class Post(Base):
     file_id: Mapped[str] = mapped_column(String(32))
 
 
-class UnaddressedReply(Base):
-    """A reply in a thread that nobody called the bot into, kept for minutes: Slack may deliver the
-    call later."""
+class ThreadMessage(Base):
+    """A message in a thread that was not for the bot: its next request there brings it along.
+
+    In a thread that the bot is not in, it is kept for minutes: Slack may deliver the call later.
+    """
 
     __tablename__ = "slack_overheard"
+    __table_args__ = (
+        Index("ix_slack_overheard_expires", "expires_at"),
+        Index("ix_slack_overheard_thread", "team_id", "channel_id", "thread_ts"),
+    )
 
     team_id: Mapped[str] = mapped_column(String(32), primary_key=True)
     channel_id: Mapped[str] = mapped_column(String(32), primary_key=True)
     ts: Mapped[str] = mapped_column(String(32), primary_key=True)
     thread_ts: Mapped[str] = mapped_column(String(32))
-    # The message, a message_events.UserMessage.
+    # The message, a message_events.UserMessage; empty once it was given.
     said: Mapped[dict[str, Any]] = mapped_column(JSON)
     received_at: Mapped[float] = mapped_column(Float)
+    # Seconds since 1970, as above.
+    expires_at: Mapped[float] = mapped_column(Float)
+    # A request brought it along. Slack may deliver it once more.
+    is_given: Mapped[bool]
+
+
+class ThreadRead(Base):
+    """How far a thread that the bot is in was given to the server."""
+
+    __tablename__ = "slack_thread_reads"
+
+    team_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    channel_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    thread_ts: Mapped[str] = mapped_column(String(32), primary_key=True)
+    # The ts up to which all was read in Slack: what Slack delivers of it later is known.
+    read_until: Mapped[str] = mapped_column(String(32))
+    # The ts up to which what was said was given, as far as it was known.
+    given_until: Mapped[str] = mapped_column(String(32))
+    # False: Slack let only a part be read, and the rest is to be read with the next request.
+    is_complete: Mapped[bool]
+
+
+class Listening(Base):
+    """Since when Slack's events are taken in without a gap, by whichever process. One row."""
+
+    __tablename__ = "slack_listening"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    # Seconds since 1970; and when a process last took events in.
+    since: Mapped[float] = mapped_column(Float)
+    seen_at: Mapped[float] = mapped_column(Float)
 
 
 class Channel(Base):
@@ -126,6 +176,25 @@ class Channel(Base):
     chapter: Mapped[int]
     # Empty: not set.
     model: Mapped[str] = mapped_column(String(255))
+    # Holds in its threads that have no mode of their own.
+    mode: Mapped[Mode] = mapped_column(_enum_column(Mode))
+    # What models are told in place of the bot's own instructions; empty: those.
+    prompt: Mapped[str] = mapped_column(Text)
+
+
+class Thread(Base):
+    """What was set for a thread, and whom people in it talk to."""
+
+    __tablename__ = "slack_threads"
+
+    team_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    channel_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    thread_ts: Mapped[str] = mapped_column(String(32), primary_key=True)
+    # DEFAULT: that of the channel.
+    mode: Mapped[Mode] = mapped_column(_enum_column(Mode))
+    # The last messages that called a person, and that called the bot; empty: none.
+    aside_ts: Mapped[str] = mapped_column(String(32))
+    called_ts: Mapped[str] = mapped_column(String(32))
 
 
 class Person(Base):
@@ -158,6 +227,16 @@ class Account(Base):
     account_id: Mapped[str] = mapped_column(String(64))
     api_key_id: Mapped[str] = mapped_column(String(64))
     encrypted_key: Mapped[str] = mapped_column(Text)
+
+
+class Notice(Base):
+    """Something that was told to whoever installed the app: it is told once."""
+
+    __tablename__ = "slack_notices"
+
+    team_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    # What it is about: a hash.
+    notice: Mapped[str] = mapped_column(String(64), primary_key=True)
 
 
 class RetiredKey(Base):

@@ -1,4 +1,4 @@
-"""What people set for a channel or for themselves. Functions of a Session."""
+"""What people set for a channel, a thread or for themselves. Functions of a Session."""
 
 from __future__ import annotations
 
@@ -7,24 +7,35 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from colloquy_slack.database.models import Channel, Person
+from colloquy_slack.database.models import Channel, Mode, Person, Thread
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelPreferences:
-    """What holds in a channel; `model` is empty when none is set."""
+    """What holds in a channel; `model` and `prompt` are empty when none is set."""
 
     answers_all: bool = False
     chapter: int = 0
     model: str = ""
+    mode: Mode = Mode.DEFAULT
+    prompt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadPreferences:
+    """What was set for a thread, and the last messages in it that called a person and the bot."""
+
+    mode: Mode = Mode.DEFAULT
+    aside_ts: str = ""
+    called_ts: str = ""
 
 
 def channel_preferences(s: Session, team_id: str, channel_id: str) -> ChannelPreferences:
     """Return what holds in a channel."""
     row = s.get(Channel, (team_id, channel_id))
-    return (
-        ChannelPreferences(row.answers_all, row.chapter, row.model) if row else ChannelPreferences()
-    )
+    if row is None:
+        return ChannelPreferences()
+    return ChannelPreferences(row.answers_all, row.chapter, row.model, row.mode, row.prompt)
 
 
 def set_channel(s: Session, /, team_id: str, channel_id: str, **values: Any) -> None:
@@ -32,7 +43,38 @@ def set_channel(s: Session, /, team_id: str, channel_id: str, **values: Any) -> 
     row = s.get(Channel, (team_id, channel_id))
     if row is None:
         row = Channel(
-            team_id=team_id, channel_id=channel_id, answers_all=False, chapter=0, model=""
+            team_id=team_id,
+            channel_id=channel_id,
+            answers_all=False,
+            chapter=0,
+            model="",
+            mode=Mode.DEFAULT,
+            prompt="",
+        )
+        s.add(row)
+    for name, value in values.items():
+        setattr(row, name, value)
+
+
+def thread_preferences(
+    s: Session, team_id: str, channel_id: str, thread_ts: str
+) -> ThreadPreferences:
+    """Return what was set for a thread."""
+    row = s.get(Thread, (team_id, channel_id, thread_ts))
+    return ThreadPreferences(row.mode, row.aside_ts, row.called_ts) if row else ThreadPreferences()
+
+
+def set_thread(s: Session, /, team_id: str, channel_id: str, thread_ts: str, **values: Any) -> None:
+    """Change what is known of a thread."""
+    row = s.get(Thread, (team_id, channel_id, thread_ts))
+    if row is None:
+        row = Thread(
+            team_id=team_id,
+            channel_id=channel_id,
+            thread_ts=thread_ts,
+            mode=Mode.DEFAULT,
+            aside_ts="",
+            called_ts="",
         )
         s.add(row)
     for name, value in values.items():

@@ -6,7 +6,16 @@ from sqlalchemy import and_, delete, or_, update
 from sqlalchemy.orm import Session
 
 from colloquy_slack.database.inbox import UNFINISHED
-from colloquy_slack.database.models import Channel, Person, Request, State, UnaddressedReply
+from colloquy_slack.database.models import (
+    Channel,
+    Notice,
+    Person,
+    Request,
+    State,
+    Thread,
+    ThreadMessage,
+    ThreadRead,
+)
 
 
 def delete_text(s: Session, answered_before: float, unanswered_before: float) -> None:
@@ -32,9 +41,9 @@ def delete_text(s: Session, answered_before: float, unanswered_before: float) ->
 
 
 def delete_workspace(s: Session, team_id: str) -> None:
-    """Delete a workspace's requests, preferences and kept replies.
+    """Delete a workspace's requests, preferences and what was kept of its threads.
 
     What was posted for the requests is no longer known.
     """
-    for table in (Request, Channel, Person, UnaddressedReply):
+    for table in (Request, Channel, Thread, Person, ThreadMessage, ThreadRead, Notice):
         s.execute(delete(table).where(table.team_id == team_id))

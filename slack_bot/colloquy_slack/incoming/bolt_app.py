@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from urllib.parse import urljoin
 
+import aiohttp
 import structlog
 from slack_bolt.app.async_app import AsyncApp
 from slack_bolt.authorization import AuthorizeResult
@@ -18,23 +20,18 @@ from slack_bolt.oauth.async_callback_options import (
 )
 from slack_bolt.oauth.async_oauth_settings import AsyncOAuthSettings
 from slack_bolt.response import BoltResponse
+from slack_sdk.errors import SlackClientError
 from slack_sdk.oauth.state_store.sqlalchemy import AsyncSQLAlchemyOAuthStateStore
 from slack_sdk.web.async_client import AsyncWebClient
 
 from colloquy_slack.database.engine import Database
 from colloquy_slack.settings import Settings
-from colloquy_slack.workspaces.installations import STATES_TABLE, Installations
+from colloquy_slack.workspaces.installations import STATES_TABLE, Installations, OrgWideInstallation
 from colloquy_slack.workspaces.registry import InstalledWorkspaces, WorkspaceRegistry
+from colloquy_slack.workspaces.scopes import SCOPES
 from colloquy_slack.workspaces.workspace import Workspace
 
 log = structlog.get_logger()
-
-SCOPES = (
-    *("app_mentions:read", "assistant:write", "channels:history", "chat:write", "commands"),
-    *("files:read", "files:write", "groups:history", "im:history", "im:read", "im:write"),
-    *("mpim:history", "reactions:read", "users:read"),
-)
-"""What an installation asks for; the same as in the manifest."""
 
 _STATE_TTL = 600
 """Seconds that an installation may take, once begun."""
@@ -74,6 +71,8 @@ def oauth_app(
 
     `on_change` is called when one was installed or uninstalled.
     """
+
+    installations.give_back = partial(_revoke, client)
 
     async def installed(args: AsyncSuccessArgs) -> BoltResponse:
         on_change()
@@ -135,6 +134,21 @@ class StoredAuthorize(AsyncAuthorize):
         )
 
 
+async def _revoke(client: AsyncWebClient, token: str) -> None:
+    """Give a token back, so that the app is not half installed. Failure is harmless."""
+    try:
+        await client.auth_revoke(token=token)
+    except (TimeoutError, aiohttp.ClientError, SlackClientError, OSError) as error:
+        log.info("token not revoked", error=type(error).__name__)
+
+
 async def _not_installed(args: AsyncFailureArgs) -> BoltResponse:
+    if isinstance(args.error, OrgWideInstallation):
+        log.warning("installation for a whole organization refused")
+        return BoltResponse(
+            status=403,
+            headers={"Content-Type": "text/html; charset=utf-8"},
+            body=f"<!DOCTYPE html><title>Not installed</title><p>{args.error}</p>",
+        )
     log.warning("installation failed", why=args.reason)
     return await args.default.failure(args)

@@ -25,9 +25,11 @@ from colloquy_slack.incoming.message_events import (
     UserMessage,
     parse,
 )
+from colloquy_slack.incoming.routing import Owed
 from colloquy_slack.logs import describe
 from colloquy_slack.runtime import Runtime
 from colloquy_slack.slack_api import SlackError
+from colloquy_slack.surfaces import commands
 from colloquy_slack.workspaces.registry import Identity, WorkspaceRegistry
 
 log = structlog.get_logger()
@@ -38,6 +40,7 @@ _NOTIFY_MAX_WAIT = 120.0
 
 _CHANGED = "You changed your message. Shall I answer it as it now reads?"
 _NOTHING_TO_STOP = "I am not writing anything here at the moment."
+_MUTED = "I am muted here. Mention me with the word `unmute`, and ask again."
 
 
 class Intake:
@@ -61,6 +64,7 @@ class Intake:
             now = self._runtime.now()
             await self._runtime.db.run(routing.store_deletion, team_id, parsed, now)
             self._workspaces.wake(team_id)
+            self.run_in_background(self._withdraw(team_id, parsed))
 
     async def stop_request(self, team_id: str, row_id: int) -> None:
         """Stop a request."""
@@ -111,13 +115,44 @@ class Intake:
         await asyncio.gather(*self._background, return_exceptions=True)
 
     async def _new(self, team_id: str, message: UserMessage) -> None:
-        stop = await self._runtime.db.run(
+        response = await self._runtime.db.run(
             routing.store_message, team_id, message, self._runtime.now()
         )
         self._runtime.failpoint("event stored")
         self._workspaces.wake(team_id)
-        if stop is not None:
-            self.run_in_background(self._notify(stop, _NOTHING_TO_STOP))
+        if response is not None:
+            self.run_in_background(self._respond(response))
+
+    async def _respond(self, response: routing.Response) -> None:
+        request = response.request
+        if response.owed is Owed.COMMAND:
+            workspace = await self._workspaces.get(request.team_id)
+            if workspace is None:
+                return
+            is_thread = request.thread_ts not in ("", request.ts)
+            text = await commands.run(
+                self._runtime,
+                workspace,
+                response.command,
+                request.channel_id,
+                request.user_id,
+                thread=commands.Thread(request.thread_ts, request.external_id)
+                if is_thread
+                else None,
+            )
+        else:
+            text = _MUTED if response.owed is Owed.MUTED else _NOTHING_TO_STOP
+        await self._notify(request, text)
+
+    async def _withdraw(self, team_id: str, deleted: MessageDeleted) -> None:
+        """Delete the conversation of an answered message that was deleted, if it was the only
+        one. Single messages stay with the server, which can delete conversations only."""
+        conversation_id = await self._runtime.db.run(
+            inbox.withdrawn_conversation, team_id, deleted.channel_id, deleted.ts
+        )
+        workspace = await self._workspaces.get(team_id) if conversation_id else None
+        if workspace is not None:
+            await workspace.colloquy.delete_conversation(conversation_id)
 
     async def _edited(self, team_id: str, edited: MessageEdited) -> None:
         """Offer to answer an edited message again; one that now calls the bot is a new one."""
@@ -126,9 +161,12 @@ class Intake:
         if before is None:
             if message.is_mention:
                 await self._new(team_id, message)
+            else:
+                await db.run(routing.store_edit, team_id, message)
             return
-        if message.text == before.text:
+        if message.text == before.text or not before.external_id:
             # Slack tells of more than changed words: a preview came, another edit was taken back.
+            # And what was no question is none now.
             return
         offer = NewRequest(
             team_id=before.team_id,
@@ -166,7 +204,8 @@ class Intake:
             "chat.postEphemeral",
             max_wait=_NOTIFY_MAX_WAIT,
             channel=request.channel_id,
-            thread_ts=request.thread_ts or None,
+            # Slack shows nobody what is said in a thread that has no replies.
+            thread_ts=request.thread_ts if request.thread_ts not in ("", request.ts) else None,
             user=request.user_id,
             text=text,
             blocks=[section, *more],

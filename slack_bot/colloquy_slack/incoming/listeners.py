@@ -15,7 +15,7 @@ from colloquy_slack.external_ids import author
 from colloquy_slack.incoming.intake import Intake
 from colloquy_slack.incoming.message_events import STOP_REACTIONS
 from colloquy_slack.runtime import Runtime
-from colloquy_slack.surfaces import app_home, slash_commands
+from colloquy_slack.surfaces import app_home, commands
 from colloquy_slack.workspaces.registry import Identity, WorkspaceRegistry
 from colloquy_slack.workspaces.workspace import Workspace
 
@@ -173,7 +173,7 @@ class Listeners:
         """Somebody typed /colloquy."""
         try:
             async with asyncio.timeout(COMMAND_TIMEOUT):
-                answer = await slash_commands.run(
+                answer = await commands.run(
                     self._runtime,
                     await self._workspace(context),
                     str(command.get("text") or ""),
@@ -181,7 +181,7 @@ class Listeners:
                     str(command["user_id"]),
                 )
         except TimeoutError:
-            answer = slash_commands.SERVER_UNREACHABLE
+            answer = commands.SERVER_UNREACHABLE
         await ack(text=answer, response_type="ephemeral")
 
     async def _identity(self, context: AsyncBoltContext) -> Identity:

@@ -5,45 +5,116 @@ Functions of a Session: it depends on what was stored before, and what they deci
 
 from __future__ import annotations
 
-from dataclasses import replace
+import enum
+from dataclasses import asdict, dataclass, replace
 
 from sqlalchemy.orm import Session
 
-from colloquy_slack.database import inbox, outbox, preferences
+from colloquy_slack.database import inbox, outbox, preferences, thread_messages
 from colloquy_slack.database.inbox import NewRequest
-from colloquy_slack.database.models import Kind, State
+from colloquy_slack.database.models import Kind, Mode, State
 from colloquy_slack.external_ids import Place, channel_external_id, thread_external_id
-from colloquy_slack.incoming import unaddressed_replies
 from colloquy_slack.incoming.message_events import MessageDeleted, UserMessage
 
 
-def store_message(s: Session, team_id: str, message: UserMessage, now: float) -> NewRequest | None:
-    """Store a message if it is for the bot. Returns one that would stop a reply when there is none
-    to stop."""
+class Owed(enum.Enum):
+    """What the author of a message is told in private."""
+
+    NOTHING_TO_STOP = enum.auto()
+    COMMAND = enum.auto()
+    """The outcome of the message's command, which is yet to be done."""
+    MUTED = enum.auto()
+    """The bot is muted where it was called."""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What is owed to the author of a message that asks the model nothing."""
+
+    owed: Owed
+    request: NewRequest
+    command: str = ""
+
+
+def store_message(s: Session, team_id: str, message: UserMessage, now: float) -> Response | None:
+    """Store a message if it is for the bot. Returns what is owed to its author at once, the first
+    time that the message comes."""
     is_reply = bool(message.thread_ts) and not message.is_direct
+    thread_ts = message.thread_ts or message.ts
     if is_reply or message.is_mention:
-        unaddressed_replies.lock_thread(s, team_id, message.thread_ts or message.ts)
-    new = _request_of(s, team_id, message, now)
-    if new is None:
+        thread_messages.lock_thread(s, team_id, thread_ts)
+    new = None if message.is_bot else _request_of(s, team_id, message, now)
+    if new is not None and is_reply:
+        _note_who_is_called(s, team_id, message)
+    if new is not None and message.command:
+        return _owe(s, Owed.COMMAND, new, message.command)
+    if new is None or _is_left_alone(s, team_id, message):
+        if new is not None and message.is_mention:
+            return _owe(s, Owed.MUTED, new)
         if is_reply:
-            unaddressed_replies.store(s, team_id, message, now)
+            _keep(s, team_id, message, now)
         return None
     if not message.is_stop:
         if inbox.store(s, new) is not None and message.is_mention:
-            for later in unaddressed_replies.pop_after(s, team_id, message, now):
-                store_message(s, team_id, later, now)
+            for said in thread_messages.pop_after(
+                s, team_id, message.channel_id, thread_ts, message.ts, now
+            ):
+                store_message(s, team_id, UserMessage(**said), now)
         return None
     # A message that is in no thread begins one: it means all replies that grow in the channel.
     begins = not message.thread_ts and (message.is_direct or message.is_mention)
     if inbox.store_stop(s, new, None if begins else new.thread_ts):
         return None
     is_new = inbox.store(s, replace(new, state=State.DONE)) is not None
-    return new if is_new else None
+    return Response(Owed.NOTHING_TO_STOP, new) if is_new else None
+
+
+def _owe(s: Session, owed: Owed, new: NewRequest, command: str = "") -> Response | None:
+    """Store a message that is not for the model, and return what is owed when it is new."""
+    # Without a conversation: nobody is engaged by it.
+    is_new = inbox.store(s, replace(new, text="", external_id="", state=State.DONE)) is not None
+    return Response(owed, new, command) if is_new else None
+
+
+def _note_who_is_called(s: Session, team_id: str, message: UserMessage) -> None:
+    """Remember the last message of a thread that calls a person by name, and the last that calls
+    the bot: Slack delivers in no order."""
+    if not (message.is_mention or message.is_aside):
+        return
+    where = (team_id, message.channel_id, message.thread_ts)
+    known = preferences.thread_preferences(s, *where)
+    if message.is_mention:
+        preferences.set_thread(s, *where, called_ts=max(known.called_ts, message.ts))
+    else:
+        preferences.set_thread(s, *where, aside_ts=max(known.aside_ts, message.ts))
+
+
+def _is_left_alone(s: Session, team_id: str, message: UserMessage) -> bool:
+    """Whether a message that comes where the bot answers is between people."""
+    if message.is_direct or message.is_stop:
+        return False
+    channel = preferences.channel_preferences(s, team_id, message.channel_id)
+    thread = preferences.thread_preferences(
+        s, team_id, message.channel_id, message.thread_ts or message.ts
+    )
+    mode = thread.mode or channel.mode
+    if mode is Mode.MUTED or message.is_mention:
+        return mode is Mode.MUTED
+    if message.is_aside or mode is Mode.MENTIONS:
+        return True
+    # Who was called by name is talked with, until somebody calls the bot again.
+    is_aside = thread.called_ts < thread.aside_ts < message.ts
+    return is_aside and mode is Mode.DEFAULT and not channel.answers_all
+
+
+def store_edit(s: Session, team_id: str, message: UserMessage) -> None:
+    """Store what a message that was not for the bot now says."""
+    thread_messages.replace(s, team_id, asdict(message))
 
 
 def store_deletion(s: Session, team_id: str, deleted: MessageDeleted, now: float) -> None:
     """Store that a message was deleted, also when Slack says so before it delivers the message."""
-    unaddressed_replies.delete_one(s, team_id, deleted.channel_id, deleted.ts)
+    thread_messages.delete_one(s, team_id, deleted.channel_id, deleted.ts)
     is_known = inbox.mark_deleted(s, team_id, deleted.channel_id, deleted.ts)
     if is_known or deleted.message is None:
         return
@@ -79,6 +150,13 @@ def store_repetition(
         )
         inbox.store(s, new)
     return True
+
+
+def _keep(s: Session, team_id: str, message: UserMessage, now: float) -> None:
+    """Keep what is said in a thread, for the next request there."""
+    thread = thread_external_id(Place(team_id, message.channel_id, message.thread_ts))
+    is_engaged = inbox.is_engaged(s, team_id, thread)
+    thread_messages.store(s, team_id, asdict(message), now, is_engaged=is_engaged)
 
 
 def _request_of(s: Session, team_id: str, message: UserMessage, now: float) -> NewRequest | None:

@@ -12,6 +12,7 @@ from typing import Any
 from colloquy_slack.action_ids import FEEDBACK, REGENERATE, STOP, TRY_AGAIN
 from colloquy_slack.mentions import escape, neutralise
 from colloquy_slack.outgoing.mrkdwn import sections
+from colloquy_slack.outgoing.plain_words import plain_words
 from colloquy_slack.outgoing.reply_view import Phase, ReplyView
 from colloquy_slack.outgoing.split import LIMIT, Part, split
 
@@ -30,6 +31,9 @@ _FEEDBACK_BLOCK = "context_actions"
 
 _NOTIFICATION = 150
 """Characters of the text that a notification shows."""
+
+_NOTIFICATION_SOURCE = 600
+"""Characters of Markdown that these are made of."""
 
 _MAX_NOTE = 400
 """Characters of an error or a note. Escaped they are six times as many at most: a block's text
@@ -115,7 +119,7 @@ def render(
     rendered = []
     for number, part in enumerate(parts[:max_messages]):
         blocks = _body(part.of(view.text), message_format.text_format)
-        notification = escape(view.text[part.start : part.start + _NOTIFICATION].strip())
+        notification = _notification(view.text[part.start : part.end])
         if number == last:
             blocks = [
                 *(blocks or _placeholder(view)),
@@ -124,6 +128,12 @@ def render(
             notification = notification or _PLACEHOLDERS.get(view.phase) or _truncated(view.error)
         rendered.append(RenderedMessage(notification or " ", blocks or [_context("(blank)")], part))
     return rendered
+
+
+def _notification(text: str) -> str:
+    """Return the words that a text begins with, as notifications show them."""
+    words = plain_words(text[:_NOTIFICATION_SOURCE])
+    return escape(words if len(words) <= _NOTIFICATION else f"{words[:_NOTIFICATION].rstrip()}…")
 
 
 def needs_file(view: ReplyView, message_format: MessageFormat) -> bool:

@@ -20,6 +20,9 @@ class Phase(enum.Enum):
     FAILED = enum.auto()
 
 
+CUT_OFF = "(cut off: the model reached its output limit)"
+"""Noted after the text of a reply whose model was not allowed to go on."""
+
 _FINAL = {Phase.COMPLETED, Phase.CANCELLED, Phase.FAILED}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
@@ -12,6 +12,7 @@ import aiohttp
 import structlog
 from colloquy import ColloquyError
 
+from colloquy_slack.message_text import name_of
 from colloquy_slack.runtime import Runtime
 from colloquy_slack.serving.backoff import Backoff, is_transient
 from colloquy_slack.slack_api import Refused
@@ -32,6 +33,14 @@ _MAX_DELAY = 10.0
 _READ_TIMEOUT = 30.0
 """Seconds without a byte after which a download is broken off. As a whole it may take longer."""
 
+_HTML = "text/html"
+_CANVASES = {"canvas", "docs", "quip"}
+_LISTS = {"list"}
+"""What Slack calls its own documents, as a file's type or mode."""
+
+_RECORDINGS = {"video/webm": "audio/webm", "video/ogg": "audio/ogg"}
+"""Types of voice clips, by what Slack says; others are MP4 or QuickTime, which is the same."""
+
 # Slack's file host is busy, or stumbles: that passes.
 _TRANSIENT_STATUSES = {408, 429, 500, 502, 503, 504}
 
@@ -48,39 +57,50 @@ class _TransientFailure(Exception):
         self.wait = wait
 
 
-@dataclass
-class Attachments:
-    """What became of the files: those that the server has, and what to tell of the others."""
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """What became of a file."""
 
-    ids: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    file_id: str
+    name: str
+    attachment_id: str = ""
+    """Empty: the server does not have it, and `trouble` says why, for people and models."""
+    trouble: str = ""
+    is_left_out: bool = False
+    """Whether there was no room for it."""
 
 
 async def transfer_files(
-    runtime: Runtime, workspace: Workspace, files: Sequence[dict[str, Any]]
-) -> Attachments:
-    """Take files from Slack to the server. What cannot be taken is noted.
+    runtime: Runtime, workspace: Workspace, files: Sequence[dict[str, Any]], room: int
+) -> list[Transfer]:
+    """Take files from Slack to the server, `room` of them at most.
 
     Raises ColloquyError when the server's trouble is transient, and TokenRejected: all of it may be
     done again.
     """
-    attachments = Attachments()
-    for number, file in enumerate(files):
-        name = str(file.get("name") or file.get("title") or "a file")
-        if number >= MAX_FILES:
-            attachments.notes.append(f"Left out: {name} (a message takes {MAX_FILES} files).")
+    transfers: list[Transfer] = []
+    for file in files:
+        file_id, name = str(file.get("id") or ""), name_of(file)
+        if room <= 0:
+            why = f"a message takes {MAX_FILES} files."
+            transfers.append(Transfer(file_id, name, trouble=why, is_left_out=True))
             continue
         try:
-            attachments.ids.append(await _transfer(runtime, workspace, file))
+            transfers.append(Transfer(file_id, name, await _transfer(runtime, workspace, file)))
+            room -= 1
         except FileUnavailable as failure:
-            attachments.notes.append(f"I could not read {name}: {failure}")
-    return attachments
+            transfers.append(Transfer(file_id, name, trouble=str(failure)))
+    return transfers
 
 
 async def _transfer(runtime: Runtime, workspace: Workspace, file: dict[str, Any]) -> str:
     if file.get("file_access") == "check_file_info" or not _url(file):
         # In Slack Connect an event tells a file's id only.
         file = await _info(workspace, str(file.get("id") or ""))
+    if file.get("mode") == "hidden_by_limit":
+        raise FileUnavailable("Slack hides it, since the workspace's plan keeps only newer ones.")
+    if _kind(file) in _LISTS:
+        raise FileUnavailable("it is a Slack list, which apps cannot read.")
     if file.get("mode") == "tombstone" or not _url(file):
         raise FileUnavailable("it is not kept by Slack.")
     if int(file.get("size") or 0) > MAX_BYTES:
@@ -99,8 +119,8 @@ async def _upload(
         try:
             attachment = await workspace.colloquy.upload(
                 content,
-                filename=str(file.get("name") or "file")[:255],
-                content_type=str(file.get("mimetype") or ""),
+                filename=_filename(file)[:255],
+                content_type=_content_type(file),
             )
         except ColloquyError as error:
             if is_transient(error):
@@ -124,6 +144,29 @@ async def _info(workspace: Workspace, file_id: str) -> dict[str, Any]:
 
 def _url(file: dict[str, Any]) -> str:
     return str(file.get("url_private_download") or file.get("url_private") or "")
+
+
+def _kind(file: dict[str, Any]) -> str:
+    return str(file.get("filetype") or file.get("mode") or "")
+
+
+def _is_canvas(file: dict[str, Any]) -> bool:
+    """Whether it is a document of Slack's own, which it sends as HTML, whatever type it names."""
+    return bool({file.get("filetype"), file.get("mode")} & _CANVASES)
+
+
+def _filename(file: dict[str, Any]) -> str:
+    return f"{file.get('title') or name_of(file)}.html" if _is_canvas(file) else name_of(file)
+
+
+def _content_type(file: dict[str, Any]) -> str:
+    if _is_canvas(file):
+        return _HTML
+    kind = str(file.get("mimetype") or "")
+    if file.get("subtype") == "slack_audio" and not kind.startswith("audio/"):
+        # A voice clip is a recording in a film's container, of which Slack names only that.
+        return _RECORDINGS.get(kind, "audio/mp4")
+    return kind
 
 
 async def _download(
@@ -161,8 +204,8 @@ async def _download_once(workspace: Workspace, file: dict[str, Any], target: Any
             raise _TransientFailure(response.status, _seconds(response.headers.get("Retry-After")))
         if response.status != 200:
             raise FileUnavailable(f"Slack answered {response.status}.")
-        wanted = str(file.get("mimetype") or "")
-        if response.content_type == "text/html" and wanted != "text/html":
+        wanted = _content_type(file)
+        if response.content_type == _HTML and wanted != _HTML:
             # Without the scope files:read Slack sends its login page, and says 200.
             raise FileUnavailable("Slack asks me to log in; the app needs the scope files:read.")
         size = 0
@@ -171,7 +214,7 @@ async def _download_once(workspace: Workspace, file: dict[str, Any], target: Any
             if size > MAX_BYTES:
                 raise FileUnavailable("it is too large.")
             target.write(chunk)
-    if wanted == "text/html" and _is_login_page(target):
+    if wanted == _HTML and _is_login_page(target):
         raise FileUnavailable("Slack asks me to log in; the app needs the scope files:read.")
 
 

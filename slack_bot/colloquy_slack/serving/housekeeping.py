@@ -8,7 +8,7 @@ import structlog
 from colloquy import ColloquyError
 from sqlalchemy.exc import SQLAlchemyError
 
-from colloquy_slack.database import retention
+from colloquy_slack.database import listening, retention, thread_messages
 from colloquy_slack.logs import describe
 from colloquy_slack.runtime import Runtime
 from colloquy_slack.workspaces.registry import WorkspaceRegistry
@@ -24,13 +24,16 @@ when it was not (a button may still ask for that), and how often that is seen to
 _CLEANUP_INTERVAL = 60.0
 """Seconds between two tries to finish what workspaces left behind that went away."""
 
+_LISTENING_INTERVAL = 30.0
+"""Seconds between two notes that this process takes events in."""
+
 
 class Housekeeping:
     """Has no loop of its own: the lease keeper asks it after each round."""
 
     def __init__(self, runtime: Runtime, workspaces: WorkspaceRegistry) -> None:
         self._runtime, self._workspaces = runtime, workspaces
-        self._delete_at = self._clean_up_at = 0.0
+        self._delete_at = self._clean_up_at = self._listening_at = 0.0
         self._cleanup: asyncio.Task[None] | None = None
 
     def clean_up_next(self) -> None:
@@ -39,6 +42,7 @@ class Housekeeping:
 
     async def run_due(self) -> None:
         """Do what is due. Raises SQLAlchemyError."""
+        await self._note_listening()
         await self._delete_old_text()
         self._start_cleanup()
 
@@ -48,6 +52,11 @@ class Housekeeping:
             self._cleanup.cancel()
             await asyncio.gather(self._cleanup, return_exceptions=True)
 
+    async def _note_listening(self) -> None:
+        if self._runtime.clock() >= self._listening_at:
+            self._listening_at = self._runtime.clock() + _LISTENING_INTERVAL
+            await self._runtime.db.run(listening.go_on, self._runtime.now())
+
     async def _delete_old_text(self) -> None:
         if self._runtime.clock() >= self._delete_at:
             self._delete_at = self._runtime.clock() + _DELETE_INTERVAL
@@ -55,6 +64,7 @@ class Housekeeping:
             await self._runtime.db.run(
                 retention.delete_text, now - _ANSWERED_TEXT_TTL, now - _UNANSWERED_TEXT_TTL
             )
+            await self._runtime.db.run(thread_messages.delete_expired, now)
 
     def _start_cleanup(self) -> None:
         """The server may hang, and the leases do not wait for it."""

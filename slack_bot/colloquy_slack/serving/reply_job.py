@@ -14,19 +14,21 @@ import structlog
 from colloquy import AsyncReply, ColloquyError, ReplyText, is_final
 from colloquy.api.conversation_service_pb2 import ConversationEvent
 from colloquy.api.resources_pb2 import Message, User
-from colloquy.errors import DeadlineExceeded, InvalidArgument
+from colloquy.errors import DeadlineExceeded
 
-from colloquy_slack.database import inbox, preferences
+from colloquy_slack.database import inbox, thread_reads
 from colloquy_slack.database.models import Kind, Post, Request, State
 from colloquy_slack.external_ids import request_id
 from colloquy_slack.logs import describe
 from colloquy_slack.outgoing.delivery import Delivery
 from colloquy_slack.outgoing.lease_fence import LeaseExpired
+from colloquy_slack.outgoing.refusals import tell_refusal
 from colloquy_slack.outgoing.reply_messages import DeliveryFailed
-from colloquy_slack.outgoing.reply_view import Phase, ReplyView
+from colloquy_slack.outgoing.reply_view import CUT_OFF, Phase, ReplyView
 from colloquy_slack.runtime import Runtime
 from colloquy_slack.serving.backoff import Backoff, phase_during
 from colloquy_slack.serving.conversation_lock import ConversationLock
+from colloquy_slack.serving.conversation_setup import open_conversation, refresh_prompt
 from colloquy_slack.serving.message_preparation import prepare_message
 from colloquy_slack.serving.thinking_status import show_thinking
 from colloquy_slack.slack_api import TokenRejected
@@ -108,6 +110,7 @@ class ReplyJob:
         except* DeliveryFailed as failed:
             why = str(failed.exceptions[0])
             log.warning("reply not delivered", request=self._request_id, why=why)
+            await tell_refusal(self._workspace, self._request, why)
         if not is_done:
             return False
         await self._runtime.db.run(inbox.set_fields, self._request.id, state=State.DONE)
@@ -148,6 +151,8 @@ class ReplyJob:
             return
         if not self._request.conversation_id:
             await self._open_conversation()
+        elif self._request.kind is Kind.REGENERATE and self._reply is None:
+            await refresh_prompt(self._runtime, self._workspace, self._request)
         if self._request.is_stopped:
             await self._cancel()
         try:
@@ -205,9 +210,10 @@ class ReplyJob:
             return
         elif not text and message.state == Message.STATE_QUEUED:
             phase = Phase.QUEUED
-        self._delivery.show(
-            ReplyView(phase, text, message.model, message.error.message, tuple(self._request.notes))
-        )
+        notes = tuple(self._request.notes)
+        if phase is Phase.COMPLETED and message.finish_reason == "length":
+            notes = (CUT_OFF, *notes)
+        self._delivery.show(ReplyView(phase, text, message.model, message.error.message, notes))
 
     def _show_waiting(self, phase: Phase) -> None:
         """Show what the request waits for."""
@@ -229,28 +235,19 @@ class ReplyJob:
         if not self._request.is_deleted:
             # Before files are fetched: a server that is away does not have them fetched in vain.
             await self._open_conversation()
-            fields = await prepare_message(self._runtime, self._workspace, self._request)
+            prepared = await prepare_message(self._runtime, self._workspace, self._request)
+            fields = await self._runtime.db.run(
+                thread_reads.fix_content, self._request, prepared.progress, prepared.fields
+            )
             await self._set_fields(**fields)
             self._runtime.failpoint("message prepared")
         return not self._request.is_deleted
 
     async def _open_conversation(self) -> None:
-        request = self._request
-        model = await self._runtime.db.run(
-            preferences.conversation_model, request.team_id, request.channel_id, request.user_id
-        )
-        colloquy = self._workspace.colloquy
-        try:
-            conversation = await colloquy.create_conversation(
-                external_id=request.external_id, model=model
-            )
-        except InvalidArgument:
-            if not model:
-                raise
-            # The model that was chosen is gone: the default one answers.
-            conversation = await colloquy.create_conversation(external_id=request.external_id)
         # Stored with the reply: until then it is found again by its external_id.
-        request.conversation_id = conversation.id
+        self._request.conversation_id = await open_conversation(
+            self._runtime, self._workspace, self._request
+        )
 
     async def _set_fields(self, **values: object) -> None:
         """Set fields of the request, here and in the inbox, which knows whether it was stopped."""

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import structlog
 from colloquy import AsyncConversationClient
 from slack_sdk.web.async_client import AsyncWebClient
 
 from colloquy_slack.runtime import Runtime
 from colloquy_slack.slack_api import Refused, SlackApi
 from colloquy_slack.workspaces.rate_limiter import RateLimiter
+from colloquy_slack.workspaces.scopes import missing_scopes
 from colloquy_slack.workspaces.workspace import Workspace
+
+log = structlog.get_logger()
 
 MakeSlackClient = Callable[[str], AsyncWebClient]
 """Makes a client of Slack's Web API with a token."""
@@ -42,6 +46,8 @@ class Connector:
         bot = await slack.read_with_retries("auth.test")
         if not bot.get("bot_id"):
             raise Refused("not_a_bot_token")
+        if missing := missing_scopes(slack.scopes):
+            log.warning("scopes missing", team=bot["team_id"], scopes=missing)
         return Workspace(
             team_id=str(bot["team_id"]),
             bot_user_id=str(bot["user_id"]),

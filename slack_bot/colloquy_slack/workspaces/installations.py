@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from slack_bolt.error import BoltError
 from slack_sdk.oauth.installation_store import Bot, Installation
 from slack_sdk.oauth.installation_store.sqlalchemy import (
     AsyncSQLAlchemyInstallationStore,
@@ -28,6 +29,14 @@ STATES_TABLE = "slack_oauth_states"
 _STATES = table(STATES_TABLE, column("expire_at", DateTime()))
 
 
+class OrgWideInstallation(BoltError):
+    """Colloquy is installed workspace by workspace. Ask an administrator of your organization to
+    install it into the workspaces that shall have it, one after the other."""
+
+    def __init__(self) -> None:
+        super().__init__(" ".join((type(self).__doc__ or "").split()))
+
+
 class Installations(AsyncSQLAlchemyInstallationStore):
     """slack_sdk's store, with tokens encrypted before they reach the database.
 
@@ -38,9 +47,19 @@ class Installations(AsyncSQLAlchemyInstallationStore):
     def __init__(self, client_id: str, db: Database, cipher: Cipher) -> None:
         super().__init__(client_id, db.async_engine)
         self._db, self._cipher = db, cipher
+        self.give_back: Callable[[str], Awaitable[None]] | None = None
+        """Called with the token of an installation that is refused."""
 
     async def async_save(self, installation: Installation) -> None:
-        """Store an installation; it is not changed itself."""
+        """Store an installation; it is not changed itself.
+
+        Raises OrgWideInstallation: each workspace is an account of its own, and a token for all of
+        an organization's is of none.
+        """
+        if installation.is_enterprise_install or not installation.team_id:
+            if self.give_back is not None and installation.bot_token:
+                await self.give_back(installation.bot_token)
+            raise OrgWideInstallation
         copy = Installation(**vars(installation))
         self._map_secrets(copy, self._cipher.encrypt)
         # The store saves the bot by itself, through `async_save_bot`.
@@ -80,6 +99,40 @@ class Installations(AsyncSQLAlchemyInstallationStore):
         newest = self.bots.select().where(*ours).order_by(bots.installed_at.desc()).limit(1)
         row = s.execute(newest).mappings().first()
         return None if row is None else SQLAlchemyInstallationStore.build_bot_entity(row)
+
+    async def replace_token(self, old: Bot, fresh: Bot) -> None:
+        """Store a bot's new token and refresh token in place of the old ones: it is the same
+        installation."""
+        encrypted = Bot(**fresh.to_dict_for_copying())
+        self._map_secrets(encrypted, self._cipher.encrypt)
+        expires_at = datetime.fromtimestamp(fresh.bot_token_expires_at or 0, UTC)
+        bots = self.bots.c
+        statement = (
+            self.bots.update()
+            .where(
+                bots.client_id == self.client_id,
+                bots.team_id == old.team_id,
+                bots.installed_at
+                == datetime.fromtimestamp(old.installed_at, UTC).replace(tzinfo=None),
+            )
+            .values(
+                bot_token=encrypted.bot_token,
+                bot_refresh_token=encrypted.bot_refresh_token,
+                bot_token_expires_at=expires_at.replace(tzinfo=None),
+            )
+        )
+        await self._db.run(lambda s: s.execute(statement))
+
+    async def installer(self, team_id: str) -> str:
+        """Return who installed the app in a workspace the last time; empty when it is not known."""
+        stored = self.installations.c
+        found = (
+            select(stored.user_id)
+            .where(stored.client_id == self.client_id, stored.team_id == team_id)
+            .order_by(stored.installed_at.desc())
+            .limit(1)
+        )
+        return await self._db.run(lambda s: s.scalar(found)) or ""
 
     async def async_find_installation(self, **which: Any) -> Installation | None:
         """Return an installation with its tokens."""

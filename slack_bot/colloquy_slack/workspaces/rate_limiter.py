@@ -36,6 +36,9 @@ STREAM_STARTS = 18
 _APPENDS_A_MINUTE = 90
 """Slack's tier 4 is 100 and more, for all streams of a workspace."""
 
+READS = 40
+"""Pages of threads in any minute: Slack's tier 3 is 50 and more, and a restart looks up posts."""
+
 _MAX_CHANNELS = 1_000
 
 
@@ -48,6 +51,8 @@ class RateLimiter:
         self._clock = clock
         self._edits: deque[float] = deque()
         self._starts: deque[float] = deque()
+        self._reads: deque[float] = deque()
+        self._no_read_until = 0.0
         self._paused_until = 0.0
         self._slow_until = 0.0
         self._next_post: dict[str, float] = {}
@@ -91,6 +96,21 @@ class RateLimiter:
             return max(0.01, self._edits[0] + _MINUTE - now)
         self._edits.append(now)
         return 0.0
+
+    def acquire_read(self) -> float:
+        """Take a page of a thread from the budget: returns 0, or the seconds until asking again."""
+        now = self._clock()
+        _drop_expired(self._reads, now)
+        if now < self._no_read_until:
+            return self._no_read_until - now
+        if len(self._reads) >= READS:
+            return max(0.01, self._reads[0] + _MINUTE - now)
+        self._reads.append(now)
+        return 0.0
+
+    def back_off_reads(self, retry_after: float) -> None:
+        """Slack said 429 to a read: nothing is read for so long."""
+        self._no_read_until = max(self._no_read_until, self._clock() + retry_after)
 
     def reserve_post(self, channel_id: str) -> float:
         """Reserve a place among the channel's posts: returns the seconds until it is due."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from weakref import WeakValueDictionary
 
 import structlog
@@ -17,6 +17,8 @@ from colloquy_slack.slack_api import SlackError
 from colloquy_slack.workspaces.accounts import Accounts
 from colloquy_slack.workspaces.connector import Connector
 from colloquy_slack.workspaces.installations import Installations
+from colloquy_slack.workspaces.notices import Notices
+from colloquy_slack.workspaces.token_rotation import TokenRotation
 from colloquy_slack.workspaces.workspace import Workspace
 
 log = structlog.get_logger()
@@ -94,6 +96,7 @@ class _Connected:
     """A workspace, and what it was connected with."""
 
     token: str
+    installed_at: float
     key: str
     workspace: Workspace
 
@@ -102,10 +105,15 @@ class InstalledWorkspaces(WorkspaceRegistry):
     """The workspaces that installed the app with OAuth."""
 
     def __init__(
-        self, installations: Installations, accounts: Accounts, connector: Connector
+        self,
+        installations: Installations,
+        accounts: Accounts,
+        connector: Connector,
+        tokens: TokenRotation,
+        notices: Notices,
     ) -> None:
         self._installations, self._accounts = installations, accounts
-        self._connector = connector
+        self._connector, self._tokens, self._notices = connector, tokens, notices
         self._connected: dict[str, _Connected] = {}
         # By workspace, owned while one is connected: who comes meanwhile gets the same connection.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -126,7 +134,8 @@ class InstalledWorkspaces(WorkspaceRegistry):
             connected.workspace.wake.set()
 
     async def get(self, team_id: str | None) -> Workspace | None:
-        """Return a workspace as it is installed now: a new token makes it another object.
+        """Return a workspace as it is installed now: installing it again makes it another object,
+        and a token that was refreshed is its new one.
 
         None also when it cannot be connected at the moment. Raises SettingsError when its token
         cannot be read.
@@ -135,12 +144,16 @@ class InstalledWorkspaces(WorkspaceRegistry):
             return None
         lock = self._locks.setdefault(team_id, asyncio.Lock())
         async with lock:
-            bot = await self._installations.async_find_bot(enterprise_id=None, team_id=team_id)
+            bot = await self._tokens.find_bot(team_id)
             connected = self._connected.get(team_id)
             if bot is None:
                 await self.disconnect(team_id)
                 return None
             if connected is not None and connected.token == bot.bot_token:
+                return connected.workspace
+            if connected is not None and connected.installed_at == bot.installed_at:
+                connected.workspace.slack.client.token = bot.bot_token
+                self._connected[team_id] = replace(connected, token=bot.bot_token)
                 return connected.workspace
             try:
                 return await self._reconnect(team_id, bot)
@@ -156,11 +169,16 @@ class InstalledWorkspaces(WorkspaceRegistry):
         workspace = await self._connector.connect(bot.bot_token, key, colloquy)
         if colloquy is None:
             await self.disconnect(team_id)
-        self._connected[team_id] = _Connected(bot.bot_token, key, workspace)
+        self._connected[team_id] = _Connected(bot.bot_token, bot.installed_at, key, workspace)
         return workspace
 
     async def clean_up(self) -> None:
-        """Revoke the keys of workspaces that went away; forget installations never finished."""
+        """Refresh tokens, and tell of scopes that are missing; revoke the keys of workspaces that
+        went away; forget installations never finished."""
+        for team_id in list(self._connected):
+            workspace = await self.get(team_id)
+            if workspace is not None:
+                await self._notices.tell_missing_scopes(workspace)
         await self._installations.delete_expired_states()
         await self._accounts.revoke_retired_keys()
 

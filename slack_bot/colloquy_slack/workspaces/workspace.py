@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from colloquy import AsyncConversationClient
 
 from colloquy_slack.slack_api import SlackApi, SlackError
+from colloquy_slack.workspaces.names import Names
 from colloquy_slack.workspaces.rate_limiter import RateLimiter
 
 _PROFILE_TTL = 3_600.0
@@ -22,6 +23,8 @@ class Profile:
 
     name: str
     avatar_url: str = ""
+    utc_offset: int = 0
+    """Seconds that their clock is ahead of UTC."""
 
 
 @dataclass
@@ -42,8 +45,13 @@ class Workspace:
     """Whether replies are streamed with chat.startStream."""
     has_status: bool = True
     """Whether Slack shows a status in threads; off once it said that it does not."""
+    names: Names = field(init=False)
+    """Of its channels and groups."""
     _profiles: dict[str, tuple[float, Profile]] = field(default_factory=dict)
     _lookups: dict[str, asyncio.Future[Profile]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.names = Names(self.slack)
 
     async def profile(self, user_id: str, now: float) -> Profile:
         """Return a user's name and picture; their id when Slack does not say."""
@@ -67,7 +75,11 @@ class Workspace:
         user = answer.get("user") or {}
         fields = user.get("profile") or {}
         name = fields.get("display_name") or fields.get("real_name") or user.get("name")
-        profile = Profile(str(name or user_id), str(fields.get("image_192") or ""))
+        profile = Profile(
+            str(name or user_id),
+            str(fields.get("image_192") or ""),
+            int(user.get("tz_offset") or 0),
+        )
         if len(self._profiles) >= _MAX_PROFILES:
             self._profiles.clear()
         self._profiles[user_id] = (now, profile)

@@ -22,10 +22,16 @@ set `slack.request_url` to the app's URL (events, clicks and commands go there, 
 forges. OAuth: `authorization_url=slack.authorize_url` and the client's base_url; the page allows
 at once (`&team=T…` chooses, `&deny=1` refuses). `SlackDouble(installed=False)` begins without a
 token. `slack.add_workspace("Globex")` is another company; `slack.person(…, workspace=…)` and
-`slack.channel(…, workspace=…)` are in it.
+`slack.channel(…, workspace=…)` are in it. `slack.app.rotates_tokens = True` gives installations
+tokens that expire (`workspace.token_expires_at`, `.refresh_token`); `&org=1` at the page installs
+for a whole organization: the team is null. `person(…, guest=True)` and `stranger=True` (Slack
+Connect) are those; `workspace.groups` are user groups' handles; `channel.restricted = "restricted_
+action"` and `channel.archived` refuse posts; `slack.system_message(channel, "channel_topic", …)`.
 
 **People** (`slack.person(name)` → Person): `post(channel, text, thread=, mention=, files=[Upload(
-"a.pdf", b"…")], broadcast=)`, `dm(text)`, `edit`, `delete`, `react(message, "octagonal_sign")`,
+"a.pdf", b"…"), canvas("Plan", "<p>…"), clip(b"…")], broadcast=, table=[["a", "b"]], attachments=,
+blocks=)`, `forward(message, channel, text)`, `dm(text)`, `edit`, `delete`, `react(message,
+"octagonal_sign")`,
 `unreact`, `click(message_or_view, action_id_or_label)`, `choose(…, action_id, option)`,
 `rate(message, good=True)` (feedback buttons), `submit(modal, values)`, `command("/colloquy",
 "help", channel)`, `open_home(tab="home" | "messages")`, `look_at(channel)`, `stop(channel, thread)`
@@ -33,7 +39,8 @@ token. `slack.add_workspace("Globex")` is another company; `slack.person(…, wo
 the app showed to them alone). They return Posted (`.message`, `.ts`, `.deliveries`, `await
 .settled()`) or Delivery (`.acked`, `.attempts`, `.response`, `await .settled()`); None: the app
 is not subscribed or not in the channel. `Upload(connect=True)` comes as `check_file_info`.
-`slack.other_bot_posts(channel, text)`, `slack.unfurl(message)`, `slack.uninstall()`.
+`slack.other_bot_posts(channel, text, thread_ts=, username=, blocks=, attachments=)`,
+`slack.unfurl(message)` (`shows=` another message, when its link was pasted), `slack.uninstall()`.
 
 **Deliveries** (`slack.courier`): `.deliveries`; `hold()` keeps events back and `release(times=3,
 order=[2, 0, 1])` lets them go, several times and in any order; `again(delivery, times=2)` repeats;
@@ -68,10 +75,10 @@ streams' ends; the 3 seconds for an acknowledgement shrink too, so raise `courie
 every 60 seconds without bursts above them; 3 posts a channel at once and 300 a workspace and
 minute; markdown blocks hold 12,000 characters in all and all blocks 13,200; a stream holds what a
 message holds; after a person's stop `chat.stopStream` is refused like `appendStream`; mentions in
-code count, marked `in_code`. **Left out**: user tokens, Enterprise Grid, token rotation,
-scheduled messages, group conversations opened by `conversations.open`, message shortcuts,
-`external_select`, the limits on a table's cells, `block_mismatch`, and pages of `users.list` and
-`conversations.list` (all are on the first).
+code count, marked `in_code`. **Left out**: user tokens, Enterprise Grid but for what
+an installation says of it, scheduled messages, group conversations opened by `conversations.open`,
+message shortcuts, `external_select`, the limits on a table's cells, `block_mismatch`, and pages of
+`users.list` and `conversations.list` (all are on the first).
 """
 
 from tests.fakes.slack.app import SlackApp
@@ -80,7 +87,7 @@ from tests.fakes.slack.clicks import Posted
 from tests.fakes.slack.clock import Clock, ManualClock, ScaledClock
 from tests.fakes.slack.delivery import Delivery
 from tests.fakes.slack.limits import Limits
-from tests.fakes.slack.people import Person, Upload
+from tests.fakes.slack.people import Person, Upload, canvas, clip
 from tests.fakes.slack.record import Call
 from tests.fakes.slack.server import SlackDouble
 from tests.fakes.slack.state import Channel, File, Message, Workspace
@@ -101,5 +108,7 @@ __all__ = [
     "SlackDouble",
     "Upload",
     "Workspace",
+    "canvas",
+    "clip",
     "shown",
 ]

@@ -136,10 +136,19 @@ class Api:
                 raise SlackError("not_allowed_token_type")
             return slack.workspace
         for workspace in slack.workspaces.values():
+            if call.token in workspace.old_tokens:
+                if slack.clock.time() >= workspace.old_tokens[call.token]:
+                    raise SlackError("token_expired")
+                return workspace
             if workspace.bot_token == call.token:
+                expires_at = workspace.token_expires_at
+                if expires_at is not None and slack.clock.time() >= expires_at:
+                    raise SlackError("token_expired")
                 if call.method == "apps.connections.open":
                     raise SlackError("not_allowed_token_type")
                 return workspace
+        if call.token in slack.org_tokens:
+            return slack.org_tokens[call.token]
         raise SlackError("account_inactive" if call.token in slack.dead_tokens else "invalid_auth")
 
     def _limit(self, workspace: Workspace, call: Call, headers: dict[str, str]) -> None:

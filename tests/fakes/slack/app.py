@@ -24,6 +24,7 @@ SCOPES = frozenset(
         "reactions:read",
         "reactions:write",
         "team:read",
+        "usergroups:read",
         "users:read",
     ]
 )
@@ -67,6 +68,8 @@ class SlackApp:
     app_token: str = "xapp-1-A0DBL000001-1-socket"
     scopes: set[str] = field(default_factory=lambda: set(SCOPES))
     """What an installation is granted."""
+    rotates_tokens: bool = False
+    """Whether tokens expire and have to be refreshed."""
     events: set[str] = field(default_factory=lambda: set(EVENTS))
     """The bot events that it is subscribed to."""
 

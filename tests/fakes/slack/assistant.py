@@ -6,6 +6,7 @@ import base64
 import json
 from typing import TYPE_CHECKING
 
+from tests.fakes.slack import oauth
 from tests.fakes.slack.api import find_channel, find_message, method
 from tests.fakes.slack.blocks import check_blocks
 from tests.fakes.slack.errors import SlackError, invalid_arguments
@@ -164,6 +165,8 @@ def oauth_access(slack: SlackDouble, workspace: Workspace, call: Call) -> Json:
         raise SlackError("invalid_client_id")
     if client_secret != slack.app.client_secret:
         raise SlackError("bad_client_secret")
+    if call.text("grant_type") == "refresh_token":
+        return oauth.refresh(slack, str(call.required("refresh_token")))
     return slack.redeem_code(str(call.required("code")), call.text("redirect_uri"))
 
 

@@ -25,6 +25,8 @@ def post_message(slack: SlackDouble, workspace: Workspace, call: Call) -> Json:
     if not fields:
         raise SlackError("no_text")
     channel = find_channel(slack, workspace, name)
+    if channel.restricted:
+        raise SlackError(channel.restricted)
     thread_ts = call.text("thread_ts") or None
     if thread_ts is not None:
         # A reply to what was deleted becomes a message of the channel, without an error:

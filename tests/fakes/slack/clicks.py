@@ -97,8 +97,21 @@ class Clicks:
             self.workspace.modals.remove(view)
         return self.slack.courier.send("interactive", payload)
 
-    def command(self, command: str, text: str = "", channel: Channel | None = None) -> Delivery:
-        """Type a slash command."""
+    def command(
+        self,
+        command: str,
+        text: str = "",
+        channel: Channel | None = None,
+        *,
+        thread: Message | Posted | str | None = None,
+    ) -> Delivery:
+        """Type a slash command.
+
+        Raises:
+            LookupError: it was typed in a thread, where Slack has none.
+        """
+        if thread is not None:
+            raise LookupError(f"{command} is not supported in threads. Sorry!")
         channel = channel or self.direct
         names = {"im": "directmessage", "group": "privategroup"}
         payload = {

@@ -82,7 +82,8 @@ class Events:
             "channel": channel.id,
             "event_ts": message.ts,
         }
-        event.pop("subtype", None)
+        if event.get("subtype") in ("file_share", "thread_broadcast"):
+            del event["subtype"]
         return self.emit(workspace, "app_mention", event)
 
     def changed(

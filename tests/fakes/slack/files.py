@@ -132,7 +132,8 @@ async def download(slack: SlackDouble, request: web.Request) -> web.Response:
     file = workspace.files.get(file_id)
     if file is None:
         return web.Response(status=404, text="File not found")
-    return web.Response(body=file.content, content_type=file.mimetype)
+    is_canvas = file.extra.get("mode") == "quip"
+    return web.Response(body=file.content, content_type="text/html" if is_canvas else file.mimetype)
 
 
 def _mimetype(name: str) -> str:

@@ -108,24 +108,20 @@ class Messages:
         value: Json = {"type": "message", "user": message.user, "ts": message.ts}
         value["text"] = message.text or (message.markdown_text or "")
         value["team"] = workspace.id
-        if message.subtype:
-            value["subtype"] = message.subtype
-        if message.client_msg_id:
-            value["client_msg_id"] = message.client_msg_id
+        author = workspace.users.get(message.user)
+        if author is not None and author.stranger:
+            value["user_team"] = value["source_team"] = author.team_id
+        for name in ("subtype", "client_msg_id", "username", "blocks", "attachments", "edited"):
+            if said := getattr(message, name):
+                value[name] = said
         if message.bot_id:
             value |= self._bot(workspace, message.bot_id)
         if message.stream is not None:
             value["text"] = shown(message)
             running = message.stream.state == "in_progress"
             value["streaming_state"] = "in_progress" if running else "completed"
-        if message.blocks:
-            value["blocks"] = message.blocks
-        if message.attachments:
-            value["attachments"] = message.attachments
         if message.files:
             value["files"] = [f.in_event() if in_event else f.to_json() for f in message.files]
-        if message.edited:
-            value["edited"] = message.edited
         if message.metadata and metadata:
             value["metadata"] = message.metadata
         if message.reactions:
@@ -134,6 +130,43 @@ class Messages:
                 for name, users in message.reactions.items()
             ]
         return value | self._thread(workspace, message)
+
+    def as_shared(self, message: Message, *, is_link: bool = False) -> Json:
+        """The attachment by which another message forwards this one, or shows what its link leads
+        to."""
+        workspace, channel = self.slack.place_of(message)
+        author = workspace.users.get(message.user)
+        link = f"https://{workspace.domain}.slack.com/archives/{channel.id}"
+        link += f"/p{message.ts.replace('.', '')}"
+        inner = {"blocks": message.blocks}
+        value: Json = {
+            "id": 1,
+            "ts": message.ts,
+            "from_url": link,
+            "original_url": link,
+            "color": "D0D0D0",
+            "channel_id": channel.id,
+            "channel_name": channel.name,
+            "channel_team": workspace.id,
+            "author_id": message.user,
+            "author_name": author.shown_name if author else message.username or "",
+            "author_subname": author.shown_name if author else "",
+            "text": message.text,
+            "fallback": f"[{message.ts}] {message.text}",
+            "footer": f"Posted in #{channel.name}" if channel.name else "From a conversation",
+            "mrkdwn_in": ["text"],
+            "message_blocks": [
+                {"team": workspace.id, "channel": channel.id, "ts": message.ts, "message": inner}
+            ],
+            "is_msg_unfurl": True,
+        }
+        if not is_link:
+            value["is_share"] = True
+        if message.files:
+            value["files"] = [file.to_json() for file in message.files]
+        if message.attachments:
+            value["message_blocks"][0]["message"]["attachments"] = message.attachments
+        return value
 
     def _bot(self, workspace: Workspace, bot_id: str) -> Json:
         if bot_id != workspace.bot_id:

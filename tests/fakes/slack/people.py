@@ -7,7 +7,7 @@ import mimetypes
 import re
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tests.fakes.slack.clicks import Clicks, Posted, message_of
@@ -27,6 +27,25 @@ class Upload:
     mimetype: str = ""
     connect: bool = False
     """Shared from another company: the event says only `check_file_info`."""
+    extra: Json = field(default_factory=dict)
+    """What else Slack says of it; see `canvas` and `clip`."""
+
+
+def canvas(title: str, html: str) -> Upload:
+    """A canvas: a document of Slack's own, which is downloaded as HTML whatever its type says."""
+    extra = {"title": title, "filetype": "quip", "mode": "quip", "pretty_type": "Canvas"}
+    return Upload(title.replace(" ", "_"), html.encode(), "application/vnd.slack-docs", extra=extra)
+
+
+def clip(content: bytes, mimetype: str = "video/quicktime", suffix: str = "mov") -> Upload:
+    """A voice clip as Slack's clients record it: a film's type, and only `subtype` says that it is
+    a recording."""
+    extra = {
+        "subtype": "slack_audio",
+        "filetype": suffix,
+        "transcription": {"status": "processing"},
+    }
+    return Upload(f"audio_message.{suffix}", content, mimetype, extra=extra)
 
 
 class Person(Clicks):
@@ -42,11 +61,15 @@ class Person(Clicks):
         files: Sequence[Upload] = (),
         broadcast: bool = False,
         raw: bool = False,
+        table: Sequence[Sequence[str]] = (),
+        attachments: Sequence[Json] = (),
+        blocks: Sequence[Json] | None = None,
     ) -> Posted:
         """Write in a channel or thread.
 
         `text` is what is typed: `@Name` becomes a mention, links and `<>&` become what Slack makes
-        of them; `raw` keeps it. `mention` puts the bot's name before it.
+        of them; `raw` keeps it. `mention` puts the bot's name before it. `table` is pasted, cell by
+        cell. `blocks` are there in place of those that Slack's client makes of the text.
         """
         wire = text if raw else self.typed(text)
         if mention:
@@ -60,7 +83,8 @@ class Person(Clicks):
             channel,
             user=self.user.id,
             text=wire,
-            blocks=_rich_text(wire),
+            blocks=_rich_text(wire) if blocks is None else list(blocks),
+            attachments=[*attachments, *([pasted_table(table)] if table else [])],
             thread_ts=root,
             files=shared,
             subtype="file_share" if shared else "thread_broadcast" if broadcast else None,
@@ -72,6 +96,13 @@ class Person(Clicks):
     def dm(self, text: str = "", **options: Any) -> Posted:
         """Write to the bot directly."""
         return self.post(self.direct, text, **options)
+
+    def forward(
+        self, message: Message | Posted, channel: Channel, text: str = "", **options: Any
+    ) -> Posted:
+        """Share a message elsewhere, with some words or none; `options` are those of `post`."""
+        shared = self.slack.messages.as_shared(message_of(message))
+        return self.post(channel, text, attachments=[shared], **options)
 
     def edit(self, message: Message | Posted, text: str) -> list[Delivery]:
         """Change the words of their message; naming the bot in it is a mention again."""
@@ -121,10 +152,17 @@ class Person(Clicks):
         file = self.slack.new_file(
             self.workspace, self.user.id, upload.name, upload.content, upload.mimetype or guessed
         )
-        file.connect = upload.connect
+        file.connect, file.extra = upload.connect, upload.extra
         file.channels.append(channel.id)
         self.workspace.files[file.id] = file
         return file
+
+
+def pasted_table(rows: Sequence[Sequence[str]]) -> Json:
+    """The attachment that a table becomes which somebody pastes: its cells are nowhere else."""
+    cells = [[{"type": "raw_text", "text": cell} for cell in row] for row in rows]
+    table = {"type": "table", "rows": cells, "column_settings": [{"is_wrapped": True}]}
+    return {"id": 1, "blocks": [table], "fallback": "[no preview available]"}
 
 
 def _rich_text(wire: str) -> list[Json]:

@@ -34,7 +34,12 @@ def replies(slack: SlackDouble, workspace: Workspace, call: Call) -> Json:
     asked = channel.messages.get(ts)
     if asked is None or asked.deleted:
         raise SlackError("thread_not_found")
-    return _page(slack, workspace, call, channel.in_thread(asked.thread))
+    thread = channel.in_thread(asked.thread)
+    page = _page(slack, workspace, call, [message for message in thread if message.is_reply])
+    # The root comes with every page, whatever is asked for.
+    root = slack.messages.to_json(workspace, thread[0], metadata=call.flag("include_all_metadata"))
+    page["messages"].insert(0, root)
+    return page
 
 
 @method("conversations.info", "channels:read", "groups:read", "im:read", "mpim:read")
@@ -90,6 +95,12 @@ def user_info(slack: SlackDouble, workspace: Workspace, call: Call) -> Json:
 def user_list(slack: SlackDouble, workspace: Workspace, call: Call) -> Json:
     people = [user.to_json() for user in workspace.users.values()]
     return {"members": people, "response_metadata": {"next_cursor": ""}}
+
+
+@method("usergroups.list", "usergroups:read")
+def group_list(slack: SlackDouble, workspace: Workspace, call: Call) -> Json:
+    groups = [{"id": id_, "handle": handle} for id_, handle in workspace.groups.items()]
+    return {"usergroups": groups}
 
 
 @method("team.info", "team:read")
@@ -165,7 +176,12 @@ def _readable(slack: SlackDouble, workspace: Workspace, call: Call) -> Channel:
 def _page(slack: SlackDouble, workspace: Workspace, call: Call, messages: list[Message]) -> Json:
     """A page of messages; metadata only when asked for."""
     most = 15 if slack.limits.restricted_history else 1000
-    limit = min(int(call.args.get("limit") or most), most)
+    wanted = call.args.get("limit")
+    # Without a limit Slack gives 100 of a channel, and up to 1,000 of a thread.
+    usual = 100 if call.method == "conversations.history" else most
+    limit = min(int(wanted or usual), most)
+    if limit < 1:
+        raise SlackError("invalid_limit")
     start = int(call.args.get("cursor") or 0)
     oldest, latest = call.text("oldest"), call.text("latest")
     inclusive = call.flag("inclusive")

@@ -12,6 +12,7 @@ from aiohttp import web
 from tests.fakes.slack import assistant, chat, files, oauth, places, responses, streams
 from tests.fakes.slack.api import Api
 from tests.fakes.slack.app import SlackApp
+from tests.fakes.slack.clicks import Posted
 from tests.fakes.slack.clock import Clock
 from tests.fakes.slack.delivery import Courier, Delivery
 from tests.fakes.slack.events import Events
@@ -125,14 +126,23 @@ class SlackDouble(World):
 
     # -- people and places --------------------------------------------------------------------
 
-    def person(self, name: str, *, workspace: Workspace | None = None) -> Person:
-        """Somebody of the workspace, made when first asked for; a member of all its channels."""
+    def person(
+        self,
+        name: str,
+        *,
+        workspace: Workspace | None = None,
+        guest: bool = False,
+        stranger: bool = False,
+    ) -> Person:
+        """Somebody of the workspace, made when first asked for; a member of all its channels. A
+        stranger is somebody of another company, whom Slack Connect brings in."""
         workspace = workspace or self.workspace
         for user in workspace.users.values():
             if user.real_name == name and not user.is_bot:
                 return Person(self, workspace, user)
         login = name.lower().replace(" ", ".")
-        user = User(self.ids.next("U"), workspace.id, login, name)
+        team_id = "T0STRANGER1" if stranger else workspace.id
+        user = User(self.ids.next("U"), team_id, login, name, guest=guest, stranger=stranger)
         user.display_name = name.split()[0]
         user.email = f"{login}@example.com"
         workspace.users[user.id] = user
@@ -157,26 +167,46 @@ class SlackDouble(World):
         return message
 
     def other_bot_posts(
-        self, channel: Channel, text: str, *, thread_ts: str | None = None
+        self,
+        channel: Channel,
+        text: str = "",
+        *,
+        thread_ts: str | None = None,
+        username: str | None = None,
+        **content: Any,
     ) -> Message:
-        """A message of another app's bot, as incoming webhooks write it."""
+        """A message of another app's bot, as incoming webhooks write it; `content` may be `blocks`,
+        `attachments`, `files`."""
         workspace = self.workspaces[channel.team_id]
         message = self.messages.post(
             workspace,
             channel,
             user="",
             bot_id="B0OTHER0001",
+            username=username,
             subtype="bot_message",
             text=text,
             thread_ts=thread_ts,
+            **content,
         )
         self.messages.announce(workspace, channel, message)
         return message
 
-    def unfurl(self, message: Message) -> Delivery | None:
-        """Show a link's preview under a message: a message_changed with the same text."""
+    def system_message(self, channel: Channel, subtype: str, text: str) -> Posted:
+        """What Slack itself writes into a channel in a person's name (`channel_topic`,
+        `channel_join`), also with the bot's name in it: then it is an app_mention too."""
+        workspace = self.workspaces[channel.team_id]
+        user = next(iter(channel.members - {workspace.bot.id}), workspace.bot.id)
+        message = self.messages.post(workspace, channel, user=user, subtype=subtype, text=text)
+        return Posted(message, self.messages.announce(workspace, channel, message))
+
+    def unfurl(self, message: Message, shows: Message | None = None) -> Delivery | None:
+        """Show a link's preview under a message: a message_changed with the same text. `shows`: the
+        link leads to this message."""
         workspace, channel = self.place_of(message)
-        preview = {"from_url": "https://example.com/", "title": "Example", "id": 1}
+        preview: Json = {"from_url": "https://example.com/", "title": "Example", "id": 1}
+        if shows is not None:
+            preview = self.messages.as_shared(shows, is_link=True)
         return self.messages.edit(
             workspace, channel, message, message.user, marked=False, attachments=[preview]
         )

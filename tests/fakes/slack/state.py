@@ -35,6 +35,9 @@ class User:
     email: str = ""
     deleted: bool = False
     app_id: str = ""
+    guest: bool = False
+    stranger: bool = False
+    """From another company, in a channel that is shared with it."""
 
     @property
     def shown_name(self) -> str:
@@ -67,6 +70,9 @@ class User:
             "tz_offset": 3600,
             "is_bot": self.is_bot,
             "is_app_user": False,
+            "is_restricted": self.guest,
+            "is_ultra_restricted": False,
+            "is_stranger": self.stranger,
             "updated": 1700000000,
             "profile": profile,
         }
@@ -86,6 +92,8 @@ class File:
     title: str = ""
     connect: bool = False
     """From another company's workspace: events carry only `file_access: check_file_info`."""
+    extra: Json = field(default_factory=dict)
+    """What else Slack says of it: of a canvas, a clip."""
     channels: list[str] = field(default_factory=list)
 
     def to_json(self) -> Json:
@@ -117,6 +125,7 @@ class File:
             "channels": list(self.channels),
             "has_rich_preview": False,
             "file_access": "visible",
+            **self.extra,
         }
 
     def in_event(self) -> Json:
@@ -175,6 +184,8 @@ class Message:
     metadata: Json | None = None
     files: list[File] = field(default_factory=list)
     bot_id: str | None = None
+    username: str | None = None
+    """The name that an app's message shows."""
     subtype: str | None = None
     edited: Json | None = None
     client_msg_id: str | None = None
@@ -205,6 +216,9 @@ class Channel:
     """By ts, in order, deleted ones too."""
     connect: bool = False
     archived: bool = False
+    restricted: str = ""
+    """The error with which Slack refuses what the bot posts to everybody, as for channels where
+    only some may post; empty: it does not."""
 
     def to_json(self) -> Json:
         """As conversations.info answers it."""
@@ -244,6 +258,12 @@ class Workspace:
     scopes: set[str]
     bot_token: str | None
     """None: the app is not installed."""
+    token_expires_at: float | None = None
+    refresh_token: str = ""
+    old_tokens: dict[str, float] = field(default_factory=dict)
+    """Tokens that others took the place of, until when they hold."""
+    groups: dict[str, str] = field(default_factory=dict)
+    """Handles of user groups, by their ids."""
     users: dict[str, User] = field(default_factory=dict)
     channels: dict[str, Channel] = field(default_factory=dict)
     files: dict[str, File] = field(default_factory=dict)

@@ -35,6 +35,8 @@ class World:
         self.ids = Ids()
         self.workspaces: dict[str, Workspace] = {}
         self.dead_tokens: set[str] = set()
+        self.org_tokens: dict[str, Workspace] = {}
+        """Tokens for all workspaces of an organization, each with one of these."""
         self.uploads: dict[str, tuple[Workspace, File, int]] = {}
         self.triggers: dict[str, float] = {}
         self.base_url = ""

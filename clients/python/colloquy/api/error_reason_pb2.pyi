@@ -69,7 +69,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_PROVIDER_QUOTA: _ErrorReason.ValueType  # 21
     """Of a reply: the server's quota at the provider is used up."""
     ERROR_REASON_PROVIDER_UNAVAILABLE: _ErrorReason.ValueType  # 22
-    """Of a reply: the provider cannot be reached, answers with an error of its own, or breaks off."""
+    """Of a reply: the provider cannot be reached, answers with an error of its own or without a text,
+    or breaks off.
+    """
     ERROR_REASON_PROVIDER_TIMEOUT: _ErrorReason.ValueType  # 23
     """Of a reply: the provider did not send anything for too long."""
     ERROR_REASON_CONTENT_FILTERED: _ErrorReason.ValueType  # 24
@@ -134,7 +136,9 @@ ERROR_REASON_PROVIDER_REJECTED: ErrorReason.ValueType  # 20
 ERROR_REASON_PROVIDER_QUOTA: ErrorReason.ValueType  # 21
 """Of a reply: the server's quota at the provider is used up."""
 ERROR_REASON_PROVIDER_UNAVAILABLE: ErrorReason.ValueType  # 22
-"""Of a reply: the provider cannot be reached, answers with an error of its own, or breaks off."""
+"""Of a reply: the provider cannot be reached, answers with an error of its own or without a text,
+or breaks off.
+"""
 ERROR_REASON_PROVIDER_TIMEOUT: ErrorReason.ValueType  # 23
 """Of a reply: the provider did not send anything for too long."""
 ERROR_REASON_CONTENT_FILTERED: ErrorReason.ValueType  # 24

@@ -452,7 +452,9 @@ class Message(_message.Message):
     model: _builtins.str
     """Of a reply: the model that writes it."""
     finish_reason: _builtins.str
-    """Of a reply: why the model stopped, as the provider says: "stop", "length", "content_filter"."""
+    """Of a reply: why the model stopped: "stop", "length" (it reached its output limit),
+    "content_filter", or what else the provider says.
+    """
     rating: Global___Rating.ValueType
     """Of a reply: what a reader thinks of it."""
     rating_comment: _builtins.str
@@ -471,7 +473,7 @@ class Message(_message.Message):
 
     @_builtins.property
     def usage(self) -> Global___Usage:
-        """Of a reply: what it used; absent when the provider did not say."""
+        """Of a reply: what all attempts at it used; absent when the provider did not say."""
 
     @_builtins.property
     def context(self) -> Global___ContextReceipt:

@@ -43,7 +43,7 @@ def outcome(reply: Message) -> str:
     if reply.state == Message.STATE_CANCELLED:
         return "stopped"
     if reply.finish_reason == "length":
-        return "cut off: the model may not write more"
+        return "cut off: the model reached its output limit"
     if reply.finish_reason == "content_filter":
         return "cut off by the provider's content filter"
     return ""

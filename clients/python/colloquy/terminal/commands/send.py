@@ -119,7 +119,9 @@ def send(
     except asyncio.CancelledError:
         note("left; the reply goes on in the server")
         raise typer.Exit(130) from None
-    raise typer.Exit(_exit_code(reply))
+    # On a terminal, what shows a reply while it comes also says how it ended.
+    is_told = sys.stdout.isatty() and not (json or no_stream)
+    raise typer.Exit(_exit_code(reply, is_told=is_told))
 
 
 def _content(text: str | None) -> str:
@@ -182,7 +184,7 @@ def _renderer(*, as_json: bool, whole: bool) -> ReplyRenderer:
     return LiveRenderer(console) if console.is_terminal else PlainRenderer()
 
 
-def _exit_code(reply: Message | None) -> int:
+def _exit_code(reply: Message | None, *, is_told: bool) -> int:
     from colloquy.api.resources_pb2 import Message
     from colloquy.terminal.reply_renderers import outcome
 
@@ -190,9 +192,11 @@ def _exit_code(reply: Message | None) -> int:
         note("error: the conversation was deleted meanwhile")
         return 1
     if reply.state == Message.STATE_COMPLETED:
+        # Beside the text, which somebody may read on.
+        if not is_told and (end := outcome(reply)):
+            note(f"({end})")
         return 0
-    # On a terminal the renderer has said so already.
     failed = reply.state == Message.STATE_FAILED
-    if not sys.stdout.isatty():
+    if not is_told:
         note(f"error: the reply {outcome(reply)}" if failed else "the reply was stopped")
     return 1 if failed else 130
