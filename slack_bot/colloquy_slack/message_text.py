@@ -24,6 +24,10 @@ _FORWARDED = ", forwarded:]"
 
 _PERMALINK = re.compile(r"https://[\w.-]+\.slack\.com/archives/[A-Z0-9]+/p\d{16}")
 
+_UNSPOKEN = re.compile(r"```.*?```|`[^`\n]+`|^&gt;&gt;&gt;.*|^&gt;[^\n]*", re.MULTILINE | re.DOTALL)
+_UNSPOKEN_PARTS = {"rich_text_preformatted", "rich_text_quote"}
+"""Code and quotes, in mrkdwn and in rich text."""
+
 _WORD = re.compile(r"\w+")
 
 _READABLE_KEYS = ("title", "subtitle", "text", "body", "description", "label", "alt_text")
@@ -49,6 +53,14 @@ def own_words(message: Json) -> str:
         return _merged(text, _blocks(blocks))
     # A person's text is made by Slack, of their rich text; an app writes the two apart.
     return _lines(text, _blocks([block for block in blocks if block.get("type") != "rich_text"]))
+
+
+def calling_words(message: Json) -> str:
+    """Return what a message says to others: a name in code, or in a quote, calls nobody."""
+    blocks = _dicts(message.get("blocks"))
+    if any(block.get("type") == "rich_text" for block in blocks):
+        return _blocks(list(map(_spoken, blocks)))
+    return _UNSPOKEN.sub(" ", own_words(message))
 
 
 def files_of(message: Json) -> list[Json]:
@@ -226,6 +238,20 @@ def _rich_part(part: Json) -> str:
     if kind == "rich_text_preformatted":
         return f"```\n{text}\n```"
     return _quoted(text) if kind == "rich_text_quote" else text
+
+
+def _spoken(element: Json) -> Json:
+    """Rich text without code and quotes."""
+    if not isinstance(element.get("elements"), list):
+        return element
+    spoken = [_spoken(one) for one in _dicts(element["elements"]) if not _is_unspoken(one)]
+    return {**element, "elements": spoken}
+
+
+def _is_unspoken(element: Json) -> bool:
+    style = element.get("style")
+    is_code = isinstance(style, dict) and bool(style.get("code"))
+    return is_code or element.get("type") in _UNSPOKEN_PARTS
 
 
 def _inline(element: Json) -> str:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.test_slack_threads import content_of, delivered, notes, reads, split, texts
-from tests.fakes.slack import Delivery, Posted, Upload
+from tests.e2e.test_slack_threads import content_of, delivered, reads, split, texts
+from tests.fakes.provider import Answer
+from tests.fakes.slack import Posted, Upload
 from tests.harness import Colloquy
 from tests.slack_harness import SlackStage, words_of
 
@@ -93,7 +94,7 @@ async def test_a_workflow_that_names_the_bot_is_not_answered_and_given_with_the_
             await delivery.settled()
     stage.alice.post(stage.general, "And now?", thread=root)
     await stage.answered(stage.general, root.ts, count=2)
-    assert texts((await prompts(stage, root.ts))[1]) == [("Deploys", "@Colloquy deploy staging")]
+    assert texts((await prompts(stage, root.ts))[1]) == [("Deploys", "deploy staging")]
     assert len(stage.colloquy.provider.reply_requests) == 2
 
 
@@ -162,10 +163,14 @@ async def test_a_file_is_given_whichever_event_comes_first(stage: SlackStage, fi
     for delivery in held:
         if delivery.event["type"] == "app_mention":
             del delivery.event["files"]
+    # The second comes while the first is being prepared.
+    gate = stage.slack.hold("users.info")
     order = sorted(range(len(held)), key=lambda n: held[n].event["type"] != first)
     stage.slack.courier.release(order=order[:1])
-    await held[order[0]].settled()
-    stage.slack.courier._start(stage.slack.courier._deliver(held[order[1]]))
+    await gate.reached.wait()
+    stage.slack.courier.again(held[order[1]])
+    await held[order[1]].settled()
+    gate.open()
     await stage.answered(stage.general, asked.ts)
     assert "We move on Friday" in str(stage.colloquy.provider.reply_requests[-1].messages)
     assert len(stage.colloquy.provider.reply_requests) == 1
@@ -256,7 +261,7 @@ async def test_an_alert_whose_rich_text_begins_with_nothing_is_read(stage: Slack
 
 
 async def test_links_of_an_answer_have_no_previews(stage: SlackStage) -> None:
-    stage.colloquy.provider.script(Answer(("See https://example.com and https://example.org",)))
+    stage.colloquy.provider.script(Answer(pieces=["See https://example.com and https://example.org"]))
     asked = stage.alice.post(stage.general, "Where?", mention=True)
     await stage.answered(stage.general, asked.ts)
     posts = stage.slack.calls("chat.postMessage")

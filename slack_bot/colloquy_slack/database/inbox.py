@@ -56,6 +56,13 @@ def store(s: Session, new: NewRequest) -> int | None:
     return s.scalars(statement.returning(Request.id)).first()
 
 
+def add_files(s: Session, new: NewRequest) -> None:
+    """Add the files of a message to its request, which has none, unless it was sent already."""
+    row = by_ts(s, new.team_id, new.channel_id, new.ts)
+    if row is not None and row.state == State.NEW and row.content is None and not row.files:
+        row.files = new.files
+
+
 def store_offer(s: Session, new: NewRequest) -> int | None:
     """Store an edited message to be offered; return its id, None when it was answered already."""
     row_id = store(s, new)

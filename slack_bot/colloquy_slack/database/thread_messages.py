@@ -58,6 +58,21 @@ def replace(s: Session, team_id: str, said: dict[str, Any]) -> None:
         row.said = said
 
 
+def withhold(s: Session, team_id: str, said: dict[str, Any], now: float) -> None:
+    """Note of a message that it is never to be given."""
+    row = s.get(ThreadMessage, (team_id, said["channel_id"], said["ts"]))
+    if row is None:
+        row = ThreadMessage(
+            team_id=team_id,
+            channel_id=said["channel_id"],
+            ts=said["ts"],
+            thread_ts=said["thread_ts"],
+            received_at=now,
+        )
+        s.add(row)
+    row.is_given, row.said, row.expires_at = True, {}, now + THREAD_TTL
+
+
 def delete_one(s: Session, team_id: str, channel_id: str, ts: str) -> None:
     """Delete one that was deleted in Slack."""
     row = s.get(ThreadMessage, (team_id, channel_id, ts))

@@ -67,12 +67,15 @@ def fix_content(
     """Store what the server gets for a request, and what that adds to its thread, as one.
 
     Returns what is stored: another process may have been first, when this one lost its lease.
+    Of a request that was given files meanwhile only these: it is to be prepared with them.
     """
     row = s.get(Request, request.id, with_for_update=True)
     if row is None:
         return values
     if row.content is not None:
         return {name: getattr(row, name) for name in values}
+    if row.files != request.files:
+        return {"files": row.files}
     for name, value in values.items():
         setattr(row, name, value)
     if progress is not None:

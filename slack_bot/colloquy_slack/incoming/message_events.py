@@ -15,6 +15,9 @@ _SUBTYPES = {"", "file_share", "thread_broadcast", "me_message"}
 _BOT_SUBTYPES = {*_SUBTYPES, "bot_message"}
 """Subtypes of messages that apps write."""
 
+_SLACKBOT = "USLACKBOT"
+"""Slack's own user, in whose name reminders and automatic answers come."""
+
 _CALL = re.compile(r"<@[UW][A-Z0-9]+(?:\|[^>]*)?>|<!(?:here|channel|everyone|subteam\^)")
 """A mention of a person or of a group."""
 
@@ -125,8 +128,8 @@ def _user_message(
     ts, user_id = str(message.get("ts") or ""), str(message.get("user") or "")
     if not (channel_id and ts and user_id):
         return None
-    # What is forwarded calls nobody.
-    words = message_text.own_words(message)
+    # What is forwarded, quoted or code calls nobody.
+    words = message_text.calling_words(message)
     is_mention = f"<@{bot_user_id}>" in words or f"<@{bot_user_id}|" in words
     files = message_text.files_of(message)
     return UserMessage(
@@ -139,7 +142,7 @@ def _user_message(
         is_mention=is_mention,
         files=files,
         is_aside=not is_mention and bool(_CALL.search(words)),
-        command="" if files else spoken_command(words, bot_user_id),
+        command="" if files else spoken_command(message_text.own_words(message), bot_user_id),
     )
 
 
@@ -164,4 +167,5 @@ def _written(message: dict[str, Any]) -> str:
 
 
 def _is_bot(message: dict[str, Any]) -> bool:
-    return bool(message.get("bot_id") or message.get("bot_profile"))
+    is_slackbot = message.get("user") == _SLACKBOT
+    return bool(message.get("bot_id") or message.get("bot_profile") or is_slackbot)

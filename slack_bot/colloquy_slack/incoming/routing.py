@@ -47,26 +47,33 @@ def store_message(s: Session, team_id: str, message: UserMessage, now: float) ->
     if new is not None and is_reply:
         _note_who_is_called(s, team_id, message)
     if new is not None and message.command:
+        if is_reply:
+            thread_messages.withhold(s, team_id, asdict(message), now)
         return _owe(s, Owed.COMMAND, new, message.command)
-    if new is None or _is_left_alone(s, team_id, message):
+    is_left_alone = new is not None and _is_left_alone(s, team_id, message)
+    if new is not None and message.is_stop:
+        # A message that is in no thread begins one: it means all replies that grow in the channel.
+        begins = not message.thread_ts and (message.is_direct or message.is_mention)
+        if inbox.store_stop(s, new, None if begins else new.thread_ts):
+            return None
+        if message.is_mention or not is_left_alone:
+            is_new = inbox.store(s, replace(new, state=State.DONE)) is not None
+            return Response(Owed.NOTHING_TO_STOP, new) if is_new else None
+    if new is None or is_left_alone:
         if is_reply:
             _keep(s, team_id, message, now)
         if new is not None and message.is_mention:
             return _owe(s, Owed.MUTED, new)
         return None
-    if not message.is_stop:
-        if inbox.store(s, new) is not None and message.is_mention:
-            for said in thread_messages.pop_after(
-                s, team_id, message.channel_id, thread_ts, message.ts, now
-            ):
-                store_message(s, team_id, UserMessage(**said), now)
-        return None
-    # A message that is in no thread begins one: it means all replies that grow in the channel.
-    begins = not message.thread_ts and (message.is_direct or message.is_mention)
-    if inbox.store_stop(s, new, None if begins else new.thread_ts):
-        return None
-    is_new = inbox.store(s, replace(new, state=State.DONE)) is not None
-    return Response(Owed.NOTHING_TO_STOP, new) if is_new else None
+    if inbox.store(s, new) is None:
+        # A mention comes as two events, and one of them may leave its files out.
+        inbox.add_files(s, new)
+    elif message.is_mention:
+        for said in thread_messages.pop_after(
+            s, team_id, message.channel_id, thread_ts, message.ts, now
+        ):
+            store_message(s, team_id, UserMessage(**said), now)
+    return None
 
 
 def _owe(s: Session, owed: Owed, new: NewRequest, command: str = "") -> Response | None:
@@ -91,7 +98,7 @@ def _note_who_is_called(s: Session, team_id: str, message: UserMessage) -> None:
 
 def _is_left_alone(s: Session, team_id: str, message: UserMessage) -> bool:
     """Whether a message that comes where the bot answers is between people."""
-    if message.is_direct or message.is_stop:
+    if message.is_direct:
         return False
     channel = preferences.channel_preferences(s, team_id, message.channel_id)
     thread = preferences.thread_preferences(

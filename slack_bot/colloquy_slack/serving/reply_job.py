@@ -235,11 +235,12 @@ class ReplyJob:
         if not self._request.is_deleted:
             # Before files are fetched: a server that is away does not have them fetched in vain.
             await self._open_conversation()
-            prepared = await prepare_message(self._runtime, self._workspace, self._request)
-            fields = await self._runtime.db.run(
-                thread_reads.fix_content, self._request, prepared.progress, prepared.fields
-            )
-            await self._set_fields(**fields)
+            while self._request.content is None:
+                prepared = await prepare_message(self._runtime, self._workspace, self._request)
+                fields = await self._runtime.db.run(
+                    thread_reads.fix_content, self._request, prepared.progress, prepared.fields
+                )
+                await self._set_fields(**fields)
             self._runtime.failpoint("message prepared")
         return not self._request.is_deleted
 
