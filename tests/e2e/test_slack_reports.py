@@ -257,11 +257,31 @@ async def test_an_alert_whose_rich_text_begins_with_nothing_is_read(stage: Slack
     assert "`app.py:7` fails" in texts(await content_of(stage, root.ts))[1][1]
 
 
+async def test_an_event_that_comes_as_a_retry_only_is_answered(stage: SlackStage) -> None:
+    """While no connection was open, the first delivery went nowhere."""
+    stage.slack.courier.hold()
+    asked = stage.alice.dm("Which sea is warm?")
+    for delivery in stage.slack.courier.held:
+        stage.slack.courier.again(delivery)
+    await stage.answered(stage.alice.direct, asked.ts)
+
+
+async def test_threads_know_nothing_of_each_other(stage: SlackStage) -> None:
+    for word in ("heron", "plover"):
+        asked = stage.alice.post(stage.general, f"The word is {word}", mention=True)
+        await stage.answered(stage.general, asked.ts)
+    sent = str(stage.colloquy.provider.reply_requests[-1].messages)
+    assert "plover" in sent
+    assert "heron" not in sent
+
+
 # How answers look.
 
 
 async def test_links_of_an_answer_have_no_previews(stage: SlackStage) -> None:
-    stage.colloquy.provider.script(Answer(pieces=["See https://example.com and https://example.org"]))
+    stage.colloquy.provider.script(
+        Answer(pieces=["See https://example.com and https://example.org"])
+    )
     asked = stage.alice.post(stage.general, "Where?", mention=True)
     await stage.answered(stage.general, asked.ts)
     posts = stage.slack.calls("chat.postMessage")
@@ -320,5 +340,3 @@ async def test_stop_between_people_is_theirs(stage: SlackStage, how: str) -> Non
     await stage.answered(stage.general, root.ts, count=2)
     assert texts((await prompts(stage, root.ts))[1])[-1] == ("Bob", "Stop!")
     assert not stage.bob.sees(stage.general)
-
-

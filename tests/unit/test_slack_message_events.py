@@ -25,6 +25,7 @@ def test_what_people_write_is_read(subtype: str | None) -> None:
         {"bot_id": "B1"},
         {"bot_profile": {"id": "B1"}},
         {"user": "UBOT"},
+        {"user": "USLACKBOT"},
         {"user": ""},
         {"subtype": "channel_join"},
         {"subtype": "bot_message"},
@@ -120,6 +121,37 @@ def test_words_are_read_where_they_are_and_what_is_forwarded_calls_nobody() -> N
     assert not forward.is_mention
     assert "hi" in forward.text
     assert [file["id"] for file in forward.files] == ["F1", "F2"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "see `<@UBOT> hi`",
+        "```\n<@UBOT> hi\n```",
+        "&gt; <@UBOT> hi\nWhy?",
+        "&gt;&gt;&gt; a\n<@UBOT> hi",
+    ],
+)
+def test_code_and_quotes_call_nobody_also_without_blocks(text: str) -> None:
+    quoted = parse(event(text=text), "UBOT")
+    other = parse(event(text=text.replace("UBOT", "U2")), "UBOT")
+    beside = parse(event(text=f"<@UBOT> {text}"), "UBOT")
+    assert isinstance(quoted, UserMessage)
+    assert isinstance(other, UserMessage)
+    assert isinstance(beside, UserMessage)
+    assert not quoted.is_mention
+    assert not other.is_aside
+    assert beside.is_mention
+
+
+def test_a_name_in_a_list_calls_also_after_backticks_that_are_none() -> None:
+    name = {"type": "user", "user_id": "UBOT"}
+    item = {"type": "rich_text_section", "elements": [{"type": "text", "text": "` "}, name]}
+    parts = [{"type": "rich_text_list", "style": "ordered", "elements": [item]}]
+    blocks = [{"type": "rich_text", "elements": parts}]
+    said = parse(event(text="1. ` <@UBOT> what is ` for?", blocks=blocks), "UBOT")
+    assert isinstance(said, UserMessage)
+    assert said.is_mention
 
 
 def test_a_preview_that_comes_later_is_no_edit_and_a_changed_table_is_one() -> None:

@@ -79,6 +79,35 @@ async def test_the_first_process_fixes_what_the_server_gets(db: Database) -> Non
     await db.close()
 
 
+async def test_files_that_come_while_a_request_is_prepared_are_not_left_out(db: Database) -> None:
+    row = await request(db, "4.0")
+    file = {"id": "F1"}
+    await db.run(inbox.add_files, NewRequest("T1", "C1", "4.0", "", "", "U1", 1.0, files=[file]))
+    values = {"content": "without"}
+    assert await db.run(thread_reads.fix_content, row, None, values) == {"files": [file]}
+    row.files = [file]
+    assert await db.run(thread_reads.fix_content, row, None, {"content": "with"}) == {
+        "content": "with"
+    }
+    # Once it is fixed, it is.
+    other = NewRequest("T1", "C1", "4.0", "", "", "U1", 1.0, files=[{"id": "F2"}])
+    await db.run(inbox.add_files, other)
+    stored = await db.run(inbox.get, "T1", row.id)
+    assert stored is not None
+    assert stored.files == [file]
+    await db.close()
+
+
+async def test_what_is_withheld_is_never_given(db: Database) -> None:
+    await keep(db, "2.0", "3.0")
+    for ts in ("2.0", "2.5"):
+        await db.run(thread_messages.withhold, "T1", said(ts), 100.0)
+    assert await waiting(db) == ["3.0"]
+    known = await db.run(thread_messages.given_among, "T1", "C1", ["2.0", "2.5", "3.0"])
+    assert known == {"2.0", "2.5"}
+    await db.close()
+
+
 async def test_a_thread_is_read_once_and_again_after_a_gap_or_a_part(db: Database) -> None:
     first = await request(db, "4.0")
     assert (await db.run(thread_reads.load, first, "4.0")).is_to_be_read
