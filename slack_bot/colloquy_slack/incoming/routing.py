@@ -44,36 +44,50 @@ def store_message(s: Session, team_id: str, message: UserMessage, now: float) ->
     if is_reply or message.is_mention:
         thread_messages.lock_thread(s, team_id, thread_ts)
     new = None if message.is_bot else _request_of(s, team_id, message, now)
-    if new is not None and is_reply:
+    if new is None:
+        if is_reply:
+            _keep(s, team_id, message, now)
+        return None
+    if is_reply:
         _note_who_is_called(s, team_id, message)
-    if new is not None and message.command:
+    if message.command:
         if is_reply:
             thread_messages.withhold(s, team_id, asdict(message), now)
         return _owe(s, Owed.COMMAND, new, message.command)
-    is_left_alone = new is not None and _is_left_alone(s, team_id, message)
-    if new is not None and message.is_stop:
-        # A message that is in no thread begins one: it means all replies that grow in the channel.
-        begins = not message.thread_ts and (message.is_direct or message.is_mention)
-        if inbox.store_stop(s, new, None if begins else new.thread_ts):
+    is_left_alone = _is_left_alone(s, team_id, message)
+    if message.is_stop:
+        if _stops(s, message, new):
             return None
+        # With nothing to stop, people who talk with each other say it to each other.
         if message.is_mention or not is_left_alone:
             is_new = inbox.store(s, replace(new, state=State.DONE)) is not None
             return Response(Owed.NOTHING_TO_STOP, new) if is_new else None
-    if new is None or is_left_alone:
+    if is_left_alone:
         if is_reply:
             _keep(s, team_id, message, now)
-        if new is not None and message.is_mention:
-            return _owe(s, Owed.MUTED, new)
-        return None
+        return _owe(s, Owed.MUTED, new) if message.is_mention else None
+    _ask(s, team_id, message, new, now)
+    return None
+
+
+def _stops(s: Session, message: UserMessage, new: NewRequest) -> bool:
+    """Stop what the message means, if anything is being answered there."""
+    # A message that is in no thread begins one: it means all replies that grow in the channel.
+    begins = not message.thread_ts and (message.is_direct or message.is_mention)
+    return inbox.store_stop(s, new, None if begins else new.thread_ts)
+
+
+def _ask(s: Session, team_id: str, message: UserMessage, new: NewRequest, now: float) -> None:
+    """Store a message for the model, and after one that calls the bot into a thread what came
+    before it and was said after it."""
     if inbox.store(s, new) is None:
         # A mention comes as two events, and one of them may leave its files out.
         inbox.add_files(s, new)
     elif message.is_mention:
         for said in thread_messages.pop_after(
-            s, team_id, message.channel_id, thread_ts, message.ts, now
+            s, team_id, message.channel_id, message.thread_ts or message.ts, message.ts, now
         ):
             store_message(s, team_id, UserMessage(**said), now)
-    return None
 
 
 def _owe(s: Session, owed: Owed, new: NewRequest, command: str = "") -> Response | None:
