@@ -37,6 +37,8 @@ BODY_PIECE = 1 << 16
 """Bytes of a body that are handed to the connection at a time; encrypting them takes some 50 µs."""
 
 _MAX_REDIRECTS = 5
+_MAX_HEADER = 1 << 16  # gateways send policies and traces that aiohttp's 8 KB do not hold
+_MAX_WORDS = 4_000
 _MAX_CONNECTIONS = 10_000  # live replies are limited elsewhere
 _KEEPALIVE_SECONDS = 4.0  # many servers hang up after 5; a request must not meet that
 
@@ -68,6 +70,8 @@ class Connection:
             ),
             headers=_headers(provider, environ) | own,
             cookie_jar=aiohttp.DummyCookieJar(),
+            max_line_size=_MAX_HEADER,
+            max_field_size=_MAX_HEADER,
             proxy=_proxy(base_url),
         )
 
@@ -306,11 +310,15 @@ def _origin(url: str) -> tuple[str, str, int | None] | None:
 
 
 async def _error_object(response: aiohttp.ClientResponse) -> object:
-    """What an answer that is an error holds, as far as it comes; None if that is not JSON."""
+    """What an answer that is an error holds, as far as it comes: JSON, or a line of text; None if
+    it is a page or was cut."""
     body = bytearray()
     with contextlib.suppress(aiohttp.ClientError):  # the status alone says enough
         await _read_into(body, response)
-    return lenient_json(bytes(body))
+    said = lenient_json(bytes(body))
+    if said is None and len(body) <= _MAX_WORDS and body.lstrip()[:1].isalpha():
+        return body.decode("utf-8", "replace")
+    return said
 
 
 async def _json(response: aiohttp.ClientResponse) -> object:
