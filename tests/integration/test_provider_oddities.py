@@ -38,7 +38,9 @@ FRAMED = {
     "two chunks as one, apart": f"data: {A} {B}\n\ndata: {END}\n\n",
     "no blank lines": f"data: {A}\ndata: {B}\ndata: {END}\ndata: [DONE]\n",
     "the end within the last chunk": f"data: {A}\n\ndata: {B}\n\ndata: {END}\ndata: [DONE]\n\n",
-    "a comment as data": f"data: : OPENROUTER PROCESSING\n\ndata: {A}\n\ndata: {B}\n\ndata: {END}\n\n",
+    "a comment as data": (
+        f"data: : OPENROUTER PROCESSING\n\ndata: {A}\n\ndata: {B}\n\ndata: {END}\n\n"
+    ),
     "signs of life as data": (
         f"data: ping\n\ndata: [HEARTBEAT]\n\ndata: {A}\n\ndata: keep-alive\n\ndata: null\n\n"
         f"data: {B}\n\ndata: {END}\n\n"

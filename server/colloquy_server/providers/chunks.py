@@ -158,17 +158,12 @@ class AnswerReader:
         try:
             chunk = orjson.loads(event)
         except orjson.JSONDecodeError:
-            marker = event.strip()
-            if marker == b"[DONE]":
+            if event.strip() == b"[DONE]":
                 self.done = True
                 return ""
-            if not marker:
-                return ""
             chunk = lenient_json(event)
-            if chunk is None and (events := loosened(event)) is not None:
-                return "".join(map(self._read_unless_done, events))
-        if chunk is None:  # `null` is a sign of life
-            return self._read_words(event) if event.strip() != b"null" else ""
+            if chunk is None:
+                return self._read_loose(event)
         try:
             choices = chunk.get("choices")
         except AttributeError:
@@ -193,13 +188,20 @@ class AnswerReader:
             self._fail_unless_finished(broken("a chunk of another shape"))
             return ""
 
+    def _read_loose(self, event: bytes) -> str:
+        """The text of an event that is no JSON."""
+        events = loosened(event)
+        if events is None:
+            self._read_words(event[:_MAX_WORDS].decode("utf-8", "replace"))
+        return "".join(map(self._read_unless_done, events or ()))
+
     def _read_unless_done(self, event: bytes) -> str:
         return "" if self.done else self._read_event(event)
 
-    def _read_words(self, said: object) -> str:
+    def _read_words(self, said: object) -> None:
         """What came in a chunk's place, and may say in words what went wrong."""
-        if isinstance(said, bytes):
-            said = said[:_MAX_WORDS].decode("utf-8", "replace")
+        if said is None:  # a sign of life
+            return
         if isinstance(said, list):
             is_error = bool(said) and _error_of(said[0]) is not None
         else:
@@ -208,7 +210,6 @@ class AnswerReader:
         if error is None or not (error.codes or error.reason != "PROVIDER_UNAVAILABLE"):
             error = broken("an event that is no JSON object")
         self._fail_unless_finished(error)
-        return ""
 
     def _read_choice(self, choice: dict[str, Any]) -> str:
         text = ""

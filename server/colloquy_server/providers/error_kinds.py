@@ -92,6 +92,16 @@ NO_PICTURES = Kind(
     "or start a new conversation without them.",
     is_about_content=True,
 )
+TOO_MANY_PICTURES = Kind(
+    "PROVIDER_REJECTED",
+    "This conversation holds more pictures than the model takes at once. "
+    "Start a new conversation, or choose another model.",
+    is_about_content=True,
+)
+NO_SYSTEM_PROMPT = Kind(
+    "PROVIDER_REJECTED",
+    "The model takes no system prompt. Start a conversation without one, or choose another model.",
+)
 QUOTA = Kind(
     "PROVIDER_QUOTA",
     "The account at the AI provider has no credit left. "
@@ -264,14 +274,23 @@ _WORDINGS = (
         r"\bnew_sensitive\b",
     ),
     _wording(
+        NO_SYSTEM_PROMPT,
+        (*_REFUSED, 500),
+        r"system[ _](?:role|prompt|message|instruction)s? (?:is |are )?not (?:supported|enabled)",
+        r"role' does not support '(?:system|developer)'",
+        r"(?:not|n't) support (?:the )?system (?:role|prompt|message|instruction)s?\b",
+        r"developer instruction is not enabled",
+    ),
+    _wording(
         NO_PICTURES,
         (*_REFUSED, 500, 501),
-        r"support (?:for )?(?:\w+ )?(?:image|vision)",
+        r"support (?:for )?(?:\w+ )?(?:image|vision)(?!s? (?:format|type|size|file))",
         r"(?:image|vision)(?:_url|s)?(?: input| content)?s? (?:is|are) not supported",
         r"at most 0 image",
         r"unknown variant `image_url`",
         r"not a (?:multimodal|vision) model",
     ),
+    _wording(TOO_MANY_PICTURES, _REFUSED, r"at most \d+ image", r"too many images"),
     _wording(
         CONFIGURATION,
         _REFUSED,
