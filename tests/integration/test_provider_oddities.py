@@ -67,7 +67,16 @@ async def test_an_answer_in_a_broken_frame_is_read(
 
 @pytest.mark.parametrize(
     "event",
-    [b'{"choices": [{"del', b'{"a": 1}{"b', b'{"a": 1} and so on', b"[1, 2]", b"7", b"a: b"],
+    [
+        b'{"choices": [{"del',
+        b'{"a": 1}{"b',
+        b'{"a": 1} and so on',
+        b"[1, 2]",
+        b"7",
+        b"a: b",
+        b"{}" * 100_000,
+        b"{}\n" * 100_000,
+    ],
 )
 def test_what_is_half_an_event_is_none(event: bytes) -> None:
     assert loosened(event) is None
