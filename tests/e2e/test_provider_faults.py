@@ -305,6 +305,20 @@ async def test_what_an_attempt_cost_that_failed_is_counted_too(
     assert (reply.usage.input_tokens, reply.usage.output_tokens) == (200, 100)
 
 
+async def test_what_a_reply_cost_before_it_was_cancelled_is_counted(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    colloquy.provider.script(Answer(tokens=0, counts=PAID), Answer(tokens=5, stall_after=2))
+    conversation = await alice.create(title="Cancelled")
+    stream = alice.send(conversation.id)
+    reply_id = (await stream.accepted()).reply.id
+    await text_of(stream, reply_id, 2)
+    await alice.cancel(reply_id)
+    reply = await stream.reply()
+    assert reply.state == resources.Message.STATE_CANCELLED
+    assert (reply.usage.input_tokens, reply.usage.output_tokens) == (100, 50)
+
+
 async def test_a_failure_inside_a_choice_fails_the_reply(colloquy: Colloquy, alice: Caller) -> None:
     colloquy.provider.script(Answer(tokens=3, finish="error"), Answer(tokens=4, finish="SAFETY"))
     conversation = await alice.create(title="Choice")

@@ -227,3 +227,16 @@ async def test_a_title_model_has_room_to_think_first(colloquy: Colloquy, alice: 
     await alice.send(conversation.id).rest()
     (request,) = await colloquy.provider.wait_for_titles(1)
     assert request.body["max_tokens"] >= 1_000
+
+
+@ALONE
+async def test_a_title_model_that_only_thought_leaves_the_prompts_first_words(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    thought = Answer(tokens=0, deltas=[{"reasoning_content": "hm"}], finish="length")
+    colloquy.provider.script_titles(thought)
+    conversation = await alice.create()
+    watch = alice.watch(conversation.id)
+    await alice.send(conversation.id, "Why is the sky blue?").rest()
+    assert await titled(watch) == "Why is the sky blue"
+    watch.cancel()

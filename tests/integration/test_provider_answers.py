@@ -139,6 +139,14 @@ PAID: dict[str, tuple[Answer, str]] = {
         ),
         "used its whole output on thinking",
     ),
+    "thinking in the total alone": (
+        Answer(
+            pieces=[],
+            finish="MAX_TOKENS",
+            counts={"prompt_tokens": 3, "completion_tokens": 0, "total_tokens": 103},
+        ),
+        "used its whole output on thinking",
+    ),
     "a limit": (Answer(pieces=[], finish="length"), "output limit before it said anything"),
     "thinking": (Answer(pieces=[], deltas=THINKING), "thought, but gave no answer"),
     "thinking in parts": (
@@ -192,6 +200,7 @@ async def test_what_was_paid_for_and_has_no_text_says_what_it_was(ask: Asker, na
                 choice(delta={}, message={"content": "ab"}, finish_reason="stop")), "ab"),
         (events(choice(text="a"), choice(text="b"), choice(text="", finish_reason="stop")), "ab"),
         (events(choice(delta={"content": {"type": "text", "text": "a"}}), FINISHED), "a"),
+        (events({"choices": [{"index": "0", "delta": {"content": "a"}}]}, FINISHED), "a"),
         ([b'{"choices": [{"text": "a"}]}'], "a"),
         ([b'{"choices": [{"index": 1, "message": {"content": "b"}},',
           b' {"index": 0, "message": {"content": "a"}}]}'], "a"),
@@ -415,6 +424,27 @@ async def test_counts_are_read_in_all_their_forms(ask: Asker, name: str) -> None
 async def test_counts_are_found_where_others_have_them(ask: Asker, chunk: dict[str, Any]) -> None:
     asked = await ask(Answer(raw=events(said("a"), chunk, FINISHED, "[DONE]")))
     assert asked.usage == TokenUsage(3, 5)
+
+
+# A body that is an error, whatever its status.
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ({"error": "Unexpected endpoint or method. (POST /chat/completions)"}, "address"),
+        ([{"error": {"code": 400, "message": "API key not valid."}}], "API key"),
+        ({"error": {"message": "prompt is too long"}, "choices": []}, "too long"),
+    ],
+)
+async def test_an_error_with_the_status_of_a_success_is_one(
+    ask: Asker, body: Any, told: str
+) -> None:
+    asked = await ask(Answer(body=body))
+    assert told in asked.failure.message
+    assert not asked.failure.retryable
+    asked = await ask(Answer(raw=events(body)))
+    assert told in asked.failure.message
 
 
 # What the log may say.

@@ -87,11 +87,12 @@ async def test_a_wrong_setting_stops_the_start_with_one_line(colloquy: Colloquy)
         port = taken.getsockname()[1]
         models = str(colloquy.models_file)
         good = {"AI_MODELS_FILE": models, "DATABASE_URL": colloquy.database_url}
+        elsewhere = {"DATABASE_URL": f"sqlite:///{colloquy.folder}/other.db"}
         bad = colloquy.folder / "bad.yml"
         bad.write_text(colloquy.models_file.read_text().replace("api_key_env", "api_key"))
         lines = await asyncio.gather(
             says(colloquy.folder, {**good, "AI_MODELS_FILE": "missing.yml"}),
-            says(colloquy.folder, {**good, "AI_MODELS_FILE": str(bad)}),
+            says(colloquy.folder, {**good, **elsewhere, "AI_MODELS_FILE": str(bad)}),
             says(colloquy.folder, {**good, "GRPC_ADDRESS": "0.0.0.0:50051", "LEASE_TTL": "x"}),
             says(colloquy.folder, {**good, "GRPC_ADDRESS": f"127.0.0.1:{port}"}),
             says(colloquy.folder, {**good, "DATABASE_URL": "postgresql://u:p@127.0.0.1:1/x"}),

@@ -70,16 +70,20 @@ class AnswerReader:
                 self._fail(broken("a body too large"))
             return ""
         try:
-            return self._noted(self._read(self._sse.feed(data)))
+            text = self._read(self._sse.feed(data))
         except SseError as error:
             self._fail(broken(str(error)))
             return ""
+        if not self._has_text:
+            self._note_text(text)
+        return text
 
     def close(self, failure: ProviderError | None = None) -> str:
         """The rest of the text, after the last byte; sets `error` if the answer is not whole.
         `failure` is what the connection ended by, if not well."""
         text = "" if self.done else self._read_rest(is_cut=failure is not None)
-        text = self._noted(text + self._repair.close())
+        text += self._repair.close()
+        self._note_text(text)
         error = self._judge(failure)
         if error is not None:
             self._fail(error)
@@ -122,10 +126,9 @@ class AnswerReader:
         is_silent = failure.reason == "PROVIDER_TIMEOUT" and not self.went_on
         return self.is_finished and (is_silent or self.usage is not None)
 
-    def _noted(self, text: str) -> str:
-        if not self._has_text and text and not text.isspace():
-            self._has_text = True
-        return text
+    def _note_text(self, text: str) -> None:
+        """Spaces alone are no text."""
+        self._has_text |= bool(text) and not text.isspace()
 
     def _sniff(self, data: bytes) -> None:
         """Tell by the first byte what the body is; its content type cannot be relied on."""
@@ -226,7 +229,7 @@ class AnswerReader:
         if text and self.is_finished:
             self.is_finished = False
             self.went_on = True
-        if choice.get("usage"):
+        if "usage" in choice:
             self._usage.feed(choice["usage"])
         if choice.get("error"):
             self._fail_unless_finished(from_error_object(choice["error"]))
@@ -316,7 +319,7 @@ class AnswerReader:
 
 def _first(choices: list[dict[str, Any]]) -> dict[str, Any] | None:
     """The choice that is asked for; others may come between its chunks."""
-    return next((choice for choice in choices if not choice.get("index")), None)
+    return next((one for one in choices if one.get("index") in (0, None, "0")), None)
 
 
 def _is_whole(event: bytes) -> bool:

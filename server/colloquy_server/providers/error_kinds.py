@@ -273,6 +273,13 @@ _WORDINGS = (
         r"data_inspection_failed|inappropriate content",
         r"\bnew_sensitive\b",
     ),
+    # Of a model that takes text alone: the same question without the file will do.
+    _wording(
+        REJECTED,
+        (*_REFUSED, 500, 501),
+        r"\b(?:images?|vision|audio|videos?|files?|pdfs?)\b.{0,40}not (?:supported|allowed)",
+        r"(?:support|required for) (?:images?|vision|audio|videos?|files?)\b",
+    ),
     _wording(
         NO_SYSTEM_PROMPT,
         (*_REFUSED, 500),

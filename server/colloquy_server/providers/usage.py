@@ -72,8 +72,10 @@ class UsageReader:
 
     @property
     def has_thought(self) -> bool:
-        """Whether the provider counted thinking."""
-        return self._counts.get("thought", 0) > 0
+        """Whether the provider counted thinking, by name or in the total alone."""
+        usage = self.usage()
+        is_apart = usage is not None and usage.output_tokens > self._counts.get("completion", 0)
+        return self._counts.get("thought", 0) > 0 or is_apart
 
     def _take(self, name: str, counts: object, *keys: str) -> None:
         if not isinstance(counts, dict):

@@ -49,10 +49,10 @@ def store_message(s: Session, team_id: str, message: UserMessage, now: float) ->
     if new is not None and message.command:
         return _owe(s, Owed.COMMAND, new, message.command)
     if new is None or _is_left_alone(s, team_id, message):
-        if new is not None and message.is_mention:
-            return _owe(s, Owed.MUTED, new)
         if is_reply:
             _keep(s, team_id, message, now)
+        if new is not None and message.is_mention:
+            return _owe(s, Owed.MUTED, new)
         return None
     if not message.is_stop:
         if inbox.store(s, new) is not None and message.is_mention:

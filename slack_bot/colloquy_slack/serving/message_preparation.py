@@ -92,7 +92,7 @@ async def _names(
     now = runtime.now()
     nameless = {each for text in texts for each in mentions.nameless(text)}
     names = await workspace.names.of(sorted(nameless), now)
-    for user in sorted(users - {workspace.bot_user_id}):
+    for user in sorted(users):
         names[user] = (await workspace.profile(user, now)).name
     return names
 
