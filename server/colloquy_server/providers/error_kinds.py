@@ -273,13 +273,6 @@ _WORDINGS = (
         r"data_inspection_failed|inappropriate content",
         r"\bnew_sensitive\b",
     ),
-    # Of a model that takes text alone: the same question without the file will do.
-    _wording(
-        REJECTED,
-        (*_REFUSED, 500, 501),
-        r"\b(?:images?|vision|audio|videos?|files?|pdfs?)\b.{0,40}not (?:supported|allowed)",
-        r"(?:support|required for) (?:images?|vision|audio|videos?|files?)\b",
-    ),
     _wording(
         NO_SYSTEM_PROMPT,
         (*_REFUSED, 500),
@@ -295,9 +288,17 @@ _WORDINGS = (
         r"(?:image|vision)(?:_url|s)?(?: input| content)?s? (?:is|are) not supported",
         r"at most 0 image",
         r"unknown variant `image_url`",
+        r"required for image",
         r"not a (?:multimodal|vision) model",
     ),
     _wording(TOO_MANY_PICTURES, _REFUSED, r"at most \d+ image", r"too many images"),
+    # Of a model that takes text alone: the same question without the file will do.
+    _wording(
+        REJECTED,
+        (*_REFUSED, 500, 501),
+        r"\b(?:images?|vision|audio|videos?|files?|pdfs?)\b.{0,40}not (?:supported|allowed)",
+        r"(?:support|required for) (?:images?|vision|audio|videos?|files?)\b",
+    ),
     _wording(
         CONFIGURATION,
         _REFUSED,
