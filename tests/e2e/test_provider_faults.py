@@ -328,6 +328,51 @@ async def test_a_failure_inside_a_choice_fails_the_reply(colloquy: Colloquy, ali
     assert reply.content == colloquy.provider.reply_requests[1].text
 
 
+@ANY
+async def test_an_answer_whose_frame_a_proxy_broke_is_taken(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    said = '{"choices": [{"index": 0, "delta": {"content": "so"}}]}'
+    end = '{"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}'
+    frames = [
+        f"data: data: {said}\ndata:\n\ndata: data: {end}\n\ndata: data: [DONE]\n\n",
+        f"data: : PROCESSING\n\ndata: ping\n\ndata: {said}{end}\n\n",
+        f"data: {said}\ndata: {end}\ndata: [DONE]\n",
+        f"{said}\n{end}\n",
+    ]
+    colloquy.provider.script(*(Answer(raw=[frame.encode()]) for frame in frames))
+    conversation = await alice.create(title="Frames")
+    for _ in frames:
+        reply = await alice.send(conversation.id).reply()
+        assert (reply.state, reply.content, reply.attempt) == (COMPLETED, "so", 1)
+
+
+PAGE = b"<!DOCTYPE html><title>Just a moment...</title>"
+NO_PICTURES = {"error": {"code": 404, "message": "No endpoints found that support image input"}}
+NO_SYSTEM = {"object": "error", "message": "System role not supported", "code": 400}
+LOGIN = {"choices": None, "base_resp": {"status_code": 1004, "status_msg": "login fail: secret"}}
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason", "told"),
+    [
+        (Answer(status=403, body=PAGE), "PROVIDER_REJECTED", "turned this server away"),
+        (Answer(status=404, body=NO_PICTURES), "PROVIDER_REJECTED", "does not take pictures"),
+        (Answer(status=400, body=NO_SYSTEM), "PROVIDER_REJECTED", "takes no system prompt"),
+        (Answer(body=LOGIN), "PROVIDER_AUTHENTICATION", "API key"),
+        (Answer(raw=[b"data: Prompt too long\n\n"]), "PROVIDER_REJECTED", "too long"),
+    ],
+)
+async def test_a_failure_is_told_where_others_say_it(
+    colloquy: Colloquy, alice: Caller, answer: Answer, reason: str, told: str
+) -> None:
+    colloquy.provider.script(answer, answer)
+    conversation = await alice.create(title="Words")
+    reply = await alice.send(conversation.id).reply()
+    assert (reply.state, reason_of(reply), reply.attempt) == (FAILED, reason, 1)
+    assert told in reply.error.message
+
+
 async def test_a_reset_with_the_counts_still_owed_is_asked_again(
     colloquy: Colloquy, alice: Caller
 ) -> None:

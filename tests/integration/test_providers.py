@@ -296,6 +296,41 @@ async def test_a_proxy_of_the_environment_is_used_unless_an_exception_is_made(
     assert "Proxy-Authorization" not in direct.headers
 
 
+@pytest.mark.parametrize("proxy", ["socks://127.0.0.1:9", "socks5h://127.0.0.1:9"])
+async def test_a_proxy_of_another_kind_is_refused_in_words(
+    make: Make, catalog: Catalog, monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "all_proxy", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    far, providers = catalog.resolve("far"), make()
+    failure = (await ask(providers, far)).failure
+    assert "one of HTTP" in failure.message
+    assert (failure.reason, failure.retryable) == ("PROVIDER_UNAVAILABLE", False)
+    with pytest.raises(ProviderError, match="one of HTTP"):
+        await providers.transcribe(Transcriber("w", far.provider), io.BytesIO(b"la"), "a.mp3")
+
+
+@pytest.mark.parametrize(
+    "exceptions", ["0.0.0.0", "localhost,::1,[::1],fe11::/16,::1/128,10.0.0.0/8,0.0.0.0"]
+)
+async def test_exceptions_of_all_forms_are_made_for_text_and_for_recordings(
+    double: ProviderDouble,
+    make: Make,
+    catalog: Catalog,
+    monkeypatch: pytest.MonkeyPatch,
+    exceptions: str,
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ALL_PROXY", "socks://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", exceptions)
+    far, providers = catalog.resolve("far"), make()
+    assert (await ask(providers, far)).error is None
+    transcriber = Transcriber("w", far.provider)
+    assert await providers.transcribe(transcriber, io.BytesIO(b"la"), "a.mp3") == "what was said"
+
+
 @pytest.mark.parametrize("size", [10, 3 * BODY_PIECE])
 async def test_a_provider_that_moved_is_followed_with_the_whole_request(
     double: ProviderDouble, make: Make, model: Model, size: int

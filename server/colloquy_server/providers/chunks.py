@@ -20,11 +20,14 @@ from colloquy_server.providers.endings import (
     finish_reason_of,
 )
 from colloquy_server.providers.errors import ProviderError, broken, from_error_object
+from colloquy_server.providers.loose_events import loosened
 from colloquy_server.providers.sse import MAX_EVENT_BYTES, SseDecoder, SseError
 from colloquy_server.providers.text_repair import TextRepair
 from colloquy_server.providers.usage import TokenUsage, UsageReader
 
 _NOT_TEXT = THOUGHT | CALLED | PAINTED | SPOKEN
+_MAX_WORDS = 4_000
+"""Bytes of an event without JSON that are looked at."""
 
 
 class AnswerReader:
@@ -158,20 +161,16 @@ class AnswerReader:
         try:
             chunk = orjson.loads(event)
         except orjson.JSONDecodeError:
-            marker = event.strip()
-            if marker == b"[DONE]":
+            if event.strip() == b"[DONE]":
                 self.done = True
                 return ""
-            if not marker:
-                return ""
             chunk = lenient_json(event)
+            if chunk is None:
+                return self._read_loose(event)
         try:
             choices = chunk.get("choices")
         except AttributeError:
-            is_error = isinstance(chunk, list) and chunk and _error_of(chunk[0]) is not None
-            self._fail_unless_finished(
-                from_error_object(chunk) if is_error else broken("an event that is no JSON object")
-            )
+            self._read_words(chunk)
             return ""
         if not choices:
             self._read_other(chunk)
@@ -191,6 +190,29 @@ class AnswerReader:
         except (AttributeError, KeyError, IndexError, TypeError):
             self._fail_unless_finished(broken("a chunk of another shape"))
             return ""
+
+    def _read_loose(self, event: bytes) -> str:
+        """The text of an event that is no JSON."""
+        events = loosened(event)
+        if events is None:
+            self._read_words(event[:_MAX_WORDS].decode("utf-8", "replace"))
+        return "".join(map(self._read_unless_done, events or ()))
+
+    def _read_unless_done(self, event: bytes) -> str:
+        return "" if self.done else self._read_event(event)
+
+    def _read_words(self, said: object) -> None:
+        """What came in a chunk's place, and may say in words what went wrong."""
+        if said is None:  # a sign of life
+            return
+        if isinstance(said, list):
+            is_error = bool(said) and _error_of(said[0]) is not None
+        else:
+            is_error = isinstance(said, str) and said[:1].isalpha()
+        error = from_error_object(said) if is_error else None
+        if error is None or not (error.codes or error.reason != "PROVIDER_UNAVAILABLE"):
+            error = broken("an event that is no JSON object")
+        self._fail_unless_finished(error)
 
     def _read_choice(self, choice: dict[str, Any]) -> str:
         text = ""
@@ -270,6 +292,8 @@ class AnswerReader:
 
     def _read_document(self, body: bytes) -> str:
         completion = lenient_json(body)
+        if completion is None and (events := loosened(body)):
+            return self._read(events)
         if isinstance(completion, list) and completion:
             completion = {"error": completion}
         if not isinstance(completion, dict) or not completion.get("choices"):
@@ -309,6 +333,9 @@ def _error_of(chunk: object) -> object:
     if chunk.get("error"):
         # What stands beside it says more: its code is there at xAI, the request's id at Anthropic.
         return chunk
+    own = chunk.get("base_resp")  # MiniMax's, in every answer
+    if isinstance(own, dict) and own.get("status_code"):
+        return chunk
     is_error = "choices" not in chunk and (chunk.get("type") == "error" or "message" in chunk)
     return chunk if is_error else None
 
@@ -332,5 +359,9 @@ def _text_of(content: object) -> str:
         content = [content]
     if not isinstance(content, list):
         return ""
-    texts = [part.get("text") for part in content if isinstance(part, dict)]
+    texts = [
+        part.get("text") or part.get("refusal")
+        for part in content
+        if isinstance(part, dict) and part.get("type") not in _NOT_TEXT
+    ]
     return "".join(text for text in texts if isinstance(text, str))

@@ -37,6 +37,8 @@ BODY_PIECE = 1 << 16
 """Bytes of a body that are handed to the connection at a time; encrypting them takes some 50 µs."""
 
 _MAX_REDIRECTS = 5
+_MAX_HEADER = 1 << 16  # gateways send policies and traces that aiohttp's 8 KB do not hold
+_MAX_WORDS = 4_000
 _MAX_CONNECTIONS = 10_000  # live replies are limited elsewhere
 _KEEPALIVE_SECONDS = 4.0  # many servers hang up after 5; a request must not meet that
 
@@ -57,18 +59,21 @@ class Connection:
 
     def __init__(self, provider: Provider, base_url: str, environ: Mapping[str, str]) -> None:
         """`base_url` is the provider's address at the moment. Read `certificates` in a thread
-        before."""
+        before. Raises ProviderError for a proxy that is none of HTTP."""
         self.base_url = base_url
         self._address, self._query = endpoint(provider, base_url)
         self._limit = "max_tokens" if is_named(provider) else "max_completion_tokens"
         own = private_headers(provider, environ)
+        proxy = proxy_of(base_url)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=_MAX_CONNECTIONS, keepalive_timeout=_KEEPALIVE_SECONDS, ssl=certificates()
             ),
             headers=_headers(provider, environ) | own,
             cookie_jar=aiohttp.DummyCookieJar(),
-            proxy=_proxy(base_url),
+            max_line_size=_MAX_HEADER,
+            max_field_size=_MAX_HEADER,
+            proxy=proxy,
         )
 
     async def ask(
@@ -230,6 +235,29 @@ def is_near(base_url: str) -> bool:
         return "." not in host or host.endswith((".local", ".internal", ".lan"))
 
 
+def proxy_of(base_url: str) -> str | None:
+    """The proxy that the environment names for an address. Looked up here, once: aiohttp would do
+    so for every request, in a thread, and look for keys in ~/.netrc too. Raises ProviderError for
+    one of a kind that is not spoken here."""
+    url = urlsplit(base_url)
+    if is_loopback(base_url) or urllib.request.proxy_bypass(url.netloc.rpartition("@")[2]):
+        return None
+    proxies = urllib.request.getproxies()
+    proxy = (proxies.get(url.scheme) or proxies.get("all") or "").strip()
+    scheme, separator, _ = proxy.partition("://")
+    if not separator:
+        return f"http://{proxy}" if proxy else None
+    if scheme.lower() not in ("http", "https"):  # desktops with a VPN name one of SOCKS
+        raise ProviderError(
+            "PROVIDER_UNAVAILABLE",
+            "The proxy that this server is to reach the AI provider by is not one of HTTP. "
+            "Ask its operator to name another, or choose another model.",
+            retryable=False,
+            detail="a proxy of another kind",
+        )
+    return proxy
+
+
 def unreachable(error: BaseException) -> ProviderError:
     """The error of a request that got no answer."""
     return _timed_out(error) or ProviderError("PROVIDER_UNAVAILABLE", detail=_root(error))
@@ -259,17 +287,6 @@ def _headers(provider: Provider, environ: Mapping[str, str]) -> dict[str, str]:
             if value:
                 headers[header] = value
     return headers
-
-
-def _proxy(base_url: str) -> str | None:
-    """The proxy that the environment names for an address. Looked up here, once: aiohttp would do
-    so for every request, in a thread, and look for keys in ~/.netrc too."""
-    url = urlsplit(base_url)
-    if is_loopback(base_url) or urllib.request.proxy_bypass(url.netloc.rpartition("@")[2]):
-        return None
-    proxies = urllib.request.getproxies()
-    proxy = proxies.get(url.scheme) or proxies.get("all")
-    return proxy if not proxy or "://" in proxy else f"http://{proxy}"
 
 
 def _body(fields: Mapping[str, object], messages: bytes) -> bytes | _Body:
@@ -306,11 +323,15 @@ def _origin(url: str) -> tuple[str, str, int | None] | None:
 
 
 async def _error_object(response: aiohttp.ClientResponse) -> object:
-    """What an answer that is an error holds, as far as it comes; None if that is not JSON."""
+    """What an answer that is an error holds, as far as it comes: JSON, or a line of text; None if
+    it is a page or was cut."""
     body = bytearray()
     with contextlib.suppress(aiohttp.ClientError):  # the status alone says enough
         await _read_into(body, response)
-    return lenient_json(bytes(body))
+    said = lenient_json(bytes(body))
+    if said is None and len(body) <= _MAX_WORDS and body.lstrip()[:1].isalpha():
+        return body.decode("utf-8", "replace")
+    return said
 
 
 async def _json(response: aiohttp.ClientResponse) -> object:

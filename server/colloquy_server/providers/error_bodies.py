@@ -13,10 +13,10 @@ _MAX_NESTED = 1 << 16
 """Characters of a string that are looked at for JSON in it."""
 
 _CODES = ("code", "type", "status", "status_code", "reason", "error_type", "error_code", "__type")
-_TEXTS = ("msg", "description", "error_description")
+_TEXTS = ("msg", "status_msg", "description", "error_description")
 _INNER = (
     *("error", "errors", "detail", "details", "message", "innererror", "inner_error", "metadata"),
-    *("raw", "violations", "fieldViolations"),
+    *("raw", "violations", "fieldViolations", "base_resp"),
 )
 _REQUEST_IDS = ("request_id", "requestId", "requestID")
 _SECONDS = ("retryDelay", "retry_after", "retry_after_seconds", "retryAfter")

@@ -81,6 +81,27 @@ REGION = Kind(
     "PROVIDER_REJECTED",
     "The AI provider does not serve the country that this server is in. Choose another model.",
 )
+TURNED_AWAY = Kind(
+    "PROVIDER_REJECTED",
+    "The AI provider's server, or a firewall before it, turned this server away without a reason. "
+    "Ask its operator to check how it is reached, or choose another model.",
+)
+NO_PICTURES = Kind(
+    "PROVIDER_REJECTED",
+    "The model does not take pictures. Choose a model that does, "
+    "or start a new conversation without them.",
+    is_about_content=True,
+)
+TOO_MANY_PICTURES = Kind(
+    "PROVIDER_REJECTED",
+    "This conversation holds more pictures than the model takes at once. "
+    "Start a new conversation, or choose another model.",
+    is_about_content=True,
+)
+NO_SYSTEM_PROMPT = Kind(
+    "PROVIDER_REJECTED",
+    "The model takes no system prompt. Start a conversation without one, or choose another model.",
+)
 QUOTA = Kind(
     "PROVIDER_QUOTA",
     "The account at the AI provider has no credit left. "
@@ -239,6 +260,7 @@ _WORDINGS = (
         r"authentication (?:error|failed|fails)",
         r"organization has been disabled",
         r"authenticationerror",
+        r"\blogin fail",
     ),
     _wording(
         FILTERED,
@@ -249,7 +271,27 @@ _WORDINGS = (
         r"violat\w+ .{0,30}(?:usage|content|safety) (?:guidelines|polic)",
         r"contentpolicyviolation",
         r"data_inspection_failed|inappropriate content",
+        r"\bnew_sensitive\b",
     ),
+    _wording(
+        NO_SYSTEM_PROMPT,
+        (*_REFUSED, 500),
+        r"system[ _](?:role|prompt|message|instruction)s? (?:is |are )?not (?:supported|enabled)",
+        r"role' does not support '(?:system|developer)'",
+        r"(?:not|n't) support (?:the )?system (?:role|prompt|message|instruction)s?\b",
+        r"developer instruction is not enabled",
+    ),
+    _wording(
+        NO_PICTURES,
+        (*_REFUSED, 500, 501),
+        r"support (?:for )?(?:\w+ )?(?:image|vision)(?!s? (?:format|type|size|file))",
+        r"(?:image|vision)(?:_url|s)?(?: input| content)?s? (?:is|are) not supported",
+        r"at most 0 image",
+        r"unknown variant `image_url`",
+        r"required for image",
+        r"not a (?:multimodal|vision) model",
+    ),
+    _wording(TOO_MANY_PICTURES, _REFUSED, r"at most \d+ image", r"too many images"),
     # Of a model that takes text alone: the same question without the file will do.
     _wording(
         REJECTED,
@@ -315,6 +357,7 @@ _WORDINGS = (
         r"^(?:not found|method not allowed)\.?$",
         r"api.version.{0,30}not supported|unsupported api.version",
     ),
+    _wording(TURNED_AWAY, (403,), r"^error code: 1\d{3}$"),  # Cloudflare's own
     _wording(REGION, (400, 403), r"(?:location|country|region).{0,40}not supported"),
 )
 _MAX_TEXT = 4_000

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from colloquy_server.providers.error_bodies import REQUEST_ID, read_error
-from colloquy_server.providers.error_kinds import KINDS, Reason, kind_of
+from colloquy_server.providers.error_kinds import KINDS, TURNED_AWAY, Reason, kind_of
 from colloquy_server.providers.retry_hints import retry_after
 
 _RETRYABLE = frozenset({"PROVIDER_RATE_LIMITED", "PROVIDER_UNAVAILABLE", "PROVIDER_TIMEOUT"})
@@ -104,6 +104,8 @@ def _error(status: int | None, body: object, headers: Mapping[str, str]) -> Prov
     said = read_error(body)
     known_status = status if status is not None else said.status
     kind = kind_of(known_status, said.codes, said.params, said.text)
+    if status == 403 and body is None:  # a page, which no provider's API has for a key
+        kind = TURNED_AWAY
     codes = tuple(said.codes[:_MAX_CODES])
     is_rate_limited = kind.reason == "PROVIDER_RATE_LIMITED"
     return ProviderError(

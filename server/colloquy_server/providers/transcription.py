@@ -17,9 +17,9 @@ from colloquy_server.providers.connection import (
     broken_off,
     certificates,
     endpoint,
-    is_loopback,
     is_named,
     private_headers,
+    proxy_of,
     unreachable,
 )
 from colloquy_server.providers.errors import ProviderError, broken, from_status
@@ -62,7 +62,8 @@ async def transcribe(
         http_client=openai.DefaultAioHttpClient(
             verify=certificates(),
             timeout=timeout,
-            trust_env=not is_loopback(base_url),
+            proxy=proxy_of(base_url),
+            trust_env=False,  # which refuses more than it uses
             follow_redirects=False,  # most lose the recording on the way
         ),
     ) as client:
