@@ -261,18 +261,22 @@ async def test_the_links_and_the_words_for_pictures_on_a_slide_are_given() -> No
     ]  # fmt: skip
 
 
-def page(*texts: str, more: str = "") -> bytes:
-    """A PDF of one page with these lines."""
+_BOX = "/MediaBox [0 0 612 792] /Contents 4 0 R"
+
+
+def page(*texts: str, more: str = "", upward: bool = False) -> bytes:
+    """A PDF of one page with these lines, which may run up the page."""
     drawing = "".join(
-        f"BT /F1 12 Tf 1 0 0 1 72 {700 - 14 * number} Tm ({text}) Tj ET\n"
+        f"BT /F1 12 Tf 0 1 -1 0 {100 + 14 * number} 72 Tm ({text}) Tj ET\n"
+        if upward
+        else f"BT /F1 12 Tf 1 0 0 1 72 {700 - 14 * number} Tm ({text}) Tj ET\n"
         for number, text in enumerate(texts)
     )
     return documents.pdf(
         [
             "<< /Type /Catalog /Pages 2 0 R >>",
             "<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
-            "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R"
-            f" /Resources << /Font << /F1 5 0 R >> >> {more} >>",
+            f"<< /Type /Page /Parent 2 0 R {_BOX} /Resources << /Font << /F1 5 0 R >> >> {more} >>",
             f"<< /Length {len(drawing)} >>\nstream\n{drawing}\nendstream",
             "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
         ]
@@ -291,6 +295,22 @@ async def test_the_links_of_a_pdf_are_given_also_beside_its_pages() -> None:
 
 async def test_a_hyphen_at_the_end_of_a_line_stays() -> None:
     assert await lines(page("of a long-", "term plan")) == ["of a long-", "term plan"]
+
+
+@pytest.mark.parametrize("turn", [0, 90])
+async def test_the_lines_of_a_turned_page_stay_apart(turn: int) -> None:
+    texts = ["Service Building 1010A", "Second line here", "Third row of it"]
+    assert await lines(page(*texts, more=f"/Rotate {turn}", upward=True)) == texts
+
+
+async def test_the_links_of_an_open_document_are_given() -> None:
+    link = 'xmlns:xlink="http://www.w3.org/1999/xlink" xlink:href='
+    data = documents.open_document(
+        "text",
+        f'<text:p>See <text:a {link}"https://o.example/a">this</text:a> and'
+        f' <text:a {link}"#top">that</text:a></text:p>',
+    )
+    assert await lines(data) == ["See [this](https://o.example/a) and that"]
 
 
 # --- pictures -------------------------------------------------------------------------------------

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import math
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
@@ -16,8 +18,14 @@ _NAMES_SHOWN = 20
 _MAX_ANSWERS = 100_000
 """Characters of answers and comments that are given beside the pages themselves."""
 
-_HYPHEN = "\x02"
+_HYPHENS = re.compile("[\x02\ufffe]")
 """What PDFium makes of a hyphen at the end of a line, which may be of the word or of the line."""
+
+_ANGLES = 200
+"""Characters of a page whose directions are looked at."""
+
+_UPRIGHT = 0.7
+"""Sine of an angle, from which on a line runs up or down rather than across."""
 
 _MAX_PACKET = 16 << 20
 """Bytes of the answers of an XFA form."""
@@ -34,7 +42,7 @@ def read(file: BinaryIO, notes: Notes) -> Iterator[str]:
     without_text = 0
     for number in range(len(document)):
         page = document[number]
-        text = page.get_textpage().get_text_bounded().replace(_HYPHEN, "-\n")
+        text = _text(page)
         without_text += not text.strip()
         yield text + "\n\n"
         written = _written_on(page, document)
@@ -46,6 +54,21 @@ def read(file: BinaryIO, notes: Notes) -> Iterator[str]:
             f"pages without any text, as scans and pictures are: {without_text:,} of"
             f" {len(document):,}"
         )
+
+
+def _text(page: Any) -> str:
+    """The text of a page. PDFium joins lines that run up or down the page where it is asked for
+    what is within the page's edges: of those it is asked for all."""
+    import pypdfium2.raw as pdfium
+
+    textpage = page.get_textpage()
+    size = textpage.count_chars()
+    sample = range(0, size, max(1, size // _ANGLES))
+    is_turned = any(
+        abs(math.sin(pdfium.FPDFText_GetCharAngle(textpage, place))) > _UPRIGHT for place in sample
+    )
+    text = textpage.get_text_range() if is_turned else textpage.get_text_bounded()
+    return _HYPHENS.sub("-\n", text)
 
 
 def pages(file: BinaryIO) -> Pages:
@@ -135,7 +158,7 @@ def _link(page: Any, document: Any, annotation: Any) -> str:
     if not pdfium.FPDFAnnot_GetRect(annotation, box):
         return f"Link: {address}"
     text = page.get_textpage().get_text_bounded(box.left, box.bottom, box.right, box.top)
-    said = " ".join(text.replace(_HYPHEN, "-").split())
+    said = " ".join(_HYPHENS.sub("-", text).split())
     return f"Link: {address}" if said in ("", address) else f"Link on {said}: {address}"
 
 

@@ -75,8 +75,8 @@ class Numbering:
             }
 
     def next(self, paragraph: Any) -> str:
-        """The number that stands before this paragraph, as it is shown; empty when none does, or the
-        bullet of a list of bullets."""
+        """The number that stands before this paragraph, as it is shown; empty when none does,
+        or the bullet of a list of bullets."""
         name, place = self._place(paragraph)
         found = self._lists.get(self._of.get(name, ""))
         if found is None or place not in found.levels:
