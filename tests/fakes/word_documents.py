@@ -9,6 +9,9 @@ _MARKS = (
     ' xmlns:r="http://schemas.openxmlformats.org/officeDocument/2006/relationships"'
     ' xmlns:mc="http://schemas.openxmlformats.org/markup-compatibility/2006"'
     ' xmlns:wps="http://schemas.microsoft.com/office/word/2010/wordprocessingShape"'
+    ' xmlns:wp="http://schemas.openxmlformats.org/drawingml/2006/wordprocessingDrawing"'
+    ' xmlns:a="http://schemas.openxmlformats.org/drawingml/2006/main"'
+    ' xmlns:pic="http://schemas.openxmlformats.org/drawingml/2006/picture"'
     ' xmlns:v="urn:schemas-microsoft-com:vml"'
     ' xmlns:w14="http://schemas.microsoft.com/office/word/2010/wordml"'
 )
@@ -101,6 +104,15 @@ def either(newer: str, older: str | None) -> str:
     return paragraph(
         f'<w:r><mc:AlternateContent><mc:Choice Requires="wps">{newer}</mc:Choice>{fallback}'
         "</mc:AlternateContent></w:r>"
+    )
+
+
+def picture(said: str) -> str:
+    """A picture that is kept elsewhere, and what is said to stand for it."""
+    return (
+        f'<w:r><w:drawing><wp:inline><wp:docPr id="1" name="P" descr="{said}"/><a:graphic>'
+        '<a:graphicData><pic:pic><pic:blipFill><a:blip r:link="picture"/></pic:blipFill></pic:pic>'
+        "</a:graphicData></a:graphic></wp:inline></w:drawing></w:r>"
     )
 
 

@@ -66,7 +66,7 @@ _TEXT_NAMES = {
     ".sql": "application/sql",
     ".sh": "application/x-sh",
 }
-_PAGES = {".mht", ".mhtml", ".doc", ".xls", ".eml"}
+_PAGES = {".mht", ".mhtml", ".doc", ".xls"}
 """Endings of pages that were saved as one file; wikis export such, and call them Word's."""
 
 _PROMISES = {

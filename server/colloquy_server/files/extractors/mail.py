@@ -22,10 +22,7 @@ _MAX_READ = 100_000
 """Bytes of an attachment of plain text that is given with the mail."""
 
 _LINE = re.compile(rb"(?:[!-9;-~]+:[ \t]?.*|[ \t].*)")
-_RELATED = re.compile(
-    rb"""^content-type:\s*multipart/related\b(?=[^\r\n]*(?:\r?\n[ \t][^\r\n]*)*type=["']?text/html)""",
-    re.I | re.M,
-)
+_RELATED = re.compile(rb"^content-type:\s*multipart/related\s*;", re.I | re.M)
 _KNOWN = re.compile(
     rb"^(?:from|to|subject|date|received|return-path|message-id|mime-version):", re.I | re.M
 )

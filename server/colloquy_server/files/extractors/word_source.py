@@ -92,10 +92,9 @@ def _show_box(content: Any) -> None:
     """Puts a text box in its older form, where it has none: the newer is not looked at."""
     from lxml import etree
 
-    around = {each.tag for each in content.iterancestors()}
     drawing = next(content.iterancestors(f"{_WORD}drawing"), None)
-    if drawing is None or f"{_WORD}txbxContent" in around:
-        return  # the older form already, or a part of another box
+    if drawing is None:
+        return  # the older form already
     either = next(drawing.iterancestors(f"{_COMPATIBLE}AlternateContent"), None)
     place = drawing.getparent()
     if either is not None:
