@@ -17,7 +17,7 @@ from colloquy_server.files.storage import StorageUnavailable
 from PIL import Image
 
 from tests import fleets
-from tests.fakes import documents, pictures, samples
+from tests.fakes import documents, pictures, samples, word_documents
 from tests.fakes.provider import Answer
 from tests.harness import Caller, Colloquy
 from tests.statuses import refused
@@ -747,3 +747,28 @@ async def test_replies_that_are_not_said_are_in_the_receipt(
         first.id: "superseded by a later reply",
         failed.id: "the reply failed",
     }
+
+
+@fleets.ANY
+async def test_files_that_are_no_plain_text_do_not_go_as_their_source(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    picture = "iVBOR" * 2_000
+    output = {"output_type": "display_data", "data": {"image/png": picture}}
+    cell = {"cell_type": "code", "source": "plot()", "outputs": [output]}
+    form = word_documents.paragraph(word_documents.checkbox(1) + word_documents.run(" agree"))
+    sent = {
+        "plot.ipynb": json.dumps({"cells": [cell]}).encode(),
+        "notes.md": f"![a](data:image/png;base64,{picture})".encode(),
+        "form.docx": word_documents.word(form),
+    }
+    conversation = await alice.create(model="nothing")
+    files = [await upload(alice, data, name) for name, data in sent.items()]
+    stream = alice.send(conversation.id, "Read", attachment_ids=[file.id for file in files])
+    reply = await stream.reply()
+    text = colloquy.provider.reply_requests[-1].messages[-1]["content"]
+    assert "plot()" in text
+    assert "[x]" in text
+    assert "iVBOR" not in text
+    left = {each.attachment_id: each.reason for each in (await alice.receipt(reply.id)).left_out}
+    assert left == {files[0].id: "left out: 1 picture", files[1].id: "left out: 1 file in base64"}

@@ -161,7 +161,7 @@ class ExtractionCache:
             certain = None
             if file.byte_size <= _SHORT:  # what is longer comes into the memory of no server
                 certain = await asyncio.to_thread(plain_text.certain, await self.data(file))
-            if certain is None:
+            if certain is None or plain_text.has_files(certain):
                 async with self._copy(file) as copy:
                     read = await self._extractor.text(file.account_id, copy, plain_text.TEXT)
                 return read.dump()

@@ -10,7 +10,7 @@ from enum import IntEnum
 import filetype
 
 from colloquy_server.errors import InvalidField
-from colloquy_server.files.extractors import archives, mail, old_office, plain_text, rtf
+from colloquy_server.files.extractors import archives, mail, notebook, old_office, plain_text, rtf
 
 HEAD = 16 << 10
 """Bytes of a file's beginning that are looked at."""
@@ -24,7 +24,8 @@ CONTAINERS = archives.TYPES | {ZIP, old_office.OLE}
 """Types of which only a look inside tells which one it is."""
 
 READABLE = archives.TYPES | {
-    PDF, "text/html", old_office.XLS, old_office.OLE, old_office.MSG, mail.EML, rtf.RTF
+    PDF, "text/html", old_office.XLS, old_office.OLE, old_office.MSG, mail.EML, mail.MHTML,
+    notebook.IPYNB, rtf.RTF
 }  # fmt: skip
 """Documents whose text `extraction` reads, or says what is wrong with them."""
 
@@ -54,7 +55,7 @@ _TEXT_NAMES = {
     ".csv": "text/csv",
     ".tsv": "text/tab-separated-values",
     ".json": "application/json",
-    ".ipynb": "application/json",
+    ".ipynb": notebook.IPYNB,
     ".yml": "application/yaml",
     ".yaml": "application/yaml",
     ".toml": "application/toml",
@@ -65,6 +66,9 @@ _TEXT_NAMES = {
     ".sql": "application/sql",
     ".sh": "application/x-sh",
 }
+_PAGES = {".mht", ".mhtml", ".doc", ".xls"}
+"""Endings of pages that were saved as one file; wikis export such, and call them Word's."""
+
 _PROMISES = {
     "image": frozenset({".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".avif",
                         ".heic", ".heif", ".ico"}),
@@ -188,6 +192,8 @@ def _text_type(head: bytes, name: str) -> str:
     suffix = _suffix(name)
     if suffix == ".eml" and mail.is_mail(head):
         return mail.EML
+    if suffix in _PAGES and mail.is_page(head):
+        return mail.MHTML
     if suffix in _TEXT_NAMES:
         return _TEXT_NAMES[suffix]
     guessed = mimetypes.types_map.get(suffix, "")

@@ -20,6 +20,7 @@ from colloquy_server.files.extractors import (
     excel,
     mail,
     markup,
+    notebook,
     old_office,
     opendocument,
     pdf,
@@ -49,6 +50,8 @@ READERS: dict[str, Callable[[BinaryIO, Notes], Iterator[str]]] = {
     old_office.OLE: old_office.refuse,
     old_office.MSG: mail.read_outlook,
     mail.EML: mail.read,
+    mail.MHTML: mail.read_page,
+    notebook.IPYNB: notebook.read,
     rtf.RTF: rtf.read,
     plain_text.TEXT: plain_text.read,
 }

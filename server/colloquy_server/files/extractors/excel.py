@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from html import unescape
 from itertools import repeat
 from typing import Any, BinaryIO
 
@@ -22,8 +23,13 @@ _UNVALUED = re.compile(
 )
 """A formula without a value behind it."""
 _MERGED = re.compile(rb"<(?:\w+:)?mergeCell\b[^>]*?\bref=[\"']([A-Z0-9:]+)[\"']")
+_LINK = re.compile(rb"<(?:\w+:)?hyperlink\b[^>]*>")
+_ATTRIBUTE = re.compile(rb"""\b(ref|id|location)=(?:"([^"]*)"|'([^']*)')""")
 _HIDDEN_ROW = re.compile(rb"<(?:\w+:)?row\b[^>]*?\bhidden=[\"'](?:1|true)[\"']")
 _HIDDEN_COLUMN = re.compile(rb"<(?:\w+:)?col\b[^>]*?\bhidden=[\"'](?:1|true)[\"']")
+
+_MAX_LINKS = 5_000
+"""Links of a sheet that are given."""
 
 _NAMED = 50
 """Merged ranges of a sheet that are named one by one."""
@@ -62,6 +68,7 @@ def read(file: BinaryIO, notes: Notes) -> Iterator[str]:
         yield f"## {sheet.title}{hidden}\n\n"
         yield from _rows(sheet, formulas[sheet.title] if has_unvalued else None, notes)
         yield from _said_of(raw)
+        yield from _links(raw, package.outside(part), notes)
         del raw
         yield from _beside(package, part, notes)
         yield "\n"
@@ -109,8 +116,22 @@ def _said_of(raw: bytes) -> Iterator[str]:
             yield f"\nHidden {things}, which are given above: {count:,}\n"
 
 
+def _links(raw: bytes, addresses: Mapping[str, str], notes: Notes) -> Iterator[str]:
+    """Where the links of cells lead; those to other cells of the workbook lead nowhere new."""
+    links = _LINK.findall(raw)
+    for link in links[:_MAX_LINKS]:
+        said = {
+            name: (one or other).decode(errors="replace")
+            for name, one, other in _ATTRIBUTE.findall(link)
+        }
+        if address := addresses.get(said.get(b"id", "")):
+            place = f"#{unescape(said[b'location'])}" if b"location" in said else ""
+            yield f"\nLink on {said.get(b'ref', '')}: {address}{place}\n"
+    notes.left_out("link", len(links) - _MAX_LINKS)
+
+
 def _beside(package: Package, part: str, notes: Notes) -> Iterator[str]:
-    """What is on a sheet beside its cells: comments, charts, texts in shapes."""
+    """What is on a sheet beside its cells: links, comments, charts, texts in shapes."""
     for comments in package.beside(part, "comments", notes):
         for comment in comments.iter(f"{_SHEET}comment"):
             text = "".join(each.text or "" for each in comment.iter(f"{_SHEET}t"))

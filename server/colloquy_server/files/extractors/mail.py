@@ -14,6 +14,7 @@ from colloquy_server.files.extractors import markup, plain_text
 from colloquy_server.files.extractors.results import Notes
 
 EML = "message/rfc822"
+MHTML = "multipart/related"
 
 _HEADERS = ("Subject", "From", "To", "Cc", "Date")
 
@@ -21,6 +22,7 @@ _MAX_READ = 100_000
 """Bytes of an attachment of plain text that is given with the mail."""
 
 _LINE = re.compile(rb"(?:[!-9;-~]+:[ \t]?.*|[ \t].*)")
+_RELATED = re.compile(rb"^content-type:\s*multipart/related\s*;", re.I | re.M)
 _KNOWN = re.compile(
     rb"^(?:from|to|subject|date|received|return-path|message-id|mime-version):", re.I | re.M
 )
@@ -31,6 +33,22 @@ def is_mail(head: bytes) -> bool:
     block = re.split(rb"\r?\n\r?\n", head, maxsplit=1)[0]
     lines = block.splitlines()[:-1] or block.splitlines()  # the last may be cut
     return all(map(_LINE.fullmatch, lines)) and len(set(_KNOWN.findall(block))) >= 2
+
+
+def is_page(head: bytes) -> bool:
+    """Whether a text begins as a page that was saved with its pictures as one file (MHTML)."""
+    block = re.split(rb"\r?\n\r?\n", head, maxsplit=1)[0]
+    return _RELATED.search(block) is not None and all(map(_LINE.fullmatch, block.splitlines()))
+
+
+def read_page(file: BinaryIO, notes: Notes) -> Iterator[str]:
+    """The text of a page that was saved with its pictures as one file, and of those within it."""
+    message = message_from_binary_file(file, policy=policy.default)
+    for part in message.walk():
+        if part.get_content_type() == "text/html":
+            yield f"{_body(part, notes)}\n\n"
+        elif part.get_content_maintype() == "image":
+            notes.left_out("picture")
 
 
 def read(file: BinaryIO, notes: Notes) -> Iterator[str]:

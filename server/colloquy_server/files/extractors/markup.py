@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from colloquy_server.files.extractors import plain_text, tables
 from colloquy_server.files.extractors.results import Notes
+
+_DATA = re.compile(r"\s*data:", re.I)
+"""An address that is the file itself."""
 
 _MAX_HTML = 8 << 20
 """Bytes of a page that are read: it may carry megabytes of scripts before its text."""
@@ -29,14 +33,16 @@ def read(file: BinaryIO, notes: Notes) -> Iterator[str]:
 
 def shown(page: Any) -> Any:
     """A parsed page without what people do not see of it as text."""
-    for hidden in page(["script", "style", "template", "img", "svg"]):
+    for hidden in page(["script", "style", "template", "svg"]):
         hidden.decompose()
+    if page.title is not None:
+        page.title.name = "p"  # a line of its own
     return page
 
 
 def markdown(page: Any) -> str:
-    """A parsed page as Markdown, without pictures; a cell of a table stays in its column and on
-    its line."""
+    """A parsed page as Markdown; of pictures there is what is said to stand for them, of fields
+    what they hold. A cell of a table stays in its column and on its line."""
     from markdownify import MarkdownConverter
 
     class Converter(MarkdownConverter):
@@ -55,9 +61,35 @@ def markdown(page: Any) -> str:
                 return "\n"
             return str(super().convert_br(el, text, parent_tags))  # type: ignore[misc]
 
+    _put_in_words(page)
     _fill_spans(page)
     converted: str = Converter(heading_style="ATX", strip=["img"]).convert_soup(page)
     return converted
+
+
+def _put_in_words(page: Any) -> None:
+    """Puts pictures and fields as people see them, in words."""
+    for picture in page.find_all("img"):
+        said = " ".join(str(picture.get("alt", "")).split())
+        picture.replace_with(f"[picture: {said}]" if said else "")
+    for link in page.find_all("a", href=_DATA):
+        link.unwrap()
+    for field in page.find_all("input"):
+        kind = str(field.get("type", "text")).lower()
+        if kind in ("checkbox", "radio"):
+            is_apart = str(field.next_sibling or " ")[0].isspace()
+            box = _box(field.has_attr("checked"))
+            field.replace_with(box if is_apart else f"{box} ")
+        else:
+            is_seen = kind not in ("hidden", "password", "image")
+            field.replace_with(f" {field.get('value', '')} " if is_seen else "")
+    for option in page.find_all("option"):
+        option.insert(0, f" {_box(option.has_attr('selected'))} ")
+        option.append(" ")
+
+
+def _box(is_chosen: bool) -> str:
+    return "[x]" if is_chosen else "[ ]"
 
 
 def _fill_spans(page: Any) -> None:

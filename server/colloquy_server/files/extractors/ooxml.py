@@ -122,6 +122,18 @@ class Package:
             for each in self.xml(file)
         }
 
+    def outside(self, part: str) -> dict[str, str]:
+        """The addresses outside of the document that a part leads to, by id."""
+        folder, name = posixpath.split(part)
+        file = posixpath.join(folder, "_rels", f"{name}.rels")
+        if file not in self.names:
+            return {}
+        return {
+            each.get("Id", ""): each.get("Target", "")
+            for each in self.xml(file)
+            if each.get("TargetMode") == "External"
+        }
+
     def related(self, part: str, *kinds: str) -> Iterator[str]:
         """The parts that this one has of these kinds."""
         for each in self.relations(part).values():

@@ -76,7 +76,9 @@ def _inline(element: Any) -> str:
         elif name == f"{_TEXT}line-break":
             pieces.append("\n")
         elif name and name not in (f"{_OFFICE}annotation", f"{_DRAW}frame"):
-            pieces.append(_inline(each))
+            text, address = _inline(each), each.get(_LINK, "") if name == f"{_TEXT}a" else ""
+            leads_out = text.strip() and address and not address.startswith("#")
+            pieces.append(f"[{text}]({address})" if leads_out else text)
         pieces.append(each.tail or "")
     return "".join(pieces)
 

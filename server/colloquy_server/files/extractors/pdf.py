@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import math
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
@@ -15,6 +17,15 @@ _NAMES_SHOWN = 20
 
 _MAX_ANSWERS = 100_000
 """Characters of answers and comments that are given beside the pages themselves."""
+
+_HYPHENS = re.compile("[\x02\ufffe]")
+"""What PDFium makes of a hyphen at the end of a line, which may be of the word or of the line."""
+
+_ANGLES = 200
+"""Characters of a page whose directions are looked at."""
+
+_UPRIGHT = 0.7
+"""Sine of an angle, from which on a line runs up or down rather than across."""
 
 _MAX_PACKET = 16 << 20
 """Bytes of the answers of an XFA form."""
@@ -31,7 +42,7 @@ def read(file: BinaryIO, notes: Notes) -> Iterator[str]:
     without_text = 0
     for number in range(len(document)):
         page = document[number]
-        text = page.get_textpage().get_text_bounded()
+        text = _text(page)
         without_text += not text.strip()
         yield text + "\n\n"
         written = _written_on(page, document)
@@ -43,6 +54,21 @@ def read(file: BinaryIO, notes: Notes) -> Iterator[str]:
             f"pages without any text, as scans and pictures are: {without_text:,} of"
             f" {len(document):,}"
         )
+
+
+def _text(page: Any) -> str:
+    """The text of a page. PDFium joins lines that run up or down the page where it is asked for
+    what is within the page's edges: of those it is asked for all."""
+    import pypdfium2.raw as pdfium
+
+    textpage = page.get_textpage()
+    size = textpage.count_chars()
+    sample = range(0, size, max(1, size // _ANGLES))
+    is_turned = any(
+        abs(math.sin(pdfium.FPDFText_GetCharAngle(textpage, place))) > _UPRIGHT for place in sample
+    )
+    text = textpage.get_text_range() if is_turned else textpage.get_text_bounded()
+    return _HYPHENS.sub("-\n", text)
 
 
 def pages(file: BinaryIO) -> Pages:
@@ -96,10 +122,10 @@ def _name_attachments(document: Any, notes: Notes) -> None:
 
 
 def _written_on(page: Any, document: Any) -> str:
-    """The fields of a form on a page with their answers, and comments, one a line."""
+    """The fields of a form on a page with their answers, comments and links, one a line."""
     import pypdfium2.raw as pdfium
 
-    unwritten = (pdfium.FPDF_ANNOT_WIDGET, pdfium.FPDF_ANNOT_POPUP, pdfium.FPDF_ANNOT_LINK)
+    unwritten = (pdfium.FPDF_ANNOT_WIDGET, pdfium.FPDF_ANNOT_POPUP)
     lines = []
     for number in range(pdfium.FPDFPage_GetAnnotCount(page)):
         annotation = pdfium.FPDFPage_GetAnnot(page, number)
@@ -108,11 +134,32 @@ def _written_on(page: Any, document: Any) -> str:
         kind = pdfium.FPDFAnnot_GetSubtype(annotation)
         if kind == pdfium.FPDF_ANNOT_WIDGET and document.formenv:
             lines.append(_answer(document.formenv, annotation))
+        elif kind == pdfium.FPDF_ANNOT_LINK:
+            lines.append(_link(page, document, annotation))
         elif kind not in unwritten:
             text = _string(pdfium.FPDFAnnot_GetStringValue, annotation, b"Contents")
             lines.append(f"Comment: {text}" if text.strip() else "")
         pdfium.FPDFPage_CloseAnnot(annotation)
     return "".join(f"{line}\n" for line in lines if line)
+
+
+def _link(page: Any, document: Any, annotation: Any) -> str:
+    """Where a link leads outside of the document, and its text; nothing for one within it."""
+    import pypdfium2.raw as pdfium
+
+    action = pdfium.FPDFLink_GetAction(pdfium.FPDFAnnot_GetLink(annotation))
+    size = pdfium.FPDFAction_GetURIPath(document, action, None, 0) if action else 0
+    if size <= 1:  # the zero at the end alone
+        return ""
+    buffer = ctypes.create_string_buffer(size)
+    pdfium.FPDFAction_GetURIPath(document, action, buffer, size)
+    address = buffer.raw[: size - 1].decode(errors="replace")
+    box = pdfium.FS_RECTF()
+    if not pdfium.FPDFAnnot_GetRect(annotation, box):
+        return f"Link: {address}"
+    text = page.get_textpage().get_text_bounded(box.left, box.bottom, box.right, box.top)
+    said = " ".join(_HYPHENS.sub("-", text).split())
+    return f"Link: {address}" if said in ("", address) else f"Link on {said}: {address}"
 
 
 def _answer(form: Any, field: Any) -> str:

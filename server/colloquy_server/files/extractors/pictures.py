@@ -43,6 +43,12 @@ _NOTED_SCALE = 4
 _BAND = 4_000_000
 """Pixels that are converted at a time: a copy of a large picture would not fit in memory."""
 
+_LIGHT = 225
+"""Mean brightness of 255, from which on something cannot be told from white paper."""
+
+_SEEN = 128
+"""Opacity of 255, from which on a part counts as seen."""
+
 _ORIENTATION = 0x0112
 _SUBFILE_TYPE = 0x00FE
 _IS_PREVIEW = 1
@@ -303,22 +309,34 @@ def _upright(image: Any, turn: int) -> Any:
     return image.transpose(turns[turn - 2]) if 2 <= turn <= 8 else image
 
 
+def _on_paper(image: Any) -> Any:
+    """A picture with clear parts as it is seen on paper: some models drop what says that a part is
+    clear, and see the colour beneath it. The paper is white, or dark for what is nearly white."""
+    from PIL import Image, ImageStat
+
+    clear = image.getchannel("A")
+    mean = ImageStat.Stat(image.convert("L"), clear.point(lambda value: 255 * (value >= _SEEN)))
+    is_light = mean.count[0] > 0 and mean.mean[0] > _LIGHT
+    is_clear = clear.getextrema()[0] < _SEEN
+    paper = Image.new("RGB", image.size, "#303030" if is_light and is_clear else "white")
+    paper.paste(image, mask=clear)
+    return paper
+
+
 def _encoded(image: Any, limit: int, *, is_lossless: bool) -> bytes:
     """The pixels alone, as PNG or JPEG of at most so many bytes."""
     from PIL import Image
 
-    is_clear = image.mode == "RGBA" and image.getextrema()[3][0] < 255
-    pixels = Image.new("RGBA" if is_clear else "L" if image.mode == "L" else "RGB", image.size)
-    pixels.paste(image)  # what a library keeps beside them does not come along
-    if is_clear or is_lossless:
+    if image.mode == "RGBA":
+        pixels = _on_paper(image)
+    else:
+        pixels = Image.new("L" if image.mode == "L" else "RGB", image.size)
+        pixels.paste(image)  # what a library keeps beside them does not come along
+    if is_lossless:
         out = BytesIO()
         pixels.save(out, "PNG")
         if out.tell() <= limit:
             return out.getvalue()
-    if is_clear:
-        paper = Image.new("RGB", pixels.size, "white")
-        paper.paste(pixels, mask=pixels.getchannel("A"))
-        pixels = paper
     while True:
         for quality in (88, 70, 40):
             out = BytesIO()

@@ -27,6 +27,12 @@ _HARD = re.compile(rb"\x00+|[\x01-\x06\x0e-\x19\x1c-\x1f]")
 
 _XML_ENCODING = re.compile(rb"""^\s*<\?xml[^>]{0,100}encoding\s*=\s*["']([\w.:-]{1,40})["']""")
 
+_PAYLOAD = re.compile(
+    r"(data:[\w.+-]{1,60}/[\w.+-]{1,60}(?:;[\w.=+-]{1,60}){0,5};base64,)[A-Za-z0-9+/=]{1000,}"
+)
+"""A file within a text, as a picture in Markdown or SVG: no model can read it, and it may be all
+that fits into a model's window."""
+
 _SAMPLE = 200_000
 """Bytes of which the encoding is guessed."""
 
@@ -82,8 +88,15 @@ def certain(data: bytes) -> str | None:
 
 
 def read(file: BinaryIO, notes: Notes) -> Iterator[str]:
-    """The text of a file."""
-    yield decode(file.read(), notes)
+    """The text of a file, without files in base64 within it."""
+    text, count = _PAYLOAD.subn(r"\1…", decode(file.read(), notes))
+    notes.left_out("file in base64", count)
+    yield text
+
+
+def has_files(text: str) -> bool:
+    """Whether a text has files within it, that `read` leaves out."""
+    return ";base64," in text and _PAYLOAD.search(text) is not None
 
 
 def decode(data: bytes, notes: Notes) -> str:

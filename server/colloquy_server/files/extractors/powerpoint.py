@@ -13,6 +13,8 @@ _DRAWING = "{http://schemas.openxmlformats.org/drawingml/2006/main}"
 _SLIDE = "{http://schemas.openxmlformats.org/presentationml/2006/main}"
 _COMPATIBLE = "{http://schemas.openxmlformats.org/markup-compatibility/2006}"
 
+_RELATION = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id"
+
 _SAME_LINE = 228_600
 """A quarter of an inch in EMU: shapes whose tops are this near are read from left to right."""
 
@@ -68,6 +70,8 @@ def _shapes(shapes: Iterable[Any], notes: Notes) -> Iterator[str]:
             yield f"{text}\n" if text.strip() else ""
         elif kind == "pic":
             notes.left_out("picture")
+            said = shape.element.nvPicPr.cNvPr.get("descr", "").strip()
+            yield f"[picture: {' '.join(said.split())}]\n" if said else ""
         elif kind == "graphicFrame":
             _name(shape, notes)
 
@@ -96,17 +100,26 @@ def _in_order(shapes: list[Any]) -> list[Any]:
 
 
 def _text(frame: Any) -> str:
-    return "\n".join(_paragraph(each._p) for each in frame.paragraphs)
+    return "\n".join(_paragraph(each._p, frame.part) for each in frame.paragraphs)
 
 
-def _paragraph(element: Any) -> str:
+def _address(text: Any, part: Any) -> str:
+    """Where a text leads outside of the presentation; empty when it does not."""
+    link = text.getparent().find(f"{_DRAWING}rPr/{_DRAWING}hlinkClick")
+    relation = None if link is None else part.rels.get(link.get(_RELATION, ""))
+    return relation.target_ref if relation is not None and relation.is_external else ""
+
+
+def _paragraph(element: Any, part: Any) -> str:
     pieces = []
     for each in element.iter(f"{_DRAWING}t", f"{_DRAWING}br", f"{MATH}oMath"):
         name = each.tag.rpartition("}")[2]
         if name == "oMath":
             pieces.append(ooxml.equation(each))
         else:
-            pieces.append("\n" if name == "br" else each.text or "")
+            address = _address(each, part) if name == "t" else ""
+            text = "\n" if name == "br" else each.text or ""
+            pieces.append(f"[{text}]({address})" if address and text.strip() else text)
     return "".join(pieces)
 
 

@@ -103,13 +103,19 @@ class Notes:
     def all(self) -> tuple[str, ...]:
         """All notes."""
         things = [
-            f"{count:,} {thing}{'s' if count > 1 else ''}"
+            f"{count:,} {_several(thing) if count > 1 else thing}"
             for thing, count in self._left_out.items()
         ]
         said = [*self._said]
         if len(said) > _NOTES:
             said[_NOTES:] = [f"and {len(said) - _NOTES:,} more such notes"]
         return (*said, *([f"left out: {', '.join(things)}"] if things else []))
+
+
+def _several(thing: str) -> str:
+    """The plural of a thing, as "files in base64"."""
+    noun, space, rest = thing.partition(" in ")
+    return f"{noun}s{space}{rest}"
 
 
 def gather(pieces: Iterable[str], notes: Notes) -> ExtractedText:
