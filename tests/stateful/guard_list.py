@@ -16,6 +16,7 @@ OPENING = "server/colloquy_server/database/repository/opening.py"
 SCOPE = "server/colloquy_server/database/scope.py"
 SQLITE = "server/colloquy_server/database/sqlite.py"
 FEEDS = "server/colloquy_server/replies/feeds.py"
+STATEMENTS = "server/colloquy_server/database/statements.py"
 WATCHER = "server/colloquy_server/api/watcher.py"
 MIRRORS = "server/colloquy_server/replies/mirrors.py"
 OWNERSHIP = "server/colloquy_server/replies/ownership.py"
@@ -231,13 +232,13 @@ _OWNERS = (
         "_write_owned(s, _SAVE, texts)",
     ),
     _guard(
-        "nothing to release is no error",
-        LEASES,
-        """    if not texts:
-        return True
+        "a statement for no values is not run",
+        STATEMENTS,
+        """    if many is not None and not many:
+        return Rows((), 0)
 """,
         "",
-        "tests/stateful/test_found.py",
+        "tests/unit/test_scope.py",
     ),
 )
 

@@ -207,6 +207,11 @@ def test_what_belongs_to_nobody_is_open_to_all() -> None:
     assert bound(query, MINE, None) == (query, None)
 
 
+def test_a_statement_for_no_values_is_not_run(connection: Connection) -> None:
+    statement = update(User).where(User.id == bindparam("user")).values(display_name="x")
+    assert Session(connection, MINE).run(statement, []).rowcount == 0
+
+
 # --- the statements of the repository -------------------------------------------------------------
 
 EVERYBODYS: Final[Mapping[str, str]] = {

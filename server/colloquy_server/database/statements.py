@@ -106,14 +106,16 @@ _compiled = WeakKeyDictionary()
 
 
 def run(connection: Connection, statement: Executable, values: Values) -> Rows:
-    """Runs a statement in the transaction in which the connection is; raises what SQLAlchemy
-    would."""
+    """Runs a statement in the transaction in which the connection is, for no values not at all;
+    raises what SQLAlchemy would."""
+    many = None if values is None or isinstance(values, Mapping) else values
+    if many is not None and not many:
+        return Rows((), 0)
     known = _compiled.get(statement)
     if known is None:  # made for this once, as far as is known: SQLAlchemy knows its like
         _compiled[statement] = {}
         return _run_by_sqlalchemy(connection, statement, values)
-    many = None if values is None or isinstance(values, Mapping) else values
-    one: Mapping[str, Any] = values if isinstance(values, Mapping) else (values or ({},))[0]
+    one: Mapping[str, Any] = values if isinstance(values, Mapping) else many[0] if many else {}
     key = connection.dialect.name, many is not None, frozenset(one)
     compiled = known.get(key)
     if compiled is None:

@@ -114,8 +114,6 @@ def _write_owned(s: Session, statement: Update, texts: Sequence[Checkpoint]) -> 
 
     Says whether all of them were written.
     """
-    if not texts:
-        return True
     written = s.run(
         statement,
         [
