@@ -35,7 +35,9 @@ def channel_preferences(s: Session, team_id: str, channel_id: str) -> ChannelPre
     row = s.get(Channel, (team_id, channel_id))
     if row is None:
         return ChannelPreferences()
-    return ChannelPreferences(row.answers_all, row.chapter, row.model, row.mode or Mode.AUTO, row.prompt)
+    return ChannelPreferences(
+        row.answers_all, row.chapter, row.model, row.mode or Mode.AUTO, row.prompt
+    )
 
 
 def set_channel(s: Session, /, team_id: str, channel_id: str, **values: Any) -> None:
