@@ -27,6 +27,15 @@ async def shielded(work: Coroutine[Any, Any, T] | asyncio.Future[T]) -> T:
         raise
 
 
+def fail(future: asyncio.Future[Any], error: BaseException) -> None:
+    """Has those who wait for a future hear of an error: of a StopIteration, which no future takes,
+    as a RuntimeError."""
+    if isinstance(error, StopIteration):
+        refused, error = error, RuntimeError("StopIteration")
+        error.__cause__ = refused
+    future.set_exception(error)
+
+
 async def wait_up_to(seconds: float, event: asyncio.Event) -> None:
     """Waits for the event, but no longer than so many seconds."""
     try:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import orjson
 import structlog
-from colloquy.operations.log_safety import LibraryHandler, install_hooks, trace_error
+from colloquy.operations.log_safety import LibraryHandler, install_hooks, without_messages
 from colloquy.operations.log_writer import LogWriter
 
 _STDERR = 2
@@ -51,7 +51,7 @@ def configure(log_format: Literal["console", "json"] | None, worker: int | None 
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _without_messages,
+        without_messages,
     ]
     if worker is not None:
         shared.append(lambda _logger, _method, event: {**event, "worker": worker})
@@ -109,17 +109,6 @@ class Seldom:
             raise structlog.DropEvent
         self._said[kind] = (now, 0)
         return {**event, "left_out": left_out} if left_out else event
-
-
-def _without_messages(
-    _logger: Any, _method: str, event: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
-    error = event.pop("exc_info", None)
-    if error is True:
-        error = sys.exc_info()[1]
-    if isinstance(error, BaseException):
-        event["exception"] = trace_error(error)
-    return event
 
 
 def _report(level: int, event: str, fields: dict[str, Any]) -> None:

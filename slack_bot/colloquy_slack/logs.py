@@ -16,7 +16,7 @@ from colloquy.operations.log_safety import (
     LibraryHandler,
     install_hooks,
     name_error,
-    trace_error,
+    without_messages,
 )
 from colloquy.operations.log_writer import LogWriter
 
@@ -66,7 +66,7 @@ def configure(log_format: Literal["console", "json"] | None) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _without_messages,
+        without_messages,
         _without_secrets,
         structlog.dev.ConsoleRenderer(colors=is_terminal)
         if is_console
@@ -91,17 +91,6 @@ def say(line: str) -> None:
 def drain() -> None:
     """Give what was logged last a moment to be written."""
     _writer().drain(_DRAIN_TIMEOUT)
-
-
-def _without_messages(
-    _logger: Any, _method: str, event: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
-    error = event.pop("exc_info", None)
-    if error is True:
-        error = sys.exc_info()[1]
-    if isinstance(error, BaseException):
-        event["exception"] = trace_error(error)
-    return event
 
 
 def _report(level: int, event: str, fields: dict[str, Any]) -> None:

@@ -129,6 +129,31 @@ async def test_mute_and_unmute_in_words(stage: SlackStage, mention: bool) -> Non
     assert "mute" not in given
 
 
+@pytest.mark.parametrize(
+    ("in_channel", "in_thread"),
+    [("mute", "unmute"), ("mute", "mode auto"), ("mode mentions", "mode auto")],
+)
+async def test_a_thread_is_answered_again_whatever_holds_in_its_channel(
+    stage: SlackStage, in_channel: str, in_thread: str
+) -> None:
+    asked = await called(stage)
+    await stage.alice.command("/colloquy", in_channel, stage.general).settled()
+    await told(stage, "In the threads of this channel")
+    stage.alice.post(stage.general, in_thread, thread=asked, mention=True)
+    await told(stage, "In this thread: I answer here without being mentioned, until")
+    await stage.bob.post(stage.general, "Hello again", thread=asked).settled()
+    await stage.answered(stage.general, asked.ts, count=2)
+
+
+async def test_a_thread_that_was_muted_is_answered_as_before(stage: SlackStage) -> None:
+    asked = await called(stage)
+    await stage.alice.command("/colloquy", "mode mentions", stage.general).settled()
+    stage.alice.post(stage.general, "mute", thread=asked, mention=True)
+    await told(stage, "I say nothing here")
+    stage.alice.post(stage.general, "unmute", thread=asked, mention=True)
+    await told(stage, "In this thread: I answer here only when I am mentioned")
+
+
 async def test_a_command_is_done_once_however_often_it_is_delivered(stage: SlackStage) -> None:
     asked = await called(stage)
     muted = stage.alice.post(stage.general, "mute", thread=asked, mention=True)

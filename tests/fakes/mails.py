@@ -41,9 +41,9 @@ def html_eml() -> bytes:
     )
 
 
-def msg() -> bytes:
+def msg(subject: str = "Réunion lundi") -> bytes:
     """A mail that Outlook has saved, with a table and a drawing attached."""
-    texts = {0x0037: "Réunion lundi", 0x0C1A: "Zoë", 0x0C1F: "zoe@example.com"}
+    texts = {0x0037: subject, 0x0C1A: "Zoë", 0x0C1F: "zoe@example.com"}
     files = {
         f"__attach_version1.0_#{number:08X}": _properties(8, {0x3707: name}, {0x3701: data})
         for number, (name, data) in enumerate(

@@ -40,3 +40,17 @@ async def test_a_transaction_that_is_always_stopped_says_that_the_database_is_aw
     with pytest.raises(DatabaseUnavailable):
         await db.write(EVERY_ACCOUNT, stall)
     await db.close()
+
+
+async def test_an_error_that_no_future_takes_is_told_all_the_same(database_url: str) -> None:
+    db = open_database(database_url, 1)
+
+    def stop(_: Session) -> None:
+        raise StopIteration
+
+    for run in (db.read, db.write, db.write_first):
+        with pytest.raises(RuntimeError) as told:
+            await run(EVERY_ACCOUNT, stop)
+        assert isinstance(told.value.__cause__, StopIteration)
+    assert await db.write(EVERY_ACCOUNT, lambda _: "goes on") == "goes on"
+    await db.close()

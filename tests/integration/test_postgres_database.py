@@ -81,6 +81,31 @@ async def test_the_loop_goes_on_while_a_transaction_waits(postgres_url: str) -> 
     holder.engine.dispose()
 
 
+async def test_a_transaction_does_well_at_once_when_all_connections_that_are_kept_are_lost(
+    postgres_url: str,
+) -> None:
+    database = _opened(postgres_url, pool_size=5)
+    backends: list[int] = []
+
+    def note_backend(s: Session) -> None:
+        backends.append(s.execute(text("SELECT pg_backend_pid()")).scalar_one())
+        s.execute(text("SELECT pg_advisory_xact_lock_shared(1)"))
+
+    operator = sync_engine(postgres_url).connect()
+    operator.execute(text("SELECT pg_advisory_lock(1)"))
+    held = [asyncio.create_task(database.write(EVERY_ACCOUNT, note_backend)) for _ in range(5)]
+    await asyncio.to_thread(_until_somebody_waits_for_a_lock, operator, 5)
+    operator.execute(text("SELECT pg_advisory_unlock(1)"))
+    await asyncio.gather(*held)
+    assert len(set(backends)) == 5
+    for backend in backends:
+        operator.execute(text("SELECT pg_terminate_backend(:pid, 10000)"), {"pid": backend})
+    await database.write(EVERY_ACCOUNT, lambda s: s.execute(text("SELECT 1")))
+    await database.close()
+    operator.close()
+    operator.engine.dispose()
+
+
 async def test_the_loop_goes_on_while_a_server_that_is_silent_is_connected_to() -> None:
     accepted, ends = asyncio.Event(), asyncio.Event()
 
@@ -122,13 +147,15 @@ async def test_a_transaction_that_postgres_does_not_answer_ends_with_the_databas
             await write
 
 
-def _until_somebody_waits_for_a_lock(connection: Connection) -> None:
-    while not connection.execute(text("SELECT count(*) FROM pg_locks WHERE NOT granted")).scalar():
+def _until_somebody_waits_for_a_lock(connection: Connection, count: int = 1) -> None:
+    waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    while connection.execute(waiting).scalar_one() < count:
         pass
 
 
-def _opened(url: str) -> PostgresDatabase:
-    return PostgresDatabase(make_url(url).set(drivername="postgresql+psycopg"), pool_size=1)
+def _opened(url: str, pool_size: int = 1) -> PostgresDatabase:
+    postgres_url = make_url(url).set(drivername="postgresql+psycopg")
+    return PostgresDatabase(postgres_url, pool_size=pool_size)
 
 
 def _new_key(s: Session, account_id: str) -> None:

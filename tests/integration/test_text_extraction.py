@@ -195,6 +195,11 @@ async def test_a_mail_that_outlook_has_saved_is_read() -> None:
     assert note.startswith('attachment not given: "plan.png"')
 
 
+async def test_a_header_of_outlook_that_keeps_no_rule_is_given_as_it_is() -> None:
+    found = await read(mails.msg(subject="=?utf-8?b?A?="), "a.msg")
+    assert found.beginning.startswith("Subject: =?utf-8?b?A?=\n")
+
+
 # --- Rich Text ------------------------------------------------------------------------------------
 
 RTF = (

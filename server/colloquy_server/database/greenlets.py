@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import psycopg
 from greenlet import getcurrent, greenlet
 
-from colloquy_server.concurrency import shielded
+from colloquy_server.concurrency import fail, shielded
 from colloquy_server.database.threads import Threads
 from colloquy_server.database.transactions import DatabaseUnavailable
 
@@ -99,7 +99,7 @@ class Lane:
             try:
                 result = fn()
             except BaseException as error:
-                future.set_exception(error)
+                fail(future, error)
             else:
                 future.set_result(result)
             self._results.discard(future)

@@ -96,6 +96,10 @@ class PostgresDatabase(Database):
                         _prepare(connection, is_read=is_read)
                         return commit(connection, account_id, fn)
                 except DBAPIError as error:
+                    if error.connection_invalidated:
+                        # Those that were kept are most likely lost too, with the same Postgres:
+                        # the pool, to which they go back, makes all of them anew.
+                        self._connections.close()
                     if is_last or not _is_undone(error):
                         raise
         raise AssertionError

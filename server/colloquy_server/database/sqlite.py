@@ -17,6 +17,7 @@ from colloquy.operations.private_files import make_private_database
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
 
+from colloquy_server.concurrency import fail
 from colloquy_server.database.threads import KeptConnections, Threads
 from colloquy_server.database.transactions import Database, Session, translated
 
@@ -51,7 +52,7 @@ class _Job:
         if self.error is None:
             self.future.set_result(self.result)
         else:
-            self.future.set_exception(self.error)
+            fail(self.future, self.error)
 
 
 class SqliteDatabase(Database):

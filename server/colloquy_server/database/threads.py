@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
-from colloquy_server.concurrency import shielded
+from colloquy_server.concurrency import fail, shielded
 
 T = TypeVar("T")
 
@@ -53,7 +53,7 @@ class Threads:
             try:
                 tell = partial(future.set_result, fn())
             except BaseException as error:
-                tell = partial(future.set_exception, error)
+                tell = partial(fail, future, error)
             with suppress(RuntimeError):  # the loop has ended, and with it who waits
                 loop.call_soon_threadsafe(tell)
 

@@ -41,7 +41,9 @@ def _enum_column(of: type[enum.StrEnum]) -> Enum:
 class Mode(enum.StrEnum):
     """Which messages without a mention the bot answers in a thread that it is in."""
 
-    DEFAULT = ""
+    UNSET = ""
+    """What holds in the channel, for a thread; AUTO, for a channel."""
+    AUTO = "auto"
     """All, until one person calls another by name; from then on those that mention the bot."""
     ALL = "all"
     """All, but those that call somebody else by name."""
@@ -190,7 +192,6 @@ class Thread(Base):
     team_id: Mapped[str] = mapped_column(String(32), primary_key=True)
     channel_id: Mapped[str] = mapped_column(String(32), primary_key=True)
     thread_ts: Mapped[str] = mapped_column(String(32), primary_key=True)
-    # DEFAULT: that of the channel.
     mode: Mapped[Mode] = mapped_column(_enum_column(Mode))
     # The last messages that called a person, and that called the bot; empty: none.
     aside_ts: Mapped[str] = mapped_column(String(32))

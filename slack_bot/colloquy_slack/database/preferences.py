@@ -17,7 +17,7 @@ class ChannelPreferences:
     answers_all: bool = False
     chapter: int = 0
     model: str = ""
-    mode: Mode = Mode.DEFAULT
+    mode: Mode = Mode.AUTO
     prompt: str = ""
 
 
@@ -25,7 +25,7 @@ class ChannelPreferences:
 class ThreadPreferences:
     """What was set for a thread, and the last messages in it that called a person and the bot."""
 
-    mode: Mode = Mode.DEFAULT
+    mode: Mode = Mode.UNSET
     aside_ts: str = ""
     called_ts: str = ""
 
@@ -35,7 +35,9 @@ def channel_preferences(s: Session, team_id: str, channel_id: str) -> ChannelPre
     row = s.get(Channel, (team_id, channel_id))
     if row is None:
         return ChannelPreferences()
-    return ChannelPreferences(row.answers_all, row.chapter, row.model, row.mode, row.prompt)
+    return ChannelPreferences(
+        row.answers_all, row.chapter, row.model, row.mode or Mode.AUTO, row.prompt
+    )
 
 
 def set_channel(s: Session, /, team_id: str, channel_id: str, **values: Any) -> None:
@@ -48,7 +50,7 @@ def set_channel(s: Session, /, team_id: str, channel_id: str, **values: Any) -> 
             answers_all=False,
             chapter=0,
             model="",
-            mode=Mode.DEFAULT,
+            mode=Mode.UNSET,
             prompt="",
         )
         s.add(row)
@@ -72,7 +74,7 @@ def set_thread(s: Session, /, team_id: str, channel_id: str, thread_ts: str, **v
             team_id=team_id,
             channel_id=channel_id,
             thread_ts=thread_ts,
-            mode=Mode.DEFAULT,
+            mode=Mode.UNSET,
             aside_ts="",
             called_ts="",
         )

@@ -125,7 +125,7 @@ def _is_left_alone(s: Session, team_id: str, message: UserMessage) -> bool:
         return True
     # Who was called by name is talked with, until somebody calls the bot again.
     is_aside = thread.called_ts < thread.aside_ts < message.ts
-    return is_aside and mode is Mode.DEFAULT and not channel.answers_all
+    return is_aside and mode is Mode.AUTO and not channel.answers_all
 
 
 def store_edit(s: Session, team_id: str, message: UserMessage) -> None:

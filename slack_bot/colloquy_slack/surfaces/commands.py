@@ -40,9 +40,9 @@ MAX_PROMPT = 8_000
 
 _SHOWN_PROMPT = 2_500
 
-_MODES = {"all": Mode.ALL, "mentions": Mode.MENTIONS, "auto": Mode.DEFAULT}
+_MODES = {"all": Mode.ALL, "mentions": Mode.MENTIONS, "auto": Mode.AUTO}
 _MODE_WORDS = {
-    Mode.DEFAULT: "I answer here without being mentioned, until you turn to each other by name.",
+    Mode.AUTO: "I answer here without being mentioned, until you turn to each other by name.",
     Mode.ALL: "I answer here without being mentioned, unless you call somebody else by name.",
     Mode.MENTIONS: "I answer here only when I am mentioned.",
     Mode.MUTED: "I say nothing here until somebody says `unmute` to me.",
@@ -83,7 +83,7 @@ async def run(
             mode = _MODES[argument] if argument else None
             return await _mode(runtime, workspace.team_id, channel_id, mode, thread)
         if word in ("mute", "unmute"):
-            mode = Mode.MUTED if word == "mute" else Mode.DEFAULT
+            mode = Mode.MUTED if word == "mute" else Mode.UNSET
             return await _mode(runtime, workspace.team_id, channel_id, mode, thread)
         if word == "prompt":
             return await _prompt(runtime, workspace.team_id, channel_id, argument)
@@ -135,11 +135,11 @@ async def _use_model(workspace: Workspace, external_id: str, model: str) -> None
 async def _mode(
     runtime: Runtime, team_id: str, channel_id: str, mode: Mode | None, thread: Thread | None
 ) -> str:
-    """Set when the bot answers; None: tell when it does."""
+    """Set when the bot answers, UNSET: as before it was set; None: tell when it does."""
     if channel_id.startswith("D"):
         return "I answer everything here."
+    channel = await runtime.db.run(preferences.channel_preferences, team_id, channel_id)
     if mode is None:
-        channel = await runtime.db.run(preferences.channel_preferences, team_id, channel_id)
         mode = channel.mode
         if thread is not None:
             known = await runtime.db.run(
@@ -148,10 +148,12 @@ async def _mode(
             mode = known.mode or mode
         return _MODE_WORDS[mode]
     if thread is not None:
+        if mode is Mode.UNSET and channel.mode is Mode.MUTED:
+            mode = Mode.AUTO
         await runtime.db.run(preferences.set_thread, team_id, channel_id, thread.ts, mode=mode)
-        return f"In this thread: {_MODE_WORDS[mode]}"
+        return f"In this thread: {_MODE_WORDS[mode or channel.mode]}"
     await runtime.db.run(preferences.set_channel, team_id, channel_id, mode=mode)
-    return f"In the threads of this channel: {_MODE_WORDS[mode]}"
+    return f"In the threads of this channel: {_MODE_WORDS[mode or Mode.AUTO]}"
 
 
 async def _prompt(runtime: Runtime, team_id: str, channel_id: str, text: str) -> str:

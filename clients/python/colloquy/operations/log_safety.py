@@ -15,7 +15,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from enum import Enum
 from typing import Any
 
@@ -49,6 +49,18 @@ def name_error(error: BaseException) -> str:
 def trace_error(error: BaseException) -> str:
     """A traceback as Python prints it, with `name_error` in the place of messages."""
     return "".join(_trace(error, set())).rstrip("\n")
+
+
+def without_messages(
+    _logger: Any, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """A processor of structlog's: what is logged with an exception has `trace_error` of it."""
+    error = event.pop("exc_info", None)
+    if error is True:
+        error = sys.exc_info()[1]
+    if isinstance(error, BaseException):
+        event["exception"] = trace_error(error)
+    return event
 
 
 def _trace(error: BaseException, seen: set[int]) -> Iterator[str]:

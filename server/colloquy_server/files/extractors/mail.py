@@ -6,6 +6,7 @@ import contextlib
 import re
 from collections.abc import Iterator
 from email import message_from_binary_file, policy
+from email.errors import HeaderParseError
 from email.header import decode_header, make_header
 from email.message import EmailMessage, Message
 from typing import Any, BinaryIO
@@ -150,7 +151,7 @@ def _named(name: str, content_type: str, data: bytes, notes: Notes) -> Iterator[
 
 def _decoded(value: str) -> str:
     """A header's value in plain letters: Outlook keeps those of the net as they came."""
-    with contextlib.suppress(ValueError, LookupError):  # it keeps no rule
+    with contextlib.suppress(HeaderParseError, ValueError, LookupError):  # it keeps no rule
         value = str(make_header(decode_header(value)))
     return " ".join(value.split())
 
