@@ -68,6 +68,12 @@ def test_the_library_loads_grpc_when_a_client_is_used(tmp_path: Path) -> None:
     assert said.split() == [version("colloquy"), "False", "True"]
 
 
+def test_without_an_output_there_is_no_traceback(tmp_path: Path) -> None:
+    command = f"{' '.join(COMMAND)} --version >&-"
+    done = ran(tmp_path, "sh", "-c", command, check=False)
+    assert "Traceback" not in done.stderr
+
+
 def test_text_comes_through_a_pipe_while_it_is_written(server: ThreadedServing) -> None:
     gate = asyncio.Event()
     server.fake.scripts.append(Script([["half", " whole\n"]], gate=gate, before_gate=1))

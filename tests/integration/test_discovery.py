@@ -108,6 +108,13 @@ async def test_of_ollama_the_window_is_the_one_that_it_uses(
     assert of_the_file["sees"].input_kinds == frozenset()
 
 
+async def test_a_model_of_ollama_is_called_as_people_call_it(
+    server: ModelServer, make: Make
+) -> None:
+    server.pages = ollama(**{"llama3.2:latest": {"capabilities": ["completion"]}, "qwen3:4b": {}})
+    assert set(await found(make())) == {"llama3.2", "qwen3:4b"}
+
+
 async def test_lm_studio_says_what_is_loaded_and_how(server: ModelServer, make: Make) -> None:
     server.pages = {
         "/v1/models": listed("loaded", "idle", "picture", "embed", owned_by="organization_owner"),

@@ -117,6 +117,24 @@ def test_with_one_providers_key_its_model_is_the_default(
     assert chosen.provider.api_key_env == key
 
 
+def test_who_chose_no_model_is_told_why_there_is_none(tmp_path: Path) -> None:
+    file = tmp_path / "models.yml"
+    file.write_text(
+        "providers:\n"
+        "  keyed: {base_url: 'https://example.com/v1', api_key_env: SOME_KEY}\n"
+        "  ollama: {base_url: 'http://127.0.0.1:11434/v1', discover: true}\n"
+        "models:\n"
+        "  large: {provider: keyed, context_window: 8000, max_output_tokens: 100,"
+        " input_price: 0, output_price: 0}\n"
+        "default_model: [llama3.2]\ntitle_model: [llama3.2]\n"
+    )
+    nothing = Catalog.load(file, no_environ).no_default("model")
+    assert "No model is available: set a provider's key on the server, or" in str(nothing)
+    assert "ollama" in str(nothing)
+    others = Catalog.load(file, {"SOME_KEY": "1"}.get).no_default("model")
+    assert "None of default_model is available. Available models: large." in str(others)
+
+
 def test_with_every_key_the_default_stays_what_it_is() -> None:
     catalog = Catalog.load(SHIPPED, lambda name: "1" if name.endswith("_KEY") else None)
     assert [model.id for model in catalog.models] == catalog.available_ids()

@@ -32,7 +32,6 @@ from colloquy_server.database.rows import ConversationRow, MessageRow
 from colloquy_server.database.transactions import Database
 from colloquy_server.errors import InvalidField
 from colloquy_server.files.files import Files
-from colloquy_server.providers.catalog import ModelError
 from colloquy_server.providers.discovery import Discovery
 from colloquy_server.replies.admission import Started
 from colloquy_server.replies.engine import Replies
@@ -387,11 +386,7 @@ class ConversationService:
             return self._discovery.catalog.resolve(model_id, field).id
         default = self._discovery.catalog.default()
         if default is None:
-            raise ModelError(
-                "MODEL_UNAVAILABLE",
-                "No model is available: set a provider's key on the server.",
-                field,
-            )
+            raise self._discovery.catalog.no_default(field)
         return default.id
 
     # --- live text ----------------------------------------------------------------------------

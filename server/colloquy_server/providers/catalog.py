@@ -171,6 +171,15 @@ class Catalog:
                 return model
         return None
 
+    def no_default(self, field: str) -> ModelError:
+        """What somebody is told who chose no model when none of the preferred is available."""
+        why = f"None of default_model is available. {self._offer()}"
+        if not self.available_ids():
+            servers = ", ".join(provider.id for provider in self.discovering)
+            start = f", or start what does not answer: {servers}" if servers else ""
+            why = f"No model is available: set a provider's key on the server{start}."
+        return ModelError("MODEL_UNAVAILABLE", why, field)
+
     def _offer(self) -> str:
         ids = self.available_ids()
         sizes = accumulate(len(model_id.encode()) + len(", ") for model_id in ids)

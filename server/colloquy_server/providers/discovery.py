@@ -254,7 +254,8 @@ def _shown(found: Found, shown: object) -> Found | None:
         if name == "num_ctx" and value.strip().isdecimal():
             window = _count(int(value))
     sees = isinstance(capabilities, list) and "vision" in capabilities
-    return Found(found.id, window, widest, sees)
+    # As people call it; Ollama takes the name without its tag for the same.
+    return Found(found.id.removesuffix(":latest"), window, widest, sees)
 
 
 def _windows(listed: Mapping[str, Any]) -> tuple[int | None, int | None]:
