@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import sys
 import time
 from collections.abc import Callable, MutableMapping
 from functools import cache
@@ -18,11 +17,7 @@ from typing import Any, Literal
 import orjson
 import structlog
 from colloquy.operations.log_safety import LibraryHandler, install_hooks, without_messages
-from colloquy.operations.log_writer import LogWriter
-
-_STDERR = 2
-_DRAIN_TIMEOUT = 2.0
-"""Seconds that a process's last lines get at its end."""
+from colloquy.operations.log_writer import STDERR, LogWriter
 
 _SELDOM = frozenset({"database is away", "database does not answer", "bus is down"})
 """What every loop and call would say again and again while an outage lasts."""
@@ -33,8 +28,7 @@ _SELDOM_PERIOD = 10.0
 
 @cache
 def _writer() -> LogWriter:
-    # Without standard error its number is soon another file's.
-    return LogWriter(_STDERR if sys.stderr else os.open(os.devnull, os.O_WRONLY), _loss)
+    return LogWriter.to_stderr(_loss)
 
 
 _render: list[structlog.types.Processor] = []
@@ -45,7 +39,7 @@ def configure(log_format: Literal["console", "json"] | None, worker: int | None 
 
     Each line names the `worker`, if there is one.
     """
-    is_terminal = os.isatty(_STDERR)
+    is_terminal = os.isatty(STDERR)
     is_console = log_format == "console" or (log_format is None and is_terminal)
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -79,7 +73,7 @@ def say(line: str) -> None:
 
 def drain() -> None:
     """Gives what was logged last a moment to be written."""
-    _writer().drain(_DRAIN_TIMEOUT)
+    _writer().drain()
 
 
 def lost_lines() -> int:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import sys
 from collections.abc import MutableMapping
 from functools import cache
 from typing import Any, Literal
@@ -18,11 +17,7 @@ from colloquy.operations.log_safety import (
     name_error,
     without_messages,
 )
-from colloquy.operations.log_writer import LogWriter
-
-_STDERR = 2
-_DRAIN_TIMEOUT = 2.0
-"""Seconds that the process's last lines get at its end."""
+from colloquy.operations.log_writer import STDERR, LogWriter
 
 # Slack's tokens (xoxb-, xoxe.xoxp-, xapp- …), the server's keys, what follows "Bearer", and what in
 # an address lets in: Socket Mode's ticket, an installation's code and state.
@@ -51,8 +46,7 @@ def describe(error: BaseException) -> str:
 
 @cache
 def _writer() -> LogWriter:
-    # Without standard error its number is soon another file's.
-    return LogWriter(_STDERR if sys.stderr else os.open(os.devnull, os.O_WRONLY), _loss)
+    return LogWriter.to_stderr(_loss)
 
 
 _render: list[structlog.types.Processor] = []
@@ -60,7 +54,7 @@ _render: list[structlog.types.Processor] = []
 
 def configure(log_format: Literal["console", "json"] | None) -> None:
     """Set logging up for the process; without a format, `console` on a terminal, else `json`."""
-    is_terminal = os.isatty(_STDERR)
+    is_terminal = os.isatty(STDERR)
     is_console = log_format == "console" or (log_format is None and is_terminal)
     _render[:] = [
         structlog.contextvars.merge_contextvars,
@@ -90,7 +84,7 @@ def say(line: str) -> None:
 
 def drain() -> None:
     """Give what was logged last a moment to be written."""
-    _writer().drain(_DRAIN_TIMEOUT)
+    _writer().drain()
 
 
 def _report(level: int, event: str, fields: dict[str, Any]) -> None:

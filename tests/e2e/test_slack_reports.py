@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.test_slack_modes import told
 from tests.e2e.test_slack_threads import content_of, delivered, reads, split, texts
 from tests.fakes.provider import Answer
 from tests.fakes.slack import Posted, Upload
@@ -19,13 +20,6 @@ from tests.slack_harness import SlackStage, words_of
 async def stage(tmp_path: Path) -> AsyncIterator[SlackStage]:
     async with Colloquy(tmp_path) as colloquy, SlackStage(colloquy) as running:
         yield running
-
-
-async def told(stage: SlackStage, words: str) -> None:
-    """Waits until Alice was told something in private."""
-    await stage.slack.wait_for(
-        lambda: any(words in words_of(one) for one in stage.alice.sees(stage.general))
-    )
 
 
 async def prompts(stage: SlackStage, root: str) -> list[str]:

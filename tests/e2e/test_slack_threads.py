@@ -267,13 +267,9 @@ async def test_a_short_pause_is_waited_for(stage: SlackStage) -> None:
     assert len(texts(await content_of(stage, root.ts))) == 1
 
 
-async def test_a_long_thread_is_read_in_pages_and_what_has_no_room_is_counted(
-    stage: SlackStage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(thread_history, "PAGE", 20)
-    monkeypatch.setattr("colloquy_slack.serving.context_block.MAX_CHARACTERS", 5_000)
-    root = await begin(stage)
-    for number in range(90):
+def write_lines(stage: SlackStage, root: Posted, count: int) -> None:
+    """Bob's lines in a thread, of which no events are delivered."""
+    for number in range(count):
         stage.slack.messages.post(
             stage.slack.workspace,
             stage.general,
@@ -281,6 +277,15 @@ async def test_a_long_thread_is_read_in_pages_and_what_has_no_room_is_counted(
             text=f"line {number}",
             thread_ts=root.ts,
         )
+
+
+async def test_a_long_thread_is_read_in_pages_and_what_has_no_room_is_counted(
+    stage: SlackStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(thread_history, "PAGE", 20)
+    monkeypatch.setattr("colloquy_slack.serving.context_block.MAX_CHARACTERS", 5_000)
+    root = await begin(stage)
+    write_lines(stage, root, 90)
     stage.alice.post(stage.general, "What do we do?", thread=root, mention=True)
     await stage.answered(stage.general, root.ts)
     content = await content_of(stage, root.ts)
@@ -297,14 +302,7 @@ async def test_an_app_that_may_hardly_read_gets_the_rest_later_and_nothing_twice
 ) -> None:
     stage.slack.limits.restricted_history = True
     root = await begin(stage)
-    for number in range(20):
-        stage.slack.messages.post(
-            stage.slack.workspace,
-            stage.general,
-            user=stage.bob.id,
-            text=f"line {number}",
-            thread_ts=root.ts,
-        )
+    write_lines(stage, root, 20)
     stage.alice.post(stage.general, "What do we do?", thread=root, mention=True)
     await stage.answered(stage.general, root.ts)
     first = texts(await content_of(stage, root.ts))

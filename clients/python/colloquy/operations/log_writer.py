@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import os
 import select
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
+from typing import Self
+
+STDERR = 2
+"""The number of standard error."""
+
+_DRAIN_TIMEOUT = 2.0
+"""Seconds that a process's last lines get at its end."""
 
 _CAPACITY = 1 << 20
 """Bytes that wait for a reader: some thousand lines."""
@@ -36,6 +44,12 @@ class LogWriter:
         self._changed = threading.Condition()  # an RLock: a finalizer may log in between
         threading.Thread(target=self._run, name="log-writer", daemon=True).start()
 
+    @classmethod
+    def to_stderr(cls, describe_loss: Callable[[int], str]) -> Self:
+        """A process's own: nothing is written anywhere where it has no standard error, whose number
+        is soon another file's."""
+        return cls(STDERR if sys.stderr else os.open(os.devnull, os.O_WRONLY), describe_loss)
+
     def write(self, text: str) -> None:
         """Takes a whole line, or several."""
         line = text.encode("utf-8", "backslashreplace")
@@ -50,7 +64,7 @@ class LogWriter:
     def flush(self) -> None:
         """Does nothing: the thread writes as soon as it can."""
 
-    def drain(self, timeout: float) -> bool:
+    def drain(self, timeout: float = _DRAIN_TIMEOUT) -> bool:
         """Waits until all is written, for so many seconds at most. Returns whether it is."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._lines and not self._is_writing, timeout)

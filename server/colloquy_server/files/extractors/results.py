@@ -8,7 +8,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Self
+from typing import Any, Self, cast
 
 BEGINNING = 300_000
 """Characters of a long text's beginning that are kept: a book of 150 pages."""
@@ -35,8 +35,24 @@ class Problem(Exception):
     """Why a file cannot be read, for the person who sent it."""
 
 
+class _Kept:
+    """What can be kept as JSON: a dataclass whose `notes` are a tuple."""
+
+    __slots__ = ()
+
+    def dump(self) -> str:
+        """As JSON."""
+        return json.dumps(asdict(cast("Any", self)), ensure_ascii=False)
+
+    @classmethod
+    def load(cls, dumped: str | bytes) -> Self:
+        """What `dump` made."""
+        fields = json.loads(dumped)
+        return cls(**{**fields, "notes": tuple(fields["notes"])})
+
+
 @dataclass(frozen=True, slots=True)
-class ExtractedText:
+class ExtractedText(_Kept):
     """The text of a file. Of more than MAX_TEXT characters there are `beginning` and `end`, and
     `length` says how many the whole has; `notes` say in words what else is missing."""
 
@@ -52,35 +68,15 @@ class ExtractedText:
             return cls(text, "", len(text), tuple(notes))
         return cls(text[:BEGINNING], text[-END:], len(text), tuple(notes))
 
-    def dump(self) -> str:
-        """As JSON."""
-        return json.dumps(asdict(self), ensure_ascii=False)
-
-    @classmethod
-    def load(cls, dumped: str | bytes) -> Self:
-        """What `dump` made."""
-        fields = json.loads(dumped)
-        return cls(**{**fields, "notes": tuple(fields["notes"])})
-
 
 @dataclass(frozen=True, slots=True)
-class Pages:
+class Pages(_Kept):
     """How many pages or pictures a file has that is given as it is; `text` is what a model does not
     see on them, as the answers in a form, and `notes` say what is missing."""
 
     count: int
     text: str = ""
     notes: tuple[str, ...] = ()
-
-    def dump(self) -> str:
-        """As JSON."""
-        return json.dumps(asdict(self), ensure_ascii=False)
-
-    @classmethod
-    def load(cls, dumped: str | bytes) -> Self:
-        """What `dump` made."""
-        fields = json.loads(dumped)
-        return cls(**{**fields, "notes": tuple(fields["notes"])})
 
 
 class Notes:
