@@ -49,7 +49,7 @@ class ServerClient:
 
     def __init__(self, address: str, account_id: str, secret: str, connections: int) -> None:
         self.account_id = account_id
-        self._secret = secret
+        self.secret = secret
         self.metadata = (("authorization", f"Bearer {secret}"),)
         self._channels = channels(address, connections)
         self.attachments: Any = attachment_grpc.AttachmentServiceStub(self._channels[0])
@@ -74,7 +74,7 @@ class ServerClient:
 
     def at(self, address: str) -> ServerClient:
         """The same account, at another server."""
-        return ServerClient(address, self.account_id, self._secret, len(self._channels))
+        return ServerClient(address, self.account_id, self.secret, len(self._channels))
 
     def streams(self, method: str) -> list[Any]:
         """A method that streams, on each connection. It takes a request."""

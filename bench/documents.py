@@ -19,7 +19,7 @@ _NAMES = {"sqlite": "SQLite", "postgres": "Postgres"}
 _PAGE = """\
 # What Colloquy costs
 
-Written by `make bench ARGS=--write-docs` on {date}; do not edit.
+Written by `make bench ARGS=--write-docs` on {date}; do not edit, but for *Endurance*.
 
 ![The server's CPU beside its floor's]({picture})
 
@@ -39,7 +39,8 @@ The numbers beside it are those of this machine: {machine}.
   the whole history to the provider.
 - **workers**: the same with `serve --workers 2`; beside it stands one worker. What a core for each
   would do follows from their CPU a reply.
-- **watchers**: one reply sent to many; there is no floor.
+- **watchers**: one reply sent to many; there is no floor. By HTTP each watcher has a
+  connection, and beside it stands the same by gRPC.
 - **reads**: calls that answer once. The floor asks the server's database the same by the bare
   driver, and answers with the rows as JSON.
 - **history**: a reply when much was said before. For its conversation the floor is that of replies;
@@ -71,6 +72,10 @@ makes the numbers larger, the ratios hardly.
 """
 
 
+_BY_HAND = "\n## Endurance\n"
+"""Where the part of the page begins that is of `make soak`."""
+
+
 def write(rows: Sequence[Row]) -> None:
     """Writes the page and the picture of a full run."""
     (_DOCS / "bench.svg").write_text(_picture(rows), "utf-8")
@@ -80,7 +85,9 @@ def write(rows: Sequence[Row]) -> None:
         machine=_machine(),
         table="\n".join(_table(rows)),
     )
-    (_DOCS / "performance.md").write_text(page, "utf-8")
+    file = _DOCS / "performance.md"
+    _, heading, by_hand = file.read_text("utf-8").partition(_BY_HAND)
+    file.write_text(page + heading + by_hand, "utf-8")
 
 
 def _table(rows: Sequence[Row]) -> list[str]:

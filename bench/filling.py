@@ -65,6 +65,7 @@ def _conversation(account_id: str, conversation_id: str, messages: int) -> dict[
         "version": messages,
         "searchable_version": messages,
         "message_count": messages,
+        "last_position": messages,
         "create_time": _TIME,
         "update_time": _TIME,
         "last_message_time": _TIME,

@@ -46,6 +46,8 @@ class Metered:
 
     def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
         self.address = ""
+        self.http_address = ""
+        """Where a server listens for HTTP."""
         self._process = process
         self._log = log
 
@@ -82,7 +84,9 @@ class Metered:
             await asyncio.sleep(0.05)
             for line in self._log.read_text().splitlines():
                 if '"serving"' in line:
-                    self.address = json.loads(line)["address"]
+                    said = json.loads(line)
+                    self.address = said["address"]
+                    self.http_address = said.get("http_address", "")
 
     async def read(self) -> Reading:
         """What it used so far."""

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from bench.processes import Metered
 from tests import postgres
 
-ADMIN_KEY = "the-platform-key-of-the-bench"
+ADMIN_KEY = "the-platform-key-of-all-the-benches"
 
 _MODELS = """
 providers:
@@ -73,6 +73,7 @@ class Servers:
             AI_MODELS_FILE=str(self._models),
             DATABASE_URL=database_url,
             GRPC_ADDRESS="127.0.0.1:0",
+            HTTP_ADDRESS="127.0.0.1:0",
             ADMIN_API_KEY=ADMIN_KEY,
             LOG_FORMAT="json",
             SHUTDOWN_GRACE="0",

@@ -1,6 +1,6 @@
-"""Makes the pictures of the README: the real terminal client in a real terminal (tmux), and the
-real Slack bot in the tests' double of Slack, drawn by a browser (chromium). Only the model's words
-come from a script, so that the pictures are the same every time.
+"""Makes the pictures of the README: the real page in a real browser, the real terminal client in a
+real terminal (tmux), and the real Slack bot in the tests' double of Slack, drawn by the browser.
+Only the model's words come from a script, so that the pictures show the same every time.
 
     .venv/bin/python scripts/make_pictures.py
 """
@@ -22,6 +22,8 @@ from rich.text import Text
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from scripts.page_pictures import opened, save, take_pictures  # noqa: E402
+from tests.browser.chromium import browser_path, launched  # noqa: E402
 from tests.fakes.provider import Answer  # noqa: E402
 from tests.harness import Colloquy  # noqa: E402
 from tests.slack_harness import SlackStage  # noqa: E402
@@ -61,9 +63,18 @@ and any of them answers any call."""
 
 
 async def main() -> None:
-    """Makes both pictures."""
+    """Makes all pictures."""
+    Colloquy.models = Colloquy.models.replace("test-model", "gpt-4o")
+    await page()
     await terminal()
     await slack()
+
+
+async def page() -> None:
+    """docs/page.png, docs/page-dark.png and docs/page-phone.png."""
+    with tempfile.TemporaryDirectory() as folder:
+        async with Colloquy(Path(folder)) as colloquy, launched(browser_path()) as browser:
+            await take_pictures(colloquy, browser, ROOT / "docs")
 
 
 async def slack() -> None:
@@ -83,19 +94,21 @@ async def slack() -> None:
             await stage.answered(stage.general, asked.ts, count=2)
             page = Path(folder) / "slack.html"
             page.write_text(stage.slack.html(stage.general, asked.ts))
-            subprocess.run(  # noqa: ASYNC221
-                ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",  # noqa: S607
-                 "--disable-background-networking", "--disable-sync", "--no-first-run",
-                 f"--user-data-dir={folder}/browser", "--window-size=900,700",
-                 "--force-device-scale-factor=1.5",
-                 f"--screenshot={ROOT / 'docs' / 'slack.png'}", page.as_uri()],
-                check=True, capture_output=True,
-            )  # fmt: skip
+            await screenshot(page.as_uri(), ROOT / "docs" / "slack.png")
+
+
+async def screenshot(url: str, path: Path) -> None:
+    """A picture of a file that is no part of the page."""
+    async with launched(browser_path()) as browser:
+        tab = await browser.new_page(
+            viewport={"width": 900, "height": 700}, device_scale_factor=1.5
+        )
+        await tab.goto(url)
+        save(opened(await tab.screenshot()), path)
 
 
 async def terminal() -> None:
     """docs/terminal.svg."""
-    Colloquy.models = Colloquy.models.replace("test-model", "gpt-4o")
     with tempfile.TemporaryDirectory() as folder:
         async with Colloquy(Path(folder)) as colloquy:
             colloquy.provider.title_answer = "A haiku about gRPC"

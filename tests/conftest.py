@@ -2,7 +2,8 @@
 
 A test that takes `colloquy` runs on two kinds of fleet: one server on SQLite, and two servers that
 share a Postgres, where sends go to the first and watches, reads and cancels to the second. With
-TEST_FLEETS=all it also runs on the other two: one server on Postgres, and two on one SQLite file.
+TEST_FLEETS=all it also runs on the other two: one server on Postgres, and two on one SQLite file;
+with TEST_FLEETS=http instead by HTTP, on SQLite, by each of its protocols.
 """
 
 from __future__ import annotations
@@ -21,11 +22,8 @@ import uvloop
 from sqlalchemy import Connection, Engine, event
 
 from tests import postgres
+from tests.fleets import FLEETS
 from tests.harness import Caller, Colloquy
-
-FLEETS: tuple[str, ...] = ("sqlite", "postgres-2")
-if os.environ.get("TEST_FLEETS") == "all":
-    FLEETS += ("postgres", "sqlite-2")
 
 
 class Compiled(dict[Any, Any]):
@@ -62,8 +60,10 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What is here now stays: looking through it again and again took a tenth of all time."""
+    """What is here now stays: looking through it again and again took a tenth of all time. What
+    comes is looked through seldom, which took another one."""
     gc.freeze()
+    gc.set_threshold(20_000, 25, 50)
     gc.enable()
 
 
@@ -108,9 +108,11 @@ def postgres_url(postgres_server: str, postgres_template: str) -> Iterator[str]:
 @pytest.fixture(params=FLEETS)
 async def colloquy(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Colloquy]:
     """A fleet with its provider's double."""
-    kind, _, replicas = request.param.partition("-")
+    fleet, _, protocol = request.param.partition(" by ")
+    kind, _, replicas = fleet.partition("-")
     url = request.getfixturevalue("postgres_url") if kind == "postgres" else ""
-    async with Colloquy(tmp_path, url, replicas=int(replicas or 1)) as running:
+    protocol = protocol or "grpc"
+    async with Colloquy(tmp_path, url, replicas=int(replicas or 1), protocol=protocol) as running:
         yield running
 
 

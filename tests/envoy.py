@@ -15,7 +15,7 @@ import aiohttp
 import yaml
 
 DEPLOY = Path(__file__).resolve().parents[1] / "deploy"
-CLUSTER = "colloquy"
+CLUSTER, HTTP_CLUSTER = "colloquy", "colloquy_http"
 
 Config = dict[str, Any]
 
@@ -39,30 +39,44 @@ def configuration() -> Config:
     return config
 
 
-def manager(config: Config) -> Config:
+def listener(config: Config, name: str = "grpc") -> Config:
+    """The part about where clients call: by gRPC, or by HTTP."""
+    [found] = [one for one in config["static_resources"]["listeners"] if one["name"] == name]
+    listed: Config = found
+    return listed
+
+
+def manager(config: Config, name: str = "grpc") -> Config:
     """The part about the calls of clients."""
-    [listener] = config["static_resources"]["listeners"]
-    [chain] = listener["filter_chains"]
+    [chain] = listener(config, name)["filter_chains"]
     [connection_manager] = chain["filters"]
     found: Config = connection_manager["typed_config"]
     return found
 
 
-def cluster(config: Config) -> Config:
+def cluster(config: Config, name: str = CLUSTER) -> Config:
     """The part about the servers."""
-    [only] = config["static_resources"]["clusters"]
-    found: Config = only
-    return found
+    [found] = [one for one in config["static_resources"]["clusters"] if one["name"] == name]
+    listed: Config = found
+    return listed
 
 
-def on_loopback(config: Config, servers: Sequence[str]) -> None:
-    """Puts the addresses of a test in place of those of the file, and nothing else."""
-    [listener] = config["static_resources"]["listeners"]
-    [group] = cluster(config)["load_assignment"]["endpoints"]
-    [endpoint] = group["lb_endpoints"]
-    assert endpoint["endpoint"]["address"]["socket_address"]["address"] == "server"
-    listener["address"] = config["admin"]["address"] = _address("127.0.0.1:0")
-    group["lb_endpoints"] = [{"endpoint": {"address": _address(server)}} for server in servers]
+def on_loopback(config: Config, servers: Sequence[str], http_servers: Sequence[str]) -> None:
+    """Puts the addresses of a test in place of those of the file, and nothing else. What no server
+    serves is left out."""
+    config["admin"]["address"] = _address("127.0.0.1:0")
+    resources = config["static_resources"]
+    if not http_servers:
+        resources["listeners"] = [listener(config)]
+        resources["clusters"] = [cluster(config)]
+    for one in resources["listeners"]:
+        one["address"] = _address("127.0.0.1:0")
+    for one in resources["clusters"]:
+        [group] = one["load_assignment"]["endpoints"]
+        [endpoint] = group["lb_endpoints"]
+        assert endpoint["endpoint"]["address"]["socket_address"]["address"] == "server"
+        addresses = servers if one["name"] == CLUSTER else http_servers
+        group["lb_endpoints"] = [{"endpoint": {"address": _address(each)}} for each in addresses]
 
 
 def _address(address: str) -> Config:
@@ -78,12 +92,18 @@ class Envoy:
     """A running Envoy before `servers`; `change` alters its configuration further."""
 
     def __init__(
-        self, folder: Path, servers: Sequence[str], change: Callable[[Config], None] | None = None
+        self,
+        folder: Path,
+        servers: Sequence[str],
+        change: Callable[[Config], None] | None = None,
+        http_servers: Sequence[str] = (),
     ) -> None:
         self.servers = servers
+        self.http_servers = http_servers
         self.address = ""
+        self.http_address = ""
         self._config = configuration()
-        on_loopback(self._config, servers)
+        on_loopback(self._config, servers, http_servers)
         if change is not None:
             change(self._config)
         self._folder = folder / "envoy"
@@ -103,7 +123,8 @@ class Envoy:
             await self._until(lambda: asyncio.to_thread(_is_written, admin))
             self._http = aiohttp.ClientSession(f"http://{admin.read_text()}")
             await self._until(self._listens)
-            await asyncio.gather(*(self.until(server, is_healthy=True) for server in self.servers))
+            behind = (*self.servers, *self.http_servers)
+            await asyncio.gather(*(self.until(server, is_healthy=True) for server in behind))
         except BaseException:
             await self.__aexit__()
             raise
@@ -118,16 +139,25 @@ class Envoy:
         await self._process.wait()
         self._process._transport.close()  # type: ignore[attr-defined]
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     async def _listens(self) -> bool:
         listeners = (await self.ask("/listeners?format=json")).get("listener_statuses", [])
-        for listener in listeners:
-            found = listener["local_address"]["socket_address"]
-            self.address = f"{found['address']}:{found['port_value']}"
+        for one in listeners:
+            found = one["local_address"]["socket_address"]
+            address = f"{found['address']}:{found['port_value']}"
+            if one["name"] == "grpc":
+                self.address = address
+            else:
+                self.http_address = address
         return bool(listeners)
 
     async def _until(self, condition: Callable[[], Awaitable[bool]]) -> None:
         assert self._process is not None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not await condition():
                 assert self._process.returncode is None, (self._folder / "log").read_text()
                 await asyncio.sleep(0.02)
@@ -142,14 +172,15 @@ class Envoy:
         """Waits until Envoy thinks so of a server."""
 
         async def does() -> bool:
-            return (await self.hosts())[server]["is_healthy"] is is_healthy
+            name = HTTP_CLUSTER if server in self.http_servers else CLUSTER
+            return (await self.hosts(name))[server]["is_healthy"] is is_healthy
 
         await self._until(does)
 
-    async def hosts(self) -> dict[str, dict[str, Any]]:
+    async def hosts(self, name: str = CLUSTER) -> dict[str, dict[str, Any]]:
         """The counters of each server, and whether it is healthy."""
         answer = await self.ask("/clusters?format=json")
-        [found] = [each for each in answer["cluster_statuses"] if each["name"] == CLUSTER]
+        [found] = [each for each in answer["cluster_statuses"] if each["name"] == name]
         hosts = {}
         for host in found.get("host_statuses", []):
             address = host["address"]["socket_address"]

@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import grpc
 from colloquy.api import admin_service_pb2 as admin_api
@@ -28,18 +28,27 @@ from colloquy.api import attachment_service_pb2_grpc as attachment_grpc
 from colloquy.api import conversation_service_pb2 as api
 from colloquy.api import conversation_service_pb2_grpc as api_grpc
 from colloquy.api import resources_pb2 as resources
+from colloquy.api import session_service_pb2_grpc as session_grpc
 from colloquy_server import process as server
+from colloquy_server.api.access import hash_secret, new_session_secret
 from colloquy_server.app import App
 from colloquy_server.database import migrate
+from colloquy_server.database.models import SignInMethod
+from colloquy_server.database.repository.sessions import Holder, NewSession
+from colloquy_server.database.repository.sessions import create as create_session
+from colloquy_server.database.transactions import EVERY_ACCOUNT
 from colloquy_server.replies.bus import MemoryBus
 from colloquy_server.settings import Settings
 
 from tests.fakes.provider import Answer, ProviderDouble
 from tests.forked import Forked
+from tests.http_channel import HttpChannel
 
 T = TypeVar("T")
 
-ADMIN_KEY = "the-platform-key-of-the-tests"
+ADMIN_KEY = "the-platform-key-of-all-of-the-tests"
+
+PROVISIONING_KEY = "the-provisioning-key-of-all-of-the-tests"
 
 MODELS = """
 providers:
@@ -202,6 +211,7 @@ class Caller:
         self.conversations = api_grpc.ConversationServiceStub(channel)
         self.attachments = attachment_grpc.AttachmentServiceStub(channel)
         self.admin = admin_grpc.AdminServiceStub(channel)
+        self.sessions = session_grpc.SessionServiceStub(channel)
 
     def on(self, channel: grpc.aio.Channel) -> Caller:
         """The same caller, on this server alone."""
@@ -271,16 +281,23 @@ class Caller:
 class Colloquy:
     """A server in this process with its provider's double, and what tests do with both.
 
-    `replicas` servers share one database; `app` and `channel` are of the first of them, `far` is
-    a channel to the last.
+    `replicas` servers, which may be none at first, share one database; `app` and `channel` are of
+    the first of them, `far` is a channel to the last.
     """
 
     models = MODELS
     """The catalogue; `{base_url}` in it becomes the address of the provider's double."""
 
     def __init__(
-        self, folder: Path, database_url: str = "", *, replicas: int = 1, **settings: Any
+        self,
+        folder: Path,
+        database_url: str = "",
+        *,
+        replicas: int = 1,
+        protocol: str = "grpc",
+        **settings: Any,
     ) -> None:
+        """`protocol` is grpc, or one of those of http_channel.py, by which all callers call."""
         self.folder = folder
         self.database_url = database_url or f"sqlite:///{folder}/conversations.db"
         self.overrides = settings
@@ -290,6 +307,7 @@ class Colloquy:
         self.processes: list[ServerProcess] = []
         self.channel: grpc.aio.Channel = None  # type: ignore[assignment]
         self.far: grpc.aio.Channel | None = None
+        self.protocol = protocol
         self._channels: list[grpc.aio.Channel] = []
 
     def settings(self, **more: Any) -> Settings:
@@ -297,8 +315,12 @@ class Colloquy:
         values: dict[str, Any] = {
             "database_url": self.database_url,
             "grpc_address": "127.0.0.1:0",
+            "http_address": "127.0.0.1:0",
             "ai_models_file": self.models_file,
             "admin_api_key": ADMIN_KEY,
+            "provisioning_api_key": PROVISIONING_KEY,
+            # All tests call from one address, and many with bad keys.
+            "max_failed_authentications": 1_000_000,
             "storage_url": f"file://{self.folder}/files",
             "retry_base": 0.01,
             "shutdown_grace": 5,
@@ -337,8 +359,19 @@ class Colloquy:
             app = App(self.settings(**settings), ends[number] if ends else None)
             self.apps.append(app)
             await app.start()
-        channels = [self.channel_to(f"127.0.0.1:{app.port}") for app in self.apps]
-        self.channel, self.far = channels[0], channels[-1]
+        if channels := [self._channel_of(app) for app in self.apps]:
+            self.channel, self.far = channels[0], channels[-1]
+
+    def _channel_of(self, app: App) -> grpc.aio.Channel:
+        if self.protocol == "grpc":
+            return self.channel_to(f"127.0.0.1:{app.port}")
+        return self.http_channel_to(f"127.0.0.1:{app.http_port}", self.protocol)
+
+    def http_channel_to(self, address: str, protocol: str) -> grpc.aio.Channel:
+        """What calls an address by HTTP, as stubs take it."""
+        channel: Any = HttpChannel(f"http://{address}", protocol)
+        self._channels.append(channel)
+        return channel  # type: ignore[no-any-return]
 
     def channel_to(self, address: str, *options: tuple[str, int]) -> grpc.aio.Channel:
         channel = grpc.aio.insecure_channel(
@@ -389,6 +422,15 @@ class Colloquy:
         )
         return Caller(self.channel, made.secret, account_id, self.far)
 
+    async def session(self, caller: Caller) -> str:
+        """The id of a browser's session that was begun with a caller's key."""
+        access = self.app.access
+        known = (await access.authenticate(f"Bearer {caller.key}", "")).principal
+        holder = Holder(known.account_id, known.user_id, known.key_id, known.role)
+        new = NewSession(SignInMethod.API_KEY, hash_secret(new_session_secret()), "", 3_600)
+        made = await self.app.db.write(EVERY_ACCOUNT, create_session, holder, new)
+        return made.id
+
 
 def make_database(url: str) -> None:
     """Makes a SQLite database with the present schema, unless it is there."""
@@ -406,12 +448,30 @@ def _migrated() -> bytes:
         return Path(folder, "empty.db").read_bytes()
 
 
+class Child(Protocol):
+    """A process that was started."""
+
+    pid: int
+
+    def send_signal(self, number: signal.Signals) -> None: ...
+
+    async def wait(self) -> int: ...
+
+
 class ServerProcess:
     """A server as a process of its own, to be killed, stopped and started again."""
 
-    def __init__(self, colloquy: Colloquy, *, workers: int = 1, **environment: str) -> None:
-        """Shares the database and the provider's double of `colloquy`."""
-        self._run = functools.partial(server.run_server, workers=workers)
+    def __init__(
+        self,
+        colloquy: Colloquy,
+        *,
+        workers: int = 1,
+        run: Callable[[], int] | None = None,
+        **environment: str,
+    ) -> None:
+        """Shares the database and the provider's double of `colloquy`. `run` is a function of a
+        module that serves, instead of the server's own."""
+        self._run = run or functools.partial(server.run_server, workers=workers)
         self._environment = {
             **{name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ},
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
@@ -419,59 +479,85 @@ class ServerProcess:
             "AI_MODELS_FILE": str(colloquy.models_file),
             "STORAGE_URL": f"file://{colloquy.folder}/files",
             "ADMIN_API_KEY": ADMIN_KEY,
+            "MAX_FAILED_AUTHENTICATIONS": "1000000",
             "DOUBLE_KEY": "the-key-of-the-double",
             "LOG_FORMAT": "json",
             **environment,
         }
         self._colloquy = colloquy
-        self._process: Forked | None = None
+        self._process: Child | None = None
         self.lines: list[str] = []
         self._reading: asyncio.Task[None] | None = None
         self._serving = asyncio.Event()
         self._said = asyncio.Event()
         self.address = ""
+        self.http_address = ""
 
     async def start(self) -> grpc.aio.Channel:
         """Starts it and waits until it serves; returns a channel to it."""
         self._serving.clear()
         reading, writing = os.pipe()
+        environment = {
+            **self._environment,
+            "GRPC_ADDRESS": self.address or "127.0.0.1:0",
+            "HTTP_ADDRESS": self.http_address or "127.0.0.1:0",
+        }
         try:
-            self._process = await Forked.start(
-                self._run,
-                environment={**self._environment, "GRPC_ADDRESS": self.address or "127.0.0.1:0"},
-                folder=self._colloquy.folder,
-                output=writing,
-            )
+            self._process = await self.launch(environment, writing)
         finally:
             os.close(writing)
         if self not in self._colloquy.processes:
             self._colloquy.processes.append(self)
-        self._reading = asyncio.create_task(self._read(os.fdopen(reading, "rb")))
+        self._reading = asyncio.create_task(self._read(reading))
         waiting = asyncio.create_task(self._serving.wait())
         await asyncio.wait([waiting, self._reading], return_when=asyncio.FIRST_COMPLETED)
         assert waiting.done(), "the server did not start:\n" + "\n".join(self.lines)
         return self._colloquy.channel_to(self.address)
 
-    async def _read(self, pipe: BinaryIO) -> None:
-        output = asyncio.StreamReader()
-        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(output), pipe
-        )
-        async for raw in output:
-            line = raw.decode().rstrip()
-            self.lines.append(line)
-            print(line)  # noqa: T201 - pytest shows it when the test fails
-            if '"event":"serving"' in line:
-                self.address = json.loads(line)["address"]
-                self._serving.set()
-            self._said.set()
-        transport.close()
+    async def launch(self, environment: dict[str, str], output: int) -> Child:
+        """Starts the process, which logs to a descriptor."""
+        folder = self._colloquy.folder
+        return await Forked.start(self._run, environment=environment, folder=folder, output=output)
 
-    async def logged(self, event: str, count: int = 1) -> list[dict[str, Any]]:
-        """Waits until it has logged an event so often; returns those lines."""
+    async def _read(self, pipe: int) -> None:
+        """Takes in what it says, to the end, and closes the pipe. A transport of uvloop's would
+        close the descriptor twice, the second time when it may be another thread's."""
+        readable, said = asyncio.Event(), b""
+        loop = asyncio.get_running_loop()
+        os.set_blocking(pipe, False)
+        loop.add_reader(pipe, readable.set)
+        try:
+            while True:
+                await readable.wait()
+                readable.clear()
+                try:
+                    data = os.read(pipe, 1 << 16)
+                except BlockingIOError:
+                    continue
+                if not data:
+                    break
+                *lines, said = (said + data).split(b"\n")
+                for raw in lines:
+                    self._take(raw.decode().rstrip())
+        finally:
+            loop.remove_reader(pipe)
+            os.close(pipe)
+
+    def _take(self, line: str) -> None:
+        self.lines.append(line)
+        print(line)  # noqa: T201 - pytest shows it when the test fails
+        if '"event":"serving"' in line:
+            said = json.loads(line)
+            self.address, self.http_address = said["address"], said["http_address"]
+            self._serving.set()
+        self._said.set()
+
+    async def logged(self, event: str, count: int = 1, since: int = 0) -> list[dict[str, Any]]:
+        """Waits until it has logged an event so often since it had said so many lines; returns
+        those lines."""
         while True:
             self._said.clear()
-            entries = [json.loads(line) for line in self.lines if line.startswith("{")]
+            entries = [json.loads(line) for line in self.lines[since:] if line.startswith("{")]
             found = [entry for entry in entries if entry["event"] == event]
             if len(found) >= count:
                 return found
@@ -497,14 +583,14 @@ class ServerProcess:
         return code
 
 
-async def settle(condition: Callable[[], Any], patience: float = 10) -> None:
+async def settle(condition: Callable[[], Any], patience: float = 60) -> None:
     """Waits until a condition holds that nothing announces."""
     async with asyncio.timeout(patience):
         while not condition():  # noqa: ASYNC110 - there is no event to wait for
             await asyncio.sleep(0.01)
 
 
-async def eventually(ask: Callable[[], Awaitable[T]], wanted: T, patience: float = 30) -> T:
+async def eventually(ask: Callable[[], Awaitable[T]], wanted: T, patience: float = 120) -> T:
     """Asks until the answer is the wanted one, which it becomes by itself; returns the last."""
     until = asyncio.get_running_loop().time() + patience
     while True:

@@ -24,9 +24,9 @@ from colloquy_server.database import sqlite
 from colloquy_server.database.engine import open_database
 from colloquy_server.database.models import MICROS
 from colloquy_server.database.repository import sending
-from colloquy_server.database.repository.access import Author
 from colloquy_server.database.repository.changes import Lease
 from colloquy_server.database.repository.sending import OnBusy, Prompt, Sent
+from colloquy_server.database.repository.users import Author
 from colloquy_server.database.transactions import Session
 from colloquy_server.errors import ConversationBusy
 from sqlalchemy import Engine, event

@@ -43,7 +43,7 @@ class Cluster:
     """A Postgres server of its own, in a temporary folder, on a free loopback port."""
 
     def __init__(self) -> None:
-        self._bin = _binaries()
+        self._bin = binaries()
         self._folder = Path(tempfile.mkdtemp(prefix="colloquy-postgres-"))
         self._user = _unprivileged() if os.geteuid() == 0 else None
         self.port = free_port()
@@ -103,7 +103,8 @@ class Cluster:
         assert done.returncode == 0, f"{program} failed with {done.returncode}: {said}"
 
 
-def _binaries() -> Path:
+def binaries() -> Path:
+    """The folder of its programs."""
     config = shutil.which("pg_config")
     if config:
         shown = subprocess.run([config, "--bindir"], capture_output=True, text=True, check=True)

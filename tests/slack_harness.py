@@ -25,7 +25,7 @@ from pydantic_settings import BaseSettings
 from tests import slack_process
 from tests.fakes.slack import Channel, Message, Person, SlackDouble, Workspace, shown
 from tests.forked import Forked
-from tests.harness import ADMIN_KEY, Caller, Colloquy
+from tests.harness import PROVISIONING_KEY, Caller, Colloquy
 
 MANIFEST = "config/slack_manifest.yml"
 
@@ -104,7 +104,7 @@ class SlackStage:
         return sorted(found, key=lambda message: (_payload(message)["request"], message.ts))
 
     async def answered(
-        self, channel: Channel, ts: str | None = None, *, count: int = 1, seconds: float = 15
+        self, channel: Channel, ts: str | None = None, *, count: int = 1, seconds: float = 90
     ) -> list[Message]:
         """Waits until so many replies are shown to their end; returns their messages."""
 
@@ -145,8 +145,9 @@ class OAuthStage(SlackStage):
             "slack_client_id": self.slack.app.client_id,
             "slack_client_secret": self.slack.app.client_secret,
             "slack_encryption_key": self.key,
+            "slack_allowed_teams": self.overrides.get("slack_allowed_teams", "*"),
             "conversation_api_key": None,
-            "admin_api_key": ADMIN_KEY,
+            "provisioning_api_key": PROVISIONING_KEY,
         }
         return super().settings(**{**values, **more})
 
@@ -237,7 +238,7 @@ class BotProcess:
                 output=log.fileno(),
             )
 
-    async def died(self, seconds: float = 20) -> int:
+    async def died(self, seconds: float = 90) -> int:
         """Waits until it is dead; returns its exit code."""
         assert self._process is not None
         async with asyncio.timeout(seconds):

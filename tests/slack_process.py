@@ -11,7 +11,9 @@ import os
 import signal
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
+from colloquy import AsyncConversationClient
 from colloquy_slack import logs
 from colloquy_slack.app import Bot
 from colloquy_slack.outgoing import reply_messages
@@ -19,6 +21,9 @@ from colloquy_slack.settings import load
 
 DIE_AT = "DIE_AT"
 """The variable with the file's path."""
+
+CONVERSATION_DELETED = "conversation deleted"
+"""What is as good as a failpoint, outside of a request's life."""
 
 
 def main() -> None:
@@ -38,6 +43,13 @@ async def _run(file: Path) -> None:
             file.unlink()
             os.kill(os.getpid(), signal.SIGKILL)
 
+    delete = AsyncConversationClient.delete_conversation
+
+    async def delete_conversation(client: Any, conversation_id: str) -> None:
+        await delete(client, conversation_id)
+        failpoint(CONVERSATION_DELETED)
+
+    AsyncConversationClient.delete_conversation = delete_conversation
     logs.configure("json")
     # The double does at once what it is told.
     reply_messages.ARRIVES_WITHIN = 0.1

@@ -17,11 +17,18 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from tests.harness import ADMIN_KEY, Stream
+from tests.harness import ADMIN_KEY, PROVISIONING_KEY, Stream
 
 DOMAIN = "conversation.v1"
 
-SECRETS = (ADMIN_KEY, "the-key-of-the-double", "colloquy_", "sk-12345", "secret detail")
+SECRETS = (
+    ADMIN_KEY,
+    PROVISIONING_KEY,
+    "the-key-of-the-double",
+    "colloquy_",
+    "sk-12345",
+    "secret detail",
+)
 """What no status may ever carry: keys, and what the provider's double says in its errors."""
 
 INTERNALS = ("Traceback", 'File "', "sqlalchemy", "sqlite", "psycopg", "SELECT ", "UPDATE ")
@@ -81,3 +88,13 @@ async def refused(call: Awaitable[Any] | Stream) -> Refusal:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await (call.rest() if isinstance(call, Stream) else call)
     return read(caught.value)
+
+
+async def status_of(call: Any) -> str:
+    """What a call came to: OK, or the status and the reason, which it has to have."""
+    try:
+        await call
+    except grpc.aio.AioRpcError as error:
+        refusal = read(error)
+        return f"{refusal.status} {refusal.reason}"
+    return "OK"

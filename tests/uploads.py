@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import grpc
 from colloquy.api import attachment_service_pb2 as api
 from colloquy.api import resources_pb2 as resources
 from colloquy_server.database.transactions import EVERY_ACCOUNT, Session
@@ -29,10 +30,18 @@ async def parts(
 async def upload(
     caller: Caller, data: bytes, filename: str = "file.txt", **header: str
 ) -> resources.Attachment:
-    response = await caller.attachments.UploadAttachment(
-        parts(data, filename, **header), metadata=caller.metadata
-    )
-    return response.attachment
+    while True:
+        try:
+            response = await caller.attachments.UploadAttachment(
+                parts(data, filename, **header), metadata=caller.metadata
+            )
+        except grpc.aio.AioRpcError as error:
+            # Where a server ends a call to which more is being sent, gRPC's client may fail at the
+            # sending, and then does not tell what the server said.
+            if error.details() != "Internal error from Core":
+                raise
+        else:
+            return response.attachment
 
 
 async def download(caller: Caller, attachment_id: str) -> tuple[resources.Attachment, bytes]:
@@ -68,7 +77,7 @@ async def count(colloquy: Colloquy, *tables: str) -> list[int]:
 
 async def emptied(colloquy: Colloquy) -> None:
     """Waits until nothing is left to remove, and requires that the store is empty then."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await count(colloquy, "removals") != [0]:  # noqa: ASYNC110 - as in `settle`
             await asyncio.sleep(0.01)
     assert stored(colloquy) == []

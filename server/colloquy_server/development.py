@@ -1,4 +1,5 @@
-"""What `serve --dev` adds: a development account whose key the clients find by themselves."""
+"""What `serve --dev` adds: a development account whose key the clients find by themselves, and a
+link that signs a browser in."""
 
 from __future__ import annotations
 
@@ -8,10 +9,12 @@ from pathlib import Path
 import structlog
 from colloquy.operations.private_files import make_private_folder
 
-from colloquy_server.api.access import hash_secret, new_secret
-from colloquy_server.database.models import KeyRole
+from colloquy_server.api.access import hash_secret, new_secret, new_session_secret
+from colloquy_server.api.sessions import link
+from colloquy_server.database.models import ApiKey, KeyRole
 from colloquy_server.database.repository import access as rows
-from colloquy_server.database.repository.access import Author
+from colloquy_server.database.repository import sessions
+from colloquy_server.database.repository.users import Author
 from colloquy_server.database.transactions import EVERY_ACCOUNT, Database
 
 log = structlog.get_logger()
@@ -22,14 +25,16 @@ KEY_FILE = Path("data/dev.key")
 _ACCOUNT = "development"
 
 
-async def ensure_development_key(db: Database) -> None:
-    """Makes the account if it is missing, and a key if the file has none that is good."""
+async def ensure_development_key(db: Database) -> ApiKey:
+    """The key of the file; the account is made if it is missing, and a key if the file has none
+    that is good."""
     account = await db.write(EVERY_ACCOUNT, rows.create_account, "Development", _ACCOUNT)
-    known = await db.read(EVERY_ACCOUNT, rows.key_by_hash, hash_secret(_read_key()))
-    if known is not None and known[0].account_id == account.id and not known[0].revoke_time:
-        return
+    found, _ = await db.read(EVERY_ACCOUNT, rows.keys_by_hash, [hash_secret(_read_key())])
+    for key in found.values():
+        if key.account_id == account.id and not key.revoke_time:
+            return key
     secret = new_secret()
-    await db.write(
+    made = await db.write(
         EVERY_ACCOUNT,
         rows.create_key,
         account.id,
@@ -41,6 +46,28 @@ async def ensure_development_key(db: Database) -> None:
     )
     _write_key(secret)
     log.info("development key written", file=str(KEY_FILE))
+    return made
+
+
+async def make_link(db: Database, key: ApiKey, web_url: str) -> str:
+    """A link that signs a browser in once, as the user of the development account."""
+    code = new_session_secret()
+    await db.write(
+        EVERY_ACCOUNT,
+        sessions.create_link,
+        key.account_id,
+        key.id,
+        Author(),
+        KeyRole.SERVICE,
+        hash_secret(code),
+    )
+    return link(web_url, code)
+
+
+def log_link(url: str) -> None:
+    """Shows a link to whoever started the server: it is of a development server alone, and of no
+    use once it was opened."""
+    log.info("open this in a browser, once", url=url, more="colloquy link --as NAME")
 
 
 def _read_key() -> str:

@@ -10,7 +10,11 @@
     ├── RequestIdReused       ALREADY_EXISTS
     ├── ConversationBusy      ABORTED
     ├── QueueFull             RESOURCE_EXHAUSTED
+    ├── QuotaExceeded         RESOURCE_EXHAUSTED, until something is deleted or has finished
+    ├── BudgetExceeded        RESOURCE_EXHAUSTED, says when the budget starts anew
     ├── RateLimited           RESOURCE_EXHAUSTED, says when to come back
+    │   └── TooManyFailures   of authentication, from one address
+    ├── Overloaded            RESOURCE_EXHAUSTED, says when to come back
     ├── Unavailable           UNAVAILABLE
     └── Unimplemented         UNIMPLEMENTED
 
@@ -21,6 +25,7 @@ this module needs neither. An error's docstring is its default message.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import ClassVar
 
 
@@ -77,7 +82,8 @@ class NotFound(ColloquyError):
     status = "NOT_FOUND"
 
     def __init__(self, kind: str) -> None:
-        """`kind` is ACCOUNT, CONVERSATION, MESSAGE, ATTACHMENT or API_KEY."""
+        """`kind` is ACCOUNT, CONVERSATION, MESSAGE, ATTACHMENT, API_KEY, USER, SESSION, BUDGET,
+        WEBHOOK or DELIVERY."""
         super().__init__(f"No such {kind.lower().replace('_', ' ')}.")
         self.reason = f"{kind}_NOT_FOUND"
 
@@ -118,6 +124,68 @@ class RateLimited(ColloquyError):
         """`limit` is in requests a second; `retry_after` is in seconds."""
         super().__init__(f"This key makes more than {limit} requests a second. Slow down.")
         self.subject = subject
+        self.retry_after = retry_after
+
+
+class TooManyFailures(RateLimited):
+    """Too many calls from this address had no good key."""
+
+    def __init__(self, limit: int, retry_after: float) -> None:
+        """`limit` is in failed authentications a minute; `retry_after` is in seconds."""
+        ColloquyError.__init__(
+            self,
+            f"More than {limit} calls a minute from this address had no good API key. This one has"
+            " none either: check it, and come back later.",
+        )
+        self.subject = "address"
+        self.retry_after = retry_after
+
+
+class QuotaExceeded(ColloquyError):
+    """A quota of the account or of the key is used up."""
+
+    status = "RESOURCE_EXHAUSTED"
+    reason = "QUOTA_EXCEEDED"
+
+    def __init__(self, subject: str, what: str, limit: int) -> None:
+        """`subject` is account:<id> or api_key:<id>; `what` there may be `limit` of."""
+        whose = "account" if subject.startswith("account:") else "key"
+        super().__init__(f"This {whose} may have {limit:,} {what} at a time, and that is used up.")
+        self.subject = subject
+
+
+class BudgetExceeded(ColloquyError):
+    """A budget is used up."""
+
+    status = "RESOURCE_EXHAUSTED"
+    reason = "BUDGET_EXCEEDED"
+
+    def __init__(self, subject: str, limit: str, renew_time: int, retry_after: float) -> None:
+        """`subject` is account:<id>, user:<id>, api_key:<id> or model:<id>; `limit` says how much
+        may be used. It starts anew at `renew_time`, in microseconds since 1970, in `retry_after`
+        seconds."""
+        whose = _WHOSE[subject.partition(":")[0]]
+        time = datetime.fromtimestamp(renew_time // 1_000_000, UTC).strftime("%Y-%m-%d %H:%M")
+        super().__init__(
+            f"This {whose} may use {limit}, and what is left is too little for another reply. The"
+            f" budget starts anew at {time} UTC."
+        )
+        self.subject = subject
+        self.retry_after = retry_after
+
+
+_WHOSE = {"account": "account", "user": "user", "api_key": "key", "model": "account's model"}
+
+
+class Overloaded(ColloquyError):
+    """The server has as much to do as it takes on. Try again in a moment."""
+
+    status = "RESOURCE_EXHAUSTED"
+    reason = "OVERLOADED"
+
+    def __init__(self, retry_after: float) -> None:
+        """`retry_after` is in seconds."""
+        super().__init__()
         self.retry_after = retry_after
 
 

@@ -66,6 +66,12 @@ def configure(log_format: Literal["console", "json"] | None, worker: int | None 
     install_hooks(_report)
 
 
+def silence() -> None:
+    """Logs nothing from here on: for a command that says itself what there is to say."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    logging.disable()
+
+
 def say(line: str) -> None:
     """Writes a line for people as it is: why the process cannot start."""
     _writer().write(f"{line}\n")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import json
 import signal
+import sys
 from collections.abc import Callable
 
 import structlog
 
 from colloquy_server.app import App
+from colloquy_server.confinement import ENVIRONMENT, Confinement
 from colloquy_server.database.repository import access
 from colloquy_server.database.transactions import EVERY_ACCOUNT, Database
 from colloquy_server.providers.catalog import Catalog
@@ -39,11 +43,38 @@ def listen_for_signals(on_signal: Callable[[], None]) -> None:
 
 
 async def is_callable(settings: Settings, db: Database) -> bool:
-    """Whether there is any key with which somebody can call, or make one."""
-    return bool(settings.admin_api_key) or await db.read(EVERY_ACCOUNT, access.has_keys)
+    """Whether there is any key with which somebody can call or make one, or tokens are taken."""
+    if settings.admin_keys or settings.provisioning_keys or settings.oidc_rules:
+        return True
+    return await db.read(EVERY_ACCOUNT, access.has_keys)
 
 
-def log_serving(address: str, catalog: Catalog, *, has_keys: bool) -> None:
+async def log_confinement() -> None:
+    """Says, once for all workers, from what this machine protects the server when files are read
+    that strangers made: a process tries it out."""
+    held = Confinement(0, seccomp=False)
+    with contextlib.suppress(OSError, json.JSONDecodeError):  # it could not even try
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-I", "-m", "colloquy_server.confinement"),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            env=ENVIRONMENT,
+        )
+        answer, _ = await process.communicate()
+        held = Confinement(**json.loads(answer))
+    if lacking := held.lacking():
+        log.warning(
+            "child processes are not fully confined",
+            **held.dump(),
+            open_to_them=", ".join(lacking),
+            remedy="run on Linux with Landlock (5.13 or newer) and seccomp",
+        )
+    else:
+        log.info("child processes are confined", **held.dump())
+
+
+def log_serving(address: str, http_address: str, catalog: Catalog, *, has_keys: bool) -> None:
     """Says, once for all workers, where clients may call."""
     if not has_keys:
         log.warning(
@@ -52,7 +83,12 @@ def log_serving(address: str, catalog: Catalog, *, has_keys: bool) -> None:
         )
     default = catalog.default()
     none = "not discovered yet" if catalog.discovering else "none: no provider has a key"
-    log.info("serving", address=address, default_model=default.id if default else none)
+    log.info(
+        "serving",
+        address=address,
+        http_address=http_address,
+        default_model=default.id if default else none,
+    )
 
 
 async def serve_until_stopped(app: App, requests: StopRequests) -> None:

@@ -11,6 +11,11 @@ _TRIES = 10  # for a free port that is free on all addresses of a name
 
 _NO_SUCH_FAMILY = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
+HTTP_REMEDY = "HTTP_ADDRESS sets another address, or `off`."
+"""What to do when the port for HTTP is taken."""
+
+_BACKLOG = 2_048
+
 _Found = tuple[socket.AddressFamily, tuple[Any, ...]]
 
 
@@ -23,18 +28,18 @@ class SharedPort:
     while no worker listens.
     """
 
-    def __init__(self, address: str) -> None:
-        """Takes HOST:PORT; port 0 chooses one. Raises OSError when the port is not free."""
+    def __init__(self, address: str, remedy: str = "") -> None:
+        """Takes HOST:PORT; port 0 chooses one.
+
+        Raises OSError when the port is not free, with what can be done then.
+        """
         host, _, port = address.rpartition(":")
         self._held = ExitStack()
         try:
             found = _look_up(host.strip("[]"), int(port))
             self.address = f"{host}:{self._hold_any(found) if port == '0' else self._hold(found)}"
         except OSError as error:
-            what = "is another server running there?"
-            if error.errno != errno.EADDRINUSE:
-                what = error.strerror or str(error)
-            raise OSError(f"cannot listen on {address}: {what}") from None
+            raise _cannot_listen(address, error, remedy) from None
 
     def close(self) -> None:
         """Lets the port go: it is free when no worker listens any more."""
@@ -68,6 +73,42 @@ class SharedPort:
                 raise missing
             self._held = held.pop_all()
         return port
+
+
+def listen(address: str, *, shares_port: bool, remedy: str = "") -> list[socket.socket]:
+    """Sockets that listen on HOST:PORT, one for each address of the host; port 0 chooses one.
+
+    `shares_port` lets them listen where other workers do. Raises OSError, with what can be done.
+    """
+    host, _, port = address.rpartition(":")
+    with ExitStack() as stack:
+        listeners: list[socket.socket] = []
+        chosen = 0
+        try:
+            for family, (name, wanted, *rest) in _look_up(host.strip("[]"), int(port)):
+                listener = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(shares_port))
+                try:
+                    listener.bind((name, chosen or wanted, *rest))
+                except OSError as error:
+                    if error.errno in _NO_SUCH_FAMILY and chosen:
+                        continue
+                    raise
+                listener.listen(_BACKLOG)
+                chosen = listener.getsockname()[1]
+                listeners.append(listener)
+        except OSError as error:
+            raise _cannot_listen(address, error, remedy) from None
+        stack.pop_all()
+    return listeners
+
+
+def _cannot_listen(address: str, error: OSError, remedy: str) -> OSError:
+    what = error.strerror or str(error)
+    if error.errno == errno.EADDRINUSE:
+        what = " ".join(part for part in ("is another server running there?", remedy) if part)
+    return OSError(f"cannot listen on {address}: {what}")
 
 
 def _look_up(host: str, port: int) -> list[_Found]:

@@ -13,22 +13,32 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 
 import structlog
+from colloquy.operations.metrics import host_and_port
 
+from colloquy_server.api.identity_rules import IdentityRules
 from colloquy_server.database.engine import open_database
-from colloquy_server.development import ensure_development_key
+from colloquy_server.development import ensure_development_key, log_link, make_link
 from colloquy_server.errors import ColloquyError
 from colloquy_server.providers.catalog import Catalog
-from colloquy_server.serving import is_callable, listen_for_signals, log_serving
+from colloquy_server.serving import (
+    is_callable,
+    listen_for_signals,
+    log_confinement,
+    log_serving,
+)
 from colloquy_server.settings import Settings
-from colloquy_server.shared_port import SharedPort
+from colloquy_server.shared_port import HTTP_REMEDY, SharedPort
 
 log = structlog.get_logger()
 
 SERVING = "serving"
 """What a worker says when it serves; any other line is why it cannot."""
+
+_MAX_PORT = 65_535
 
 _FIRST_DELAY = 0.5
 """Seconds until a worker that ended is started again; twice as long each time that it ends soon."""
@@ -44,7 +54,7 @@ class WorkerFailed(ColloquyError):
 
 
 def check_workers(settings: Settings, count: int) -> None:
-    """Raises ColloquyError when so many workers cannot share this database."""
+    """Raises ColloquyError when so many workers cannot share this database, or lack ports."""
     if count < 1:
         raise ColloquyError(f"--workers {count}: there has to be at least one")
     if count > 1 and settings.database_url.startswith("sqlite:"):
@@ -57,30 +67,49 @@ def check_workers(settings: Settings, count: int) -> None:
             f"--workers {count} cannot share EVENT_BUS_URL=memory://, which ends at one process:"
             " leave it out, or set it to postgresql://…"
         )
+    metrics_port = host_and_port(settings.prometheus_address or ":0")[1]
+    if metrics_port + count - 1 > _MAX_PORT:
+        raise ColloquyError(
+            f"--workers {count} needs a port for each, from PROMETHEUS_ADDRESS on: there are not so"
+            f" many after {metrics_port}"
+        )
 
 
 async def supervise(settings: Settings, count: int, *, is_development: bool) -> None:
     """Keeps workers serving until SIGTERM, SIGINT or SIGHUP, which all get; a second one hurries.
 
-    Raises OSError when the port is not free, CatalogError when the models file cannot be used, and
-    WorkerFailed when a worker cannot start at first or does not end cleanly at last.
+    Raises OSError when the port is not free, CatalogError when the models file cannot be used,
+    SettingsError for OIDC_RULES that cannot, and WorkerFailed when a worker cannot start at first
+    or does not end cleanly at last.
     """
     catalog = Catalog.load(settings.models_file, settings.environ.get)
-    port = SharedPort(settings.grpc_address)
-    try:
-        has_keys = await _prepare_keys(settings, is_development=is_development)
-        await _Supervisor(settings, count, port).run(catalog, has_keys=has_keys)
-    finally:
-        port.close()
+    if settings.oidc_rules:
+        IdentityRules.load(settings.oidc_rules)
+    with ExitStack() as held:
+        port = SharedPort(settings.grpc_address)
+        held.callback(port.close)
+        http_address, page = settings.http_address, settings.page_url()
+        if settings.serves_http:
+            http_port = SharedPort(http_address, HTTP_REMEDY)
+            held.callback(http_port.close)
+            http_address = http_port.address
+            page = settings.page_url(int(http_address.rpartition(":")[2]))
+        addresses = {"GRPC_ADDRESS": port.address, "HTTP_ADDRESS": http_address}
+        has_keys, link = await _prepare_keys(settings, page, is_development=is_development)
+        supervisor = _Supervisor(settings, count, addresses, held.close)
+        await supervisor.run(catalog, has_keys=has_keys, link=link)
 
 
-async def _prepare_keys(settings: Settings, *, is_development: bool) -> bool:
-    """Makes the key for development, if so; returns whether there is any."""
+async def _prepare_keys(settings: Settings, page: str, *, is_development: bool) -> tuple[bool, str]:
+    """Makes the key for development, if so; returns whether there is any, and a link that signs in
+    at a page."""
     database = open_database(settings.database_url, settings.database_pool_size)
     try:
+        link = ""
         if is_development:
-            await ensure_development_key(database)
-        return await is_callable(settings, database)
+            key = await ensure_development_key(database)
+            link = await make_link(database, key, page) if page else ""
+        return await is_callable(settings, database), link
     finally:
         await database.close()
 
@@ -88,24 +117,40 @@ async def _prepare_keys(settings: Settings, *, is_development: bool) -> bool:
 class _Supervisor:
     """The workers of a server, by their numbers."""
 
-    def __init__(self, settings: Settings, count: int, port: SharedPort) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        count: int,
+        addresses: Mapping[str, str],
+        release_ports: Callable[[], None],
+    ) -> None:
         # What `.env` holds now goes to all, also to those that are started again later.
-        self._environment = {**settings.environ, "GRPC_ADDRESS": port.address}
-        self._port = port
+        self._environment = {**settings.environ, **addresses}
+        self._addresses = addresses
+        self._release_ports = release_ports
         self._numbers = range(1, count + 1)
         self._workers: dict[int, _Worker] = {}
         self._stopping = asyncio.Event()
         self._requests = 0
         """How often it was asked to stop."""
 
-    async def run(self, catalog: Catalog, *, has_keys: bool) -> None:
-        """Starts the workers and keeps them running until they are told to stop and have."""
+    async def run(self, catalog: Catalog, *, has_keys: bool, link: str) -> None:
+        """Starts the workers and keeps them running until they are told to stop and have.
+        `link` is one that signs a browser in, if there is any."""
         listen_for_signals(self._stop)
         try:
             for number in self._numbers:
                 await self._start(number)
             await asyncio.gather(*(worker.serves() for worker in self._workers.values()))
-            log_serving(self._port.address, catalog, has_keys=has_keys)
+            await log_confinement()
+            log_serving(
+                self._addresses["GRPC_ADDRESS"],
+                self._addresses["HTTP_ADDRESS"],
+                catalog,
+                has_keys=has_keys,
+            )
+            if link:
+                log_link(link)
             codes = await asyncio.gather(*(self._keep(number) for number in self._numbers))
         except BaseException:
             self._stop()
@@ -118,7 +163,7 @@ class _Supervisor:
     def _stop(self) -> None:
         self._requests += 1
         self._stopping.set()
-        self._port.close()  # as one process does: the next server need not wait for live replies
+        self._release_ports()  # as one process does: the next server need not wait for live replies
         for worker in self._workers.values():
             worker.stop()
 

@@ -9,6 +9,7 @@ import socket
 
 import structlog
 import uvloop
+from colloquy.operations.private_memory import keep_memory_private
 
 from colloquy_server import logs
 from colloquy_server import settings as settings_module
@@ -32,9 +33,10 @@ def run_worker(number: int, descriptor: int) -> int:
     with socket.socket(fileno=descriptor) as supervisor:
         supervisor.set_inheritable(False)
         try:
+            keep_memory_private()
             settings = settings_module.load()
             logs.configure(settings.log_format, worker=number)
-            uvloop.run(_serve(settings, supervisor))
+            uvloop.run(_serve(settings, supervisor, number))
         except (ColloquyError, CatalogError, OSError) as error:
             _tell(supervisor, str(error))
             return 1
@@ -46,13 +48,13 @@ def run_worker(number: int, descriptor: int) -> int:
     return 0
 
 
-async def _serve(settings: Settings, supervisor: socket.socket) -> None:
+async def _serve(settings: Settings, supervisor: socket.socket, number: int) -> None:
     requests = StopRequests()
     # A terminal or an init system may signal every process of a group, beside what the supervisor
     # passes on: here a signal asks to stop, and only the supervisor to hurry.
     listen_for_signals(requests.stop.set)
     _listen_to(supervisor, requests)
-    app = App(settings, shares_port=True)
+    app = App(settings, shares_port=True, worker=number)
     await app.start()
     log.info("worker serving", pid=os.getpid())
     await asyncio.to_thread(logs.drain)  # it stands before the supervisor's own line

@@ -21,15 +21,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import aiohttp
+import structlog
 from colloquy import AsyncAdminClient, AsyncConversationClient
 from slack_bolt.adapter.socket_mode.aiohttp import AsyncSocketModeHandler
 from slack_bolt.app.async_app import AsyncApp
 from slack_sdk.oauth.token_rotation.async_rotator import AsyncTokenRotator
 from slack_sdk.web.async_client import AsyncWebClient
 
-from colloquy_slack.database import listening
+from colloquy_slack.database import listening, outbox
 from colloquy_slack.database.engine import Database, migrate
 from colloquy_slack.failpoints import FailpointHook, no_failpoint
 from colloquy_slack.incoming.bolt_app import oauth_app, single_workspace_app
@@ -37,14 +39,18 @@ from colloquy_slack.incoming.http_server import HttpServer
 from colloquy_slack.incoming.intake import Intake
 from colloquy_slack.incoming.listeners import Listeners
 from colloquy_slack.logs import describe
+from colloquy_slack.outgoing.rendering import MAX_MESSAGES
 from colloquy_slack.runtime import Runtime
 from colloquy_slack.serving.lease_keeper import LeaseKeeper
 from colloquy_slack.settings import Settings
 from colloquy_slack.slack_api import TIMEOUT, SlackApi
+from colloquy_slack.telemetry import open_telemetry
 from colloquy_slack.workspaces.accounts import Accounts
 from colloquy_slack.workspaces.connector import Connector
 from colloquy_slack.workspaces.encryption import Cipher
+from colloquy_slack.workspaces.erasure import WorkspaceErasure
 from colloquy_slack.workspaces.installations import Installations
+from colloquy_slack.workspaces.key_change import renew_encryption
 from colloquy_slack.workspaces.notices import Notices
 from colloquy_slack.workspaces.registry import (
     InstalledWorkspaces,
@@ -52,6 +58,8 @@ from colloquy_slack.workspaces.registry import (
     WorkspaceRegistry,
 )
 from colloquy_slack.workspaces.token_rotation import TokenRotation
+
+log = structlog.get_logger()
 
 _RETRY_FOR = 2.0
 _CALL_TIMEOUT = 5.0
@@ -78,6 +86,11 @@ class Bot:
         self._clock, self._now, self._sleep, self._failpoint = clock, now, sleep, failpoint
         self.port = 0
         """Where it listens over HTTP; 0 when it does not."""
+        self.metrics_port = 0
+        """Where Prometheus may come; 0 when it may not."""
+        self._telemetry = open_telemetry(
+            settings.otel_exporter_otlp_endpoint, settings.slack_prometheus_address
+        )
         self._cleanups: list[Callable[[], Awaitable[None]]] = []
 
     async def start(self) -> None:
@@ -86,16 +99,25 @@ class Bot:
         Raises SettingsError, SlackError, ConfigurationError, SQLAlchemyError and OSError.
         """
         settings = self._settings
+        self._cleanups.append(partial(asyncio.to_thread, self._telemetry.close))
+        self.metrics_port = self._telemetry.listen()
         await asyncio.to_thread(migrate, settings.slack_database_url)
         db = Database(settings.slack_database_url)
         self._cleanups.append(db.close)
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT))
         self._cleanups.append(self._session.close)
         runtime = Runtime(
-            db, clock=self._clock, now=self._now, sleep=self._sleep, failpoint=self._failpoint
+            db,
+            clock=self._clock,
+            now=self._now,
+            sleep=self._sleep,
+            failpoint=self._failpoint,
+            telemetry=self._telemetry,
         )
 
-        await db.run(listening.begin, runtime.now())
+        if await db.run(listening.begin, runtime.now()):
+            doubted = await db.run(outbox.doubt_unfinished, range(MAX_MESSAGES))
+            log.info("answers are looked up in Slack before they are posted", requests=doubted)
 
         self.workspaces, app = await self._workspaces_and_app(runtime)
         self._cleanups.append(self.workspaces.close)
@@ -131,6 +153,7 @@ class Bot:
             self._slack_client,
             self._server_client,
             is_native=settings.slack_native_streaming,
+            web_url=settings.web_url,
         )
         if not settings.is_oauth:
             workspace = await connector.connect(
@@ -139,10 +162,15 @@ class Bot:
             return SingleWorkspace(workspace), single_workspace_app(settings, client, workspace)
 
         cipher = Cipher(settings.slack_encryption_key or "")
-        admin = AsyncAdminClient(settings.conversation_address, settings.admin_api_key)
+        admin = self._admin_client(settings.provisioning_api_key)
         self._cleanups.append(admin.close)
-        accounts = Accounts(runtime.db, cipher, admin)
-        installations = Installations(settings.slack_client_id or "", runtime.db, cipher)
+        accounts = Accounts(runtime.db, cipher, admin, self._admin_client)
+        installations = Installations(
+            settings.slack_client_id or "", runtime.db, cipher, settings.allowed_teams
+        )
+        if cipher.is_changing:
+            renewed = await renew_encryption(runtime.db, installations, cipher)
+            log.info("encrypted with the first key", values=renewed)
         rotator = AsyncTokenRotator(
             client_id=settings.slack_client_id or "",
             client_secret=settings.slack_client_secret or "",
@@ -154,6 +182,14 @@ class Bot:
             connector,
             TokenRotation(runtime.db, installations, rotator, runtime.now),
             Notices(runtime.db, installations),
+            WorkspaceErasure(
+                runtime,
+                installations,
+                admin,
+                self._admin_client,
+                self._server_client,
+                settings.slack_erase_after_days,
+            ),
         )
         return workspaces, oauth_app(
             settings,
@@ -166,7 +202,7 @@ class Bot:
 
     async def _connect_socket_mode(self, app: AsyncApp, app_token: str) -> None:
         # The handler itself would ask for ever, whatever Slack says of the token.
-        slack = SlackApi(self._slack_client(app_token), self._sleep)
+        slack = SlackApi(self._slack_client(app_token), self._sleep, self._telemetry)
         await slack.call_with_retries("apps.connections.open")
         handler = AsyncSocketModeHandler(app, app_token)
         self._cleanups.append(handler.close_async)
@@ -185,6 +221,9 @@ class Bot:
             session=self._session,
             retry_handlers=[],
         )
+
+    def _admin_client(self, key: str | None) -> AsyncAdminClient:
+        return AsyncAdminClient(self._settings.conversation_address, key)
 
     def _server_client(self, key: str | None) -> AsyncConversationClient:
         return AsyncConversationClient(

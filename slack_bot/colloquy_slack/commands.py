@@ -21,6 +21,14 @@ def slack(
     manifest: Annotated[
         bool, typer.Option("--manifest", help="Print the manifest of the Slack app, and end.")
     ] = False,
+    backup: Annotated[
+        Path | None,
+        typer.Option(
+            "--backup",
+            metavar="FILE",
+            help="Copy the bot's SQLite database to a new file, also while a bot runs, and end.",
+        ),
+    ] = None,
 ) -> None:
     """Run the Slack bot until SIGTERM, SIGINT or SIGHUP. Settings: the environment and .env."""
     if manifest:
@@ -28,8 +36,10 @@ def slack(
         return
     # gRPC's core, which looks at this when it is loaded, would write lines of its own among ours.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from colloquy_slack.process import run_bot
+    from colloquy_slack.process import run_backup, run_bot
 
+    if backup is not None:
+        raise typer.Exit(run_backup(backup))
     raise typer.Exit(run_bot())
 
 

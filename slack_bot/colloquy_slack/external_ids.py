@@ -51,10 +51,12 @@ def user_external_id(team_id: str, user_id: str) -> str:
     return f"slack:{team_id}:{user_id}"
 
 
-def author(team_id: str, user_id: str, display_name: str, avatar_url: str) -> User:
-    """Return a Slack user as an author; the server takes 255 and 2,048 characters."""
+def author(team_id: str, user_id: str, display_name: str, avatar_url: str, email: str) -> User:
+    """Return a Slack user as an author; the server takes 255 characters of a name, and 2,048 of
+    where a picture is."""
     return User(
         external_id=user_external_id(team_id, user_id),
         display_name=display_name[:255],
         avatar_url=avatar_url if len(avatar_url) <= 2_048 else "",
+        email=email,
     )

@@ -82,6 +82,11 @@ def say(line: str) -> None:
     _writer().write(f"{redact(line)}\n")
 
 
+def lost_lines() -> int:
+    """Return how many lines nobody took."""
+    return _writer().lost
+
+
 def drain() -> None:
     """Give what was logged last a moment to be written."""
     _writer().drain()

@@ -5,9 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Callable
+from pathlib import Path
 
 import structlog
 from colloquy import ColloquyError
+from colloquy.operations.private_memory import keep_memory_private
+from colloquy.operations.sqlite_copy import copy_database
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from colloquy_slack import logs
@@ -21,11 +26,29 @@ log = structlog.get_logger()
 
 def run_bot() -> int:
     """Run the bot until it is told to stop; return the process's exit code."""
+    return _run_command(lambda settings: asyncio.run(serve(settings)))
+
+
+def run_backup(target: Path) -> int:
+    """Copy the bot's SQLite database to a new file; return the process's exit code."""
+    return _run_command(lambda settings: copy_database(database_file(settings), target))
+
+
+def database_file(settings: Settings) -> Path:
+    """Return the file of a SQLite database. Raises SettingsError when it is a Postgres."""
+    url = make_url(settings.slack_database_url)
+    if url.get_backend_name() != "sqlite" or not url.database:
+        raise SettingsError("SLACK_DATABASE_URL is a Postgres: back it up with pg_dump")
+    return Path(url.database)
+
+
+def _run_command(command: Callable[[Settings], None]) -> int:
     os.umask(0o077)  # whatever is written holds what people said, or keys
     try:
+        keep_memory_private()
         settings = settings_module.load()
         logs.configure(settings.log_format)
-        asyncio.run(serve(settings))
+        command(settings)
     except (SettingsError, ColloquyError, OSError) as error:
         logs.say(f"colloquy: {error}")
         return 1
@@ -70,5 +93,5 @@ async def serve(settings: Settings) -> None:
 
 async def _run(bot: Bot) -> None:
     await bot.start()
-    log.info("connected", port=bot.port or None)
+    log.info("connected", port=bot.port or None, metrics_port=bot.metrics_port or None)
     raise await bot.wait_until_failed()

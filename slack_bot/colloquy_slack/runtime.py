@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from colloquy_slack.database.engine import Database
 from colloquy_slack.failpoints import FailpointHook, no_failpoint
+from colloquy_slack.telemetry import Telemetry
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Runtime:
     """Seconds since 1970."""
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     failpoint: FailpointHook = no_failpoint
+    telemetry: Telemetry = field(default_factory=Telemetry)
 
     async def wait(self, event: asyncio.Event, seconds: float) -> bool:
         """Wait for an event, for so long at most. Returns whether it came."""

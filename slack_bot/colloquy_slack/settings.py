@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
+
+# What the server takes, too; and nothing that would end a link of Slack's.
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+")
 
 
 class SettingsError(Exception):
@@ -26,13 +30,18 @@ class Settings(BaseSettings):
     slack_client_secret: str | None = Field(default=None, repr=False)
     slack_api_url: str = "https://slack.com/api/"
     slack_database_url: str = "sqlite:///data/slack.db"
+    slack_allowed_teams: str | None = None
     slack_encryption_key: str | None = Field(default=None, repr=False)
     slack_http_address: str = "127.0.0.1:3000"
     slack_native_streaming: bool = False
     slack_lease_ttl: Annotated[float, Field(gt=0, le=3_600)] = 10
+    slack_erase_after_days: Annotated[int, Field(ge=0, le=36_500)] = 30
     conversation_address: str | None = None
     conversation_api_key: str | None = Field(default=None, repr=False)
-    admin_api_key: str | None = Field(default=None, repr=False)
+    provisioning_api_key: str | None = Field(default=None, repr=False)
+    web_url: str = ""
+    slack_prometheus_address: str | None = None
+    otel_exporter_otlp_endpoint: str | None = None
     log_format: Literal["console", "json"] | None = None
 
     @field_validator("*", mode="before")
@@ -46,6 +55,14 @@ class Settings(BaseSettings):
     def _ends_with_a_slash(cls, value: str) -> str:
         return value if value.endswith("/") else f"{value}/"
 
+    @field_validator("web_url")
+    @classmethod
+    def _an_origin(cls, value: str) -> str:
+        value = value.removesuffix("/")
+        if value and not _ORIGIN.fullmatch(value):
+            raise ValueError("must be like https://chat.example.com, without a path")
+        return value
+
     @field_validator("slack_database_url")
     @classmethod
     def _known_database(cls, value: str) -> str:
@@ -57,9 +74,11 @@ class Settings(BaseSettings):
             raise ValueError("is no address of a database") from None
         return value
 
-    @field_validator("slack_http_address")
+    @field_validator("slack_http_address", "slack_prometheus_address")
     @classmethod
-    def _host_and_port(cls, value: str) -> str:
+    def _host_and_port(cls, value: str | None) -> str | None:
+        if value is None:
+            return value
         host, colon, port = value.rpartition(":")
         if not (host and colon and port.isdigit() and int(port) < 65_536):
             raise ValueError("must be HOST:PORT, like 127.0.0.1:3000")
@@ -87,20 +106,34 @@ class Settings(BaseSettings):
                 "SLACK_SIGNING_SECRET is missing (or, for one workspace without a public address,"
                 " SLACK_APP_TOKEN)"
             )
+        if self.is_oauth and not self.allowed_teams:
+            raise ValueError(
+                "SLACK_ALLOWED_TEAMS is missing: the ids of the workspaces that may install the"
+                " app, like T0123ABCD,T0456EFGH, or * for any workspace of Slack"
+            )
         if self.is_oauth and not self.slack_encryption_key:
             raise ValueError(
                 "SLACK_ENCRYPTION_KEY is missing: workspaces' tokens are not kept in the clear."
                 ' Make one: python -c "from cryptography.fernet import Fernet;'
                 ' print(Fernet.generate_key().decode())"'
             )
-        if self.is_oauth and not self.admin_api_key:
-            raise ValueError("ADMIN_API_KEY is missing: each workspace gets an account of its own")
+        if self.is_oauth and not self.provisioning_api_key:
+            raise ValueError(
+                "PROVISIONING_API_KEY is missing: each workspace gets an account of its own. Make"
+                " one with `openssl rand -hex 32`, and set it here and for the server; the bot no"
+                " longer takes ADMIN_API_KEY"
+            )
         return self
 
     @property
     def is_oauth(self) -> bool:
         """Whether any workspace may install the app."""
         return bool(self.slack_client_id)
+
+    @property
+    def allowed_teams(self) -> frozenset[str]:
+        """The ids of the workspaces that may install the app; `*` among them means any."""
+        return frozenset((self.slack_allowed_teams or "").replace(",", " ").split())
 
     @property
     def is_http(self) -> bool:

@@ -9,6 +9,7 @@ SlackError
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from math import inf
 from typing import Any
@@ -17,6 +18,8 @@ import aiohttp
 import structlog
 from slack_sdk.errors import SlackApiError, SlackClientError
 from slack_sdk.web.async_client import AsyncWebClient
+
+from colloquy_slack.telemetry import Telemetry
 
 log = structlog.get_logger()
 
@@ -65,15 +68,30 @@ class InDoubt(SlackError):
     """Nobody knows whether it was done."""
 
 
+_NAMES: dict[type[SlackError], str] = {
+    RateLimited: "rate_limited",
+    Refused: "refused",
+    TokenRejected: "token_rejected",
+    InDoubt: "in_doubt",
+}
+"""What metrics call them."""
+
+
 class SlackApi:
     """The Web API with one workspace's token. It never repeats a call by itself."""
 
-    def __init__(self, client: AsyncWebClient, sleep: Callable[[float], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        client: AsyncWebClient,
+        sleep: Callable[[float], Awaitable[None]],
+        telemetry: Telemetry | None = None,
+    ) -> None:
         """`client` must have no retry handlers: a post that is repeated blindly comes twice."""
         self.client = client
         self.scopes: frozenset[str] = frozenset()
         """What the token may do, as Slack said the last time; empty while it did not."""
         self._sleep = sleep
+        self._telemetry = telemetry or Telemetry()
 
     async def call(self, method: str, /, **arguments: Any) -> dict[str, Any]:
         """Call a method that takes JSON. Raises SlackError."""
@@ -122,6 +140,18 @@ class SlackApi:
             await self._sleep(wait)
 
     async def _run(self, method: str, **how: Any) -> dict[str, Any]:
+        started, error = time.monotonic(), ""
+        try:
+            return await self._ask(method, **how)
+        except SlackError as failed:
+            error = _NAMES[type(failed)]
+            if isinstance(failed, RateLimited):
+                self._telemetry.rate_limited(method, failed.retry_after)
+            raise
+        finally:
+            self._telemetry.called(method, time.monotonic() - started, error)
+
+    async def _ask(self, method: str, **how: Any) -> dict[str, Any]:
         try:
             response = await self.client.api_call(method, **how)
         except SlackApiError as error:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import Any
 
+from tests.chaos.fleet import prompt_name
 from tests.chaos.monkey import Blow
 from tests.chaos.talkers import RATE, Ledger
 from tests.chaos.watchers import WORD, Watcher
@@ -15,8 +15,15 @@ from tests.chaos.watchers import WORD, Watcher
 COMPLETED, FAILED, CANCELLED = 3, 4, 5
 _ATTEMPTS = 3  # requests that an owner makes at most, when the provider fails
 _SLACK = 0.25  # seconds that clocks and pacing of different processes may differ
+_ON_ITS_WAY = 3.0
+"""Seconds that a request may be on its way to the provider, on a machine that has much else to do:
+it holds what there was when it was made."""
 
-_NAME = re.compile(r"(c\d+-\d+): \[\[")
+JUDGED = (
+    "id, conversation_id, role, state, content, attempt, epoch, strikes, request_id, reply_to,"
+    " error_reason, deleted"
+)
+"""The columns of messages by which a run is judged."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,8 @@ class Ask:
     arrived: float
     ended: float | None
     text: str
+    told: frozenset[str]
+    """Names of all prompts that are in it."""
 
 
 def read_asks(log: list[dict[str, Any]]) -> list[Ask]:
@@ -41,17 +50,18 @@ def read_asks(log: list[dict[str, Any]]) -> list[Ask]:
         if line["event"] != "arrived" or line["title"]:
             continue
         said = [m["content"] for m in line["body"]["messages"] if m["role"] == "user"]
-        found = _NAME.match(said[-1])
-        assert found, f"a request whose last words nobody said: {said[-1]}"
+        name = prompt_name(said[-1])
+        assert name, f"a request whose last words nobody said: {said[-1]}"
         end = ends.get(line["serial"], {})
         asks.append(
             Ask(
                 line["serial"],
-                found[1],
+                name,
                 line["key"],
                 line["time"],
                 end.get("time"),
                 end.get("text", ""),
+                frozenset(filter(None, map(prompt_name, said))),
             )
         )
     return asks
@@ -74,7 +84,7 @@ class Judge:
         self.latencies: dict[str, list[float]] = defaultdict(list)
         self._rows = rows
         self._by_id = {row["id"]: row for row in rows}
-        self._replies = [row for row in rows if row["role"] == 2]
+        self._replies = [row for row in rows if row["role"] == 2 and not row["deleted"]]
         self._asks = asks
         self._by_serial = {ask.serial: ask for ask in asks}
         self._ledger = ledger
@@ -83,6 +93,7 @@ class Judge:
 
     def judge(self) -> None:
         """Makes all checks."""
+        self._what_is_deleted_is_gone()
         self._accepted_messages_are_stored_once()
         self._replies_are_finished()
         self._a_text_is_of_one_request()
@@ -98,10 +109,40 @@ class Judge:
     def _prompt_name(self, reply: dict[str, Any]) -> str:
         return str(self._by_id[reply["reply_to"]]["request_id"])
 
+    def _what_is_deleted_is_gone(self) -> None:
+        for row in self._rows:
+            self.counts["messages deleted"] += row["deleted"]
+            if row["deleted"] and (row["content"] or row["state"] < COMPLETED):
+                self._problem(f"message {row['id']} is deleted, and still there: {row}")
+        for request in self._ledger.requests.values():
+            prompt = self._by_id.get(request.prompt_id)
+            if request.deleted_at < float("inf") and prompt and not prompt["deleted"]:
+                self._problem(f"{request.id} was deleted, and is there")
+        for ask in self._asks:
+            if self._ledger.requests[ask.name].is_faulty:
+                continue  # an owner says once more what it was going to say
+            for name in ask.told:
+                since = self._ledger.requests[name].deleted_at + _ON_ITS_WAY
+                if since < ask.arrived and not self._was_held_up(ask, since):
+                    self._problem(f"{ask.name} was asked with {name}, which was deleted before")
+
+    def _was_held_up(self, ask: Ask, since: float) -> bool:
+        """Whether its process was stopped meanwhile, so that it may have said late what it was
+        going to say."""
+        return any(
+            blow.key == ask.key
+            and blow.kind == "stop"
+            and blow.began < ask.arrived
+            and blow.until > since
+            for blow in self._blows
+        )
+
     def _accepted_messages_are_stored_once(self) -> None:
         stored = Counter(row["request_id"] for row in self._rows if row["request_id"])
-        contents = Counter(row["content"] for row in self._rows if row["role"] == 1)
-        replies = Counter(row["reply_to"] for row in self._replies if not row["request_id"])
+        contents = Counter(
+            row["content"] for row in self._rows if row["role"] == 1 and not row["deleted"]
+        )
+        replies = Counter(row["reply_to"] for row in self._rows if not row["request_id"])
         for request in self._ledger.requests.values():
             self.counts["requests accepted"] += bool(request.reply_id)
             if request.reply_id and stored[request.id] != 1:
@@ -115,7 +156,7 @@ class Judge:
                 self._problem(f"the reply to {request.id} is not stored")
             if request.reply_id and request.final is None and not request.was_refused:
                 self._problem(f"{request.id} was accepted and its stream told no end")
-            if request.final is not None and reply is not None:
+            if request.final is not None and reply is not None and not reply["deleted"]:
                 told = (request.final.state, request.final.content)
                 if told != (reply["state"], reply["content"]):
                     self._problem(f"{request.id} was told {told}, stored is {reply}")
@@ -163,7 +204,7 @@ class Judge:
 
     def _owners_ask_once(self) -> None:
         owners: Counter[str] = Counter()
-        for reply in self._replies:
+        for reply in (row for row in self._rows if row["role"] == 2):
             owners[self._prompt_name(reply)] += reply["epoch"]
         for name, asks in Counter(ask.name for ask in self._asks).items():
             bound = owners[name] * (_ATTEMPTS if self._ledger.requests[name].is_faulty else 1)
@@ -173,6 +214,8 @@ class Judge:
     def _acknowledged_cancels_stand(self) -> None:
         for cancelled in self._ledger.cancelled:
             told, stored = cancelled.reply, self._by_id[cancelled.reply.id]
+            if stored["deleted"]:
+                continue
             self.counts["cancels that came in time"] += told.state == CANCELLED
             if told.state not in (COMPLETED, FAILED, CANCELLED):
                 self._problem(f"the cancel of {told.id} was answered with state {told.state}")

@@ -1,13 +1,19 @@
-"""The processes of a run: a Postgres of its own, the provider's double, and the replicas."""
+"""The processes of a run: a Postgres of its own or a SQLite file, the provider's double, and the
+replicas."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
+import random
+import re
 import signal
+import sqlite3
 import sys
 import time
+from collections import defaultdict
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -15,6 +21,9 @@ from typing import Any, Self
 import grpc
 import psycopg
 from colloquy.api import admin_service_pb2 as admin_api
+from colloquy.api import conversation_service_pb2 as api
+from colloquy.api import conversation_service_pb2_grpc as api_grpc
+from colloquy.api import resources_pb2 as resources
 from colloquy_server.database import migrate
 
 from tests.harness import ADMIN_KEY, MODELS, Caller, Colloquy, ServerProcess
@@ -29,6 +38,8 @@ GRACE = 1.0
 START_PATIENCE = 60.0
 """Seconds for a process to start or to end, also on a machine that has much else to do."""
 
+_NAME = re.compile(r"(c\d+-\d+): \[\[")
+
 _CHANNEL = [
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
@@ -36,6 +47,17 @@ _CHANNEL = [
     ("grpc.max_receive_message_length", 16 << 20),
     ("grpc.enable_http_proxy", 0),
 ]
+
+
+def prompt_name(text: str) -> str:
+    """The name of the talker's prompt with this text; empty for what no talker said."""
+    found = _NAME.match(text)
+    return found[1] if found else ""
+
+
+def last_said(line: dict[str, Any]) -> Any:
+    """The last that people said in a request of the provider's log."""
+    return [m["content"] for m in line["body"]["messages"] if m["role"] == "user"][-1]
 
 
 @dataclass
@@ -65,15 +87,32 @@ class Replica:
 class Fleet:
     """Starts everything, and leaves nothing behind."""
 
-    def __init__(self, folder: Path, replicas: int) -> None:
-        self._folder = folder
+    def __init__(
+        self,
+        folder: Path,
+        replicas: int,
+        *,
+        on_sqlite: bool = False,
+        run: Callable[[], int] | None = None,
+        **environment: str,
+    ) -> None:
+        """Its database is a Postgres of its own, or a SQLite file in the folder. `run` and
+        `environment` are for each server, as ServerProcess has them."""
+        self.folder = folder
+        self._on_sqlite = on_sqlite
+        self._run = run
+        self._environment = environment
         self._cluster: Cluster | None = None
         self._double: asyncio.subprocess.Process | None = None
         # Not started: it holds what a server process has to know.
-        self._home = Colloquy(folder)
+        self._home = Colloquy(folder, environment.get("DATABASE_URL", ""))
         self._size = replicas
         self.replicas: list[Replica] = []
+        self.account_id = ""
         self.key = ""
+        self._log_read = 0
+        self._names: dict[int, str] = {}
+        self._asked: dict[str, list[dict[str, Any]]] = defaultdict(list)
 
     @property
     def database_url(self) -> str:
@@ -85,14 +124,15 @@ class Fleet:
 
     async def __aenter__(self) -> Self:
         try:
-            self._cluster = await asyncio.to_thread(Cluster)
-            await asyncio.to_thread(self._cluster.start)
-            self._home.database_url = self._cluster.url
-            await asyncio.to_thread(migrate.upgrade, self.database_url)
+            if not self._on_sqlite:
+                self._cluster = await asyncio.to_thread(Cluster)
+                await asyncio.to_thread(self._cluster.start)
+                self._home.database_url = self._cluster.url
+                await asyncio.to_thread(migrate.upgrade, self.database_url)
             base_url = await self._start_double()
             self._home.models_file.write_text(MODELS.format(base_url=base_url))
             self.replicas = [
-                Replica(number, self._process("", f"127.0.0.1:{free_port()}"))
+                Replica(number, self._process("", *(f"127.0.0.1:{free_port()}" for _ in "gh")))
                 for number in range(self._size)
             ]
             await asyncio.gather(*(self.start(replica) for replica in self.replicas))
@@ -139,11 +179,32 @@ class Fleet:
 
     @property
     def provider_log(self) -> Path:
-        return self._folder / "provider.jsonl"
+        return self.folder / "provider.jsonl"
 
     def asks(self) -> list[dict[str, Any]]:
         """The provider's own log."""
         return [json.loads(line) for line in self.provider_log.read_text().splitlines()]
+
+    def asks_about(self, names: Collection[str]) -> list[dict[str, Any]]:
+        """The lines of that log about the prompts of these names, once: a long run's log is read
+        as it grows, and what was asked for is not kept."""
+        with self.provider_log.open("rb") as log:
+            log.seek(self._log_read)
+            for raw in log:
+                if not raw.endswith(b"\n"):
+                    break
+                self._log_read += len(raw)
+                self._note(json.loads(raw))
+        return [line for name in names for line in self._asked.pop(name, [])]
+
+    def _note(self, line: dict[str, Any]) -> None:
+        if line["event"] == "arrived":
+            if line["title"] or not (name := prompt_name(last_said(line))):
+                return
+            self._names[line["serial"]] = name
+        elif not (name := self._names.pop(line["serial"], "")):
+            return
+        self._asked[name].append(line)
 
     async def _make_key(self) -> str:
         channel = self.replicas[0].channel
@@ -152,9 +213,10 @@ class Fleet:
         account = await admin.admin.CreateAccount(
             admin_api.CreateAccountRequest(name="chaos"), metadata=admin.metadata
         )
+        self.account_id = account.account.id
         made = await admin.admin.CreateApiKey(
             admin_api.CreateApiKeyRequest(
-                account_id=account.account.id, name="chaos", role=admin_api.ApiKey.ROLE_SERVICE
+                account_id=self.account_id, name="chaos", role=admin_api.ApiKey.ROLE_SERVICE
             ),
             metadata=admin.metadata,
         )
@@ -162,16 +224,17 @@ class Fleet:
 
     # --- replicas ---------------------------------------------------------------------------
 
-    def _process(self, key: str, address: str) -> ServerProcess:
-        process = ServerProcess(
-            self._home,
-            DOUBLE_KEY=key,
-            LEASE_TTL=str(LEASE_TTL),
-            SHUTDOWN_GRACE=str(GRACE),
-            HEARTBEAT_INTERVAL="1",
-            RETRY_BASE="0.1",
-        )
-        process.address = address
+    def _process(self, key: str, address: str, http_address: str) -> ServerProcess:
+        environment = {
+            "DOUBLE_KEY": key,
+            "LEASE_TTL": str(LEASE_TTL),
+            "SHUTDOWN_GRACE": str(GRACE),
+            "HEARTBEAT_INTERVAL": "1",
+            "RETRY_BASE": "0.1",
+            **self._environment,
+        }
+        process = ServerProcess(self._home, workers=1, run=self._run, **environment)
+        process.address, process.http_address = address, http_address
         return process
 
     async def start(self, replica: Replica) -> None:
@@ -181,7 +244,8 @@ class Fleet:
         while True:
             replica.lines += replica.process.lines
             replica.generation += 1
-            replica.process = self._process(replica.key, replica.process.address)
+            before = replica.process
+            replica.process = self._process(replica.key, before.address, before.http_address)
             try:
                 async with asyncio.timeout(START_PATIENCE):
                     await replica.process.start()
@@ -205,6 +269,25 @@ class Fleet:
         """What all servers said."""
         return [line for replica in self.replicas for line in replica.log]
 
+    async def history(self, conversation_id: str) -> list[resources.Message]:
+        """All messages of a conversation, as any replica tells them."""
+        found: list[resources.Message] = []
+        token = ""
+        while True:
+            channel = random.choice(self.replicas).channel
+            assert channel is not None
+            page = await api_grpc.ConversationServiceStub(channel).ListMessages(
+                api.ListMessagesRequest(
+                    conversation_id=conversation_id, page_size=200, page_token=token
+                ),
+                metadata=(("authorization", f"Bearer {self.key}"),),
+                timeout=30,
+            )
+            found += page.messages
+            token = page.next_page_token
+            if not token:
+                return found
+
     # --- Postgres ---------------------------------------------------------------------------
 
     async def restart_postgres(self, mode: str, pause: float) -> None:
@@ -225,8 +308,35 @@ class Fleet:
 
     async def query(self, sql: str, *values: Any) -> list[dict[str, Any]]:
         """Rows of the database. Raises psycopg.OperationalError while it is away."""
+        if self._on_sqlite:
+            return await asyncio.to_thread(self._query_file, sql)
         connection = await psycopg.AsyncConnection.connect(
             self.database_url, autocommit=True, row_factory=psycopg.rows.dict_row
         )
         async with connection:
             return await (await connection.execute(sql.encode(), values)).fetchall()
+
+    def _query_file(self, sql: str) -> list[dict[str, Any]]:
+        file = self.database_url.removeprefix("sqlite:///")
+        with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
+            connection.row_factory = sqlite3.Row
+            return [dict(row) for row in connection.execute(sql)]
+
+    async def tables(self) -> list[str]:
+        """The names of all tables of the server."""
+        catalogue = (
+            "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
+            " AND name NOT LIKE 'search_words%'"
+            if self._on_sqlite
+            else "SELECT tablename AS name FROM pg_tables WHERE schemaname = 'public'"
+        )
+        return sorted(row["name"] for row in await self.query(catalogue))
+
+    async def database_bytes(self) -> int:
+        """What the database takes, with what is not in its main file yet."""
+        if self._on_sqlite:
+            file = Path(self.database_url.removeprefix("sqlite:///"))
+            parts = (file, file.with_name(f"{file.name}-wal"))
+            return sum(part.stat().st_size for part in parts if part.exists())
+        rows = await self.query("SELECT pg_database_size(current_database()) AS bytes")
+        return int(rows[0]["bytes"])

@@ -13,11 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from colloquy.api import conversation_service_pb2 as api
-from colloquy.api import conversation_service_pb2_grpc as api_grpc
 from colloquy.api import resources_pb2 as resources
 
-from tests.chaos.checks import Judge, read_asks
+from tests.chaos.checks import JUDGED, Judge, read_asks
 from tests.chaos.fleet import Fleet
 from tests.chaos.monkey import Monkey
 from tests.chaos.talkers import Ledger, Talker, clients
@@ -126,7 +124,8 @@ class _Run:
                     " GROUP BY conversation_id HAVING count(*) > 1"
                 )
                 finals = await self._fleet.query(
-                    "SELECT id, state, content FROM messages WHERE role = 2 AND state > 2"
+                    "SELECT id, state, content FROM messages"
+                    " WHERE role = 2 AND state > 2 AND NOT deleted"
                 )
             except psycopg.OperationalError:
                 busy = finals = []
@@ -172,35 +171,15 @@ class _Run:
             if watcher.is_broken:
                 continue
             if watcher.conversation_id not in stored:
-                stored[watcher.conversation_id] = await self._history(watcher.conversation_id)
+                stored[watcher.conversation_id] = await self._fleet.history(watcher.conversation_id)
             what = watcher.lacks(stored[watcher.conversation_id])
             if what:
                 lacking[watcher.name] = what
         return lacking
 
-    async def _history(self, conversation_id: str) -> list[resources.Message]:
-        """All messages, as any replica tells them."""
-        found: list[resources.Message] = []
-        token = ""
-        while True:
-            channel = random.choice(self._fleet.replicas).channel
-            assert channel is not None
-            page = await api_grpc.ConversationServiceStub(channel).ListMessages(
-                api.ListMessagesRequest(
-                    conversation_id=conversation_id, page_size=200, page_token=token
-                ),
-                metadata=(("authorization", f"Bearer {self._fleet.key}"),),
-                timeout=30,
-            )
-            found += page.messages
-            token = page.next_page_token
-            if not token:
-                return found
-
     async def _rows(self) -> list[dict[str, Any]]:
         return await self._fleet.query(
-            "SELECT id, conversation_id, role, state, content, attempt, epoch, strikes, request_id,"
-            " reply_to, error_reason FROM messages ORDER BY conversation_id, position"
+            f"SELECT {JUDGED} FROM messages ORDER BY conversation_id, position"
         )
 
     def _judge(self, rows: list[dict[str, Any]], monkey: Monkey) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from colloquy import AsyncConversationClient, AsyncReply
 from colloquy.api import conversation_service_pb2 as api
 from colloquy.api import resources_pb2 as resources
-from colloquy.errors import Busy, ColloquyError, DeadlineExceeded, Unavailable
+from colloquy.errors import Busy, ColloquyError, DeadlineExceeded, NotFound, Unavailable
 
 from tests.chaos.fleet import Fleet
 
@@ -45,6 +45,10 @@ class Request:
     final: resources.Message | None = None
     was_refused: bool = False
     """Whether one of its calls ended with an error."""
+    is_unwanted: bool = False
+    """Whether its prompt is deleted, or will be in a moment."""
+    deleted_at: float = float("inf")
+    """When the deletion of its prompt was acknowledged."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,8 @@ class Talker:
     rng: random.Random
     ledger: Ledger
     _count: int = 0
-    _replies: list[str] = field(default_factory=list)
+    _sent: list[Request] = field(default_factory=list)
+    """Requests of which a reply is known, in the order in which they were accepted."""
     _open: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def run(self, seconds: float) -> None:
@@ -107,10 +112,12 @@ class Talker:
 
     def _begin(self) -> None:
         kind = self.rng.choices(
-            ("send", "twice", "regenerate", "cancel", "cancel early"), (60, 8, 10, 16, 6)
+            ("send", "twice", "regenerate", "cancel", "cancel early", "delete"),
+            (60, 8, 10, 16, 6, 8),
         )[0]
-        if kind == "regenerate" and self._replies:
-            request = self._new("", regenerates=self.rng.choice(self._replies[-3:]))
+        kept = [request for request in self._sent if not request.is_unwanted]
+        if kind == "regenerate" and kept:
+            request = self._new("", regenerates=self.rng.choice(kept[-3:]).reply_id)
         else:
             request = self._new(self._content())
         self._spawn(self._follow(request, self._start(request)))
@@ -120,6 +127,9 @@ class Talker:
             self._spawn(self._cancel_live(request, self.rng.uniform(0, 2.5)))
         elif kind == "cancel early":
             self._spawn(self._cancel_early(request))
+        elif kind == "delete":
+            older = self.rng.choice([request, *kept[-3:]])
+            self._spawn(self._delete(older, self.rng.uniform(0, 2.5)))
 
     def _content(self) -> str:
         words = self.rng.randint(*_WORDS)
@@ -170,6 +180,10 @@ class Talker:
                     self._take(request, event, held)
         except Busy:
             request.was_refused = True
+        except NotFound as error:
+            request.was_refused = True
+            if not self._is_unwanted(request):
+                self.ledger.problems.append(f"{request.id}: {error!r}")
         except (ColloquyError, AssertionError) as error:
             request.was_refused = True
             self.ledger.problems.append(f"{request.id}: {error!r}")
@@ -182,7 +196,7 @@ class Talker:
             assert request.prompt_id in ("", message.id), "two prompts for one request"
             assert request.reply_id in ("", reply.id), "two replies for one request"
             if not request.reply_id:
-                self._replies.append(reply.id)
+                self._sent.append(request)
             request.prompt_id, request.reply_id = message.id, reply.id
             held[0] = reply.content
         elif kind == "delta":
@@ -190,7 +204,9 @@ class Talker:
             held[0] += event.delta.text
         elif kind == "message" and event.message.id == request.reply_id:
             reply = event.message
-            if reply.state == resources.Message.STATE_COMPLETED:
+            if reply.deleted:
+                assert not reply.content, "text of a message that is deleted"
+            elif reply.state == resources.Message.STATE_COMPLETED:
                 assert held[0] == reply.content, "the client's deltas are not the final text"
             held[0] = reply.content
             if reply.state > resources.Message.STATE_GENERATING:
@@ -203,12 +219,40 @@ class Talker:
                 return
             await asyncio.sleep(0.1)
         await asyncio.sleep(pause)
-        await self._cancel(message_id=request.reply_id)
+        await self._cancel(request, message_id=request.reply_id)
 
     async def _cancel_early(self, request: Request) -> None:
-        await self._cancel(conversation_id=self.conversation_id, request_id=request.id)
+        await self._cancel(request, conversation_id=self.conversation_id, request_id=request.id)
 
-    async def _cancel(self, **which: str) -> None:
+    async def _delete(self, request: Request, pause: float) -> None:
+        """Deletes the prompt of a request with all replies to it, until that is acknowledged."""
+        while not request.prompt_id:
+            if request.was_refused:
+                return
+            await asyncio.sleep(0.1)
+        for each in self._sent:
+            each.is_unwanted |= each.prompt_id == request.prompt_id
+        await asyncio.sleep(pause)
+        deadline = time.monotonic() + _BOUND
+        while True:
+            try:
+                await self._client().delete_message(request.prompt_id)
+                break
+            except (Unavailable, DeadlineExceeded) as error:
+                if time.monotonic() > deadline:
+                    self.ledger.problems.append(f"deletion of {request.id}: {error!r}")
+                    return
+        self.ledger.counts["deletions"] += 1
+        request.deleted_at = time.time()
+
+    def _is_unwanted(self, request: Request) -> bool:
+        """Whether what a request is about is deleted, or will be in a moment."""
+        about = (request.reply_id, request.regenerates)
+        return request.is_unwanted or any(
+            each.is_unwanted and each.reply_id in about for each in self._sent
+        )
+
+    async def _cancel(self, request: Request, **which: str) -> None:
         """Until it is acknowledged, by whichever replica."""
         deadline = time.monotonic() + _BOUND
         while True:
@@ -220,6 +264,8 @@ class Talker:
                     self.ledger.problems.append(f"cancel of {which}: {error!r}")
                     return
             except ColloquyError as error:
+                if isinstance(error, NotFound) and self._is_unwanted(request):
+                    return
                 self.ledger.problems.append(f"cancel of {which}: {error!r}")
                 return
         self.ledger.counts["cancels"] += 1

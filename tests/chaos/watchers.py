@@ -6,15 +6,18 @@ import asyncio
 import random
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
+import aiohttp
 import grpc
 from colloquy.api import conversation_service_pb2 as api
 from colloquy.api import conversation_service_pb2_grpc as api_grpc
 from colloquy.api import resources_pb2 as resources
 
-from tests.chaos.fleet import Fleet
+from tests.chaos.fleet import Fleet, Replica
 from tests.harness import Transcript
 
 WORD = re.compile(r"r(\d+)w(\d+) ")
@@ -51,11 +54,15 @@ class StrictTranscript(Transcript):
             new, old = event.message, self.messages.get(event.message.id)
             if (
                 old is not None
+                and not new.deleted
                 and (new.state, new.attempt) == (old.state, old.attempt)
                 and new.state == resources.Message.STATE_GENERATING
             ):
                 assert new.content.startswith(old.content), "text was taken back"
-            if old is not None and old.state > resources.Message.STATE_GENERATING:
+            if new.deleted:
+                assert not new.content, "text of a message that is deleted"
+            elif old is not None and old.state > resources.Message.STATE_GENERATING:
+                assert not old.deleted, "a message came back that is deleted"
                 assert new.state == old.state, "a finished reply changed its state"
                 assert new.content == old.content, "a finished reply changed its text"
         super().take(event)
@@ -81,6 +88,9 @@ class Watcher:
     counts: Counter[str]
     problems: list[str]
     is_patient: bool = False
+    key: str = ""
+    """With which it watches, instead of the fleet's."""
+    channel_of: Callable[[Replica], grpc.aio.Channel | None] = attrgetter("channel")
     transcript: StrictTranscript = field(default_factory=StrictTranscript)
     token: str = ""
     is_broken: bool = False
@@ -91,14 +101,15 @@ class Watcher:
         while not self.is_broken:
             up = [replica for replica in self.fleet.replicas if replica.is_up]
             replica = self.rng.choice(up or self.fleet.replicas)
-            assert replica.channel is not None
+            channel = self.channel_of(replica)
+            assert channel is not None
             self._note(f"-- to {replica.key}")
-            stub = api_grpc.ConversationServiceStub(replica.channel)
+            stub = api_grpc.ConversationServiceStub(channel)
             call = stub.WatchConversation(
                 api.WatchConversationRequest(
                     conversation_id=self.conversation_id, resume_token=self.token
                 ),
-                metadata=(("authorization", f"Bearer {self.fleet.key}"),),
+                metadata=(("authorization", f"Bearer {self.key or self.fleet.key}"),),
             )
             try:
                 await self._follow(call)
@@ -108,6 +119,8 @@ class Watcher:
                 self.counts["streams broken"] += 1
                 if error.code() not in _TRANSIENT:
                     self._problem(f"its stream ended with {error.code().name}: {error.details()}")
+            except (aiohttp.ClientError, EOFError, OSError):  # by HTTP
+                self.counts["streams broken"] += 1
             except AssertionError as error:
                 self._problem(str(error))
             finally:
@@ -143,7 +156,8 @@ class Watcher:
                 return f"it never heard of message {message.id}"
             if mine != message:
                 return f"it holds of {message.id}\n{mine}but stored is\n{message}"
-        extra = set(held) - {message.id for message in stored}
+        kept = {message.id for message in held.values() if not message.deleted}
+        extra = kept - {message.id for message in stored}
         return f"it heard of {extra}, which is not stored" if extra else ""
 
 

@@ -29,7 +29,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from tests.fakes.provider import Answer
 from tests.fleets import ALONE, ANY
-from tests.harness import ADMIN_KEY, Caller, Colloquy, eventually
+from tests.harness import ADMIN_KEY, PROVISIONING_KEY, Caller, Colloquy, eventually
 from tests.statuses import Refusal, read, refused
 
 NOWHERE = "01890000-0000-7000-8000-000000000000"
@@ -55,6 +55,7 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "SendMessage": {"content": "Let me in"},
     "RateReply": {"rating": "RATING_BAD"},
     "SearchMessages": {"query": "Hello"},
+    "AddParticipants": {"users": [{"externalId": "guest"}]},
 }
 """What a request needs beside ids to be valid, as JSON."""
 
@@ -62,14 +63,29 @@ REQUIRED_WITH: dict[tuple[str, str], dict[str, Any]] = {
     ("SendMessage", "attachment_ids"): {"conversationId": "own conversation"},
     ("SendMessage", "author.id"): {"conversationId": "own conversation"},
     ("RateReply", "author.id"): {"messageId": "own reply"},
+    ("MarkRead", "conversation_id"): {"messageId": "own reply"},
+    ("MarkRead", "message_id"): {"conversationId": "own conversation"},
+    ("MarkRead", "author.id"): {
+        "conversationId": "own conversation",
+        "messageId": "own reply",
+    },
+    ("AddParticipants", "users.id"): {"conversationId": "own conversation"},
+    ("RemoveParticipant", "conversation_id"): {"userId": "author.id"},
     ("CancelReply", "conversation_id"): {"requestId": "request"},
 }
 """What it needs beside the id in this field."""
 
-READ_ONLY = ("conversation.participants.id",)
+READ_ONLY = ("conversation.participants.id", "conversation.creator.id")
 """Fields of resources in requests that the server does not read."""
 
-REFUSED_AS = {"author.id": ("INVALID_ARGUMENT", "INVALID_FIELD")}
+NOBODY = ("RemoveParticipant", "user_id")
+"""Who takes no part in a conversation may be removed from it, whoever that is."""
+
+REFUSED_AS = {
+    "author.id": ("INVALID_ARGUMENT", "INVALID_FIELD"),
+    "users.id": ("INVALID_ARGUMENT", "INVALID_FIELD"),
+    "user.id": ("INVALID_ARGUMENT", "INVALID_FIELD"),
+}
 """How an id that does not exist is refused where it is not NOT_FOUND."""
 
 
@@ -99,7 +115,7 @@ ID_FIELDS = [
     for method in METHODS
     if not is_admin(method)
     for field in id_fields(method.input_type)
-    if field not in READ_ONLY
+    if field not in READ_ONLY and (method.name, field) != NOBODY
 ]
 
 
@@ -113,7 +129,7 @@ class Owned:
     ids: dict[str, str]
 
 
-async def furnish(caller: Caller) -> Owned:
+async def furnish(colloquy: Colloquy, caller: Caller) -> Owned:
     """A conversation with a finished exchange, a file if the server takes any, and a user."""
     conversation = await caller.create(title="Private", external_id="project", request_id="make")
     author = resources.User(external_id="writer", display_name="Writer")
@@ -132,6 +148,10 @@ async def furnish(caller: Caller) -> Owned:
             "attachment_id": file,
             "attachment_ids": file,
             "author.id": prompt.author.id,
+            "users.id": prompt.author.id,
+            "user.id": prompt.author.id,
+            "user_id": prompt.author.id,
+            "session_id": await colloquy.session(caller),
             "own conversation": conversation.id,
             "own reply": reply.id,
             "request": "said",
@@ -169,6 +189,8 @@ def build(method: MethodDescriptor, field: str, value: str, own: Owned) -> Messa
     target: Any = request
     for parent in parents:
         target = getattr(target, parent)
+        if hasattr(target, "add"):  # a list
+            target = target.add()
     if last.endswith("_ids"):
         getattr(target, last).append(value)
     else:
@@ -221,8 +243,8 @@ def test_every_service_is_read_from_the_protos() -> None:
 async def test_anothers_ids_are_refused_exactly_like_ids_that_do_not_exist(
     colloquy: Colloquy,
 ) -> None:
-    theirs = await furnish(await colloquy.account("alice"))
-    own = await furnish(await colloquy.account("bob"))
+    theirs = await furnish(colloquy, await colloquy.account("alice"))
+    own = await furnish(colloquy, await colloquy.account("bob"))
     before = await everything(theirs.caller), await everything(own.caller)
     requests = len(colloquy.provider.requests)
 
@@ -252,9 +274,9 @@ async def test_anothers_ids_are_refused_exactly_like_ids_that_do_not_exist(
 @ANY
 async def test_own_ids_are_taken_by_the_same_calls(colloquy: Colloquy) -> None:
     """Proves the test above: its requests are fine but for whose ids they hold."""
-    own = await furnish(await colloquy.account("bob"))
+    own = await furnish(colloquy, await colloquy.account("bob"))
     for method, field in ID_FIELDS:
-        if method.name in ("DeleteConversation", "WatchConversation"):
+        if method.name in ("DeleteConversation", "DeleteMessage", "WatchConversation"):
             continue
         try:
             await ask(own.caller, method, build(method, field, own.ids[field], own))
@@ -264,7 +286,7 @@ async def test_own_ids_are_taken_by_the_same_calls(colloquy: Colloquy) -> None:
 
 @ALONE
 async def test_an_account_with_nothing_sees_nothing(colloquy: Colloquy) -> None:
-    theirs = await furnish(await colloquy.account("alice"))
+    theirs = await furnish(colloquy, await colloquy.account("alice"))
     await eventually(lambda: _finds(theirs.caller, "Hello"), True)
     bob = await colloquy.account("bob")
     for request in (
@@ -286,8 +308,8 @@ async def _finds(caller: Caller, query: str) -> bool:
 @ALONE
 async def test_names_that_callers_give_belong_to_their_account(colloquy: Colloquy) -> None:
     """external_id, request_id and users' external_id of two accounts are never the same thing."""
-    theirs = await furnish(await colloquy.account("alice"))
-    own = await furnish(await colloquy.account("bob"))
+    theirs = await furnish(colloquy, await colloquy.account("alice"))
+    own = await furnish(colloquy, await colloquy.account("bob"))
     assert own.conversation.id != theirs.conversation.id
     assert own.reply.id != theirs.reply.id
     assert own.ids["author.id"] != theirs.ids["author.id"]
@@ -310,8 +332,8 @@ async def test_anothers_page_token_shows_only_ones_own(colloquy: Colloquy) -> No
 
 @ALONE
 async def test_anothers_resume_token_is_refused_like_one_of_nothing(colloquy: Colloquy) -> None:
-    theirs = await furnish(await colloquy.account("alice"))
-    own = await furnish(await colloquy.account("bob"))
+    theirs = await furnish(colloquy, await colloquy.account("alice"))
+    own = await furnish(colloquy, await colloquy.account("bob"))
     request = api.GetConversationRequest(conversation_id=theirs.conversation.id)
     token = (await theirs.caller.call("GetConversation", request)).resume_token
     refusal = await refused(own.caller.watch(own.conversation.id, token))
@@ -369,13 +391,30 @@ async def test_the_platforms_key_only_administers_and_no_other_key_does(
         admin_api.ApiKey.ROLE_MEMBER,
         user=resources.User(external_id="mia"),
     )
+    admin = await colloquy.key(
+        alice.account_id,
+        admin_api.ApiKey.ROLE_ADMIN,
+        user=resources.User(external_id="ada"),
+    )
     platform = Caller(colloquy.channel, ADMIN_KEY)
     for method in METHODS:
-        for caller in [alice, member] if is_admin(method) else [platform]:
+        for caller in [alice, member, admin] if is_admin(method) else [platform]:
             refusal = await refused(ask(caller, method, None))
             assert (refusal.status, refusal.reason) == ("PERMISSION_DENIED", "PERMISSION_DENIED"), (
                 method.name
             )
+
+
+@ANY
+async def test_a_provisioning_key_makes_accounts_and_keys_and_nothing_else(
+    colloquy: Colloquy,
+) -> None:
+    bot = Caller(colloquy.channel, PROVISIONING_KEY)
+    for method in METHODS:
+        expected = "PERMISSION_DENIED"
+        if method.name in ("CreateAccount", "CreateApiKey"):
+            expected = "INVALID_ARGUMENT"  # the request is empty
+        assert (await refused(ask(bot, method, None))).status == expected, method.name
 
 
 @ANY

@@ -188,7 +188,7 @@ async def test_a_deleted_account_takes_everything_with_it(
     await text_of(watch, held.id, HALF)
     request = colloquy.provider.reply_requests[1]
     await ask(colloquy, "DeleteAccount", api.DeleteAccountRequest(account_id=alice.account_id))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await request.ended()
         assert request.outcome == "client closed"
         for stream in (watch, held.stream):

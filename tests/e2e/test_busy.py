@@ -8,7 +8,7 @@ from colloquy.api import conversation_service_pb2 as api
 from colloquy.api import resources_pb2 as resources
 
 from tests.e2e.talk import HALF, half, hold, said, text_of
-from tests.fleets import ALONE
+from tests.fleets import ALONE_BY_ALL, ALSO_BY_HTTP
 from tests.harness import Caller, Colloquy
 from tests.statuses import refused
 
@@ -72,6 +72,7 @@ async def test_a_reply_knows_nothing_that_was_said_after_its_prompt(
     assert bodies[2] == [*bodies[1], ("assistant", texts[1]), ("user", "third")]
 
 
+@ALSO_BY_HTTP
 async def test_a_send_that_will_not_wait_is_refused_and_nothing_is_stored(
     colloquy: Colloquy, alice: Caller
 ) -> None:
@@ -146,7 +147,7 @@ async def test_an_interrupt_of_nothing_is_a_send(colloquy: Colloquy, alice: Call
     assert (await stream.reply()).state == COMPLETED
 
 
-@ALONE
+@ALONE_BY_ALL
 async def test_a_full_queue_takes_nothing_more_until_one_has_finished(
     colloquy: Colloquy, alice: Caller
 ) -> None:

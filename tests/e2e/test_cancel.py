@@ -9,7 +9,7 @@ from colloquy.api import resources_pb2 as resources
 
 from tests.e2e.talk import HALF, half, hold, said, text_of
 from tests.fakes.provider import Answer
-from tests.fleets import ALONE, ANY
+from tests.fleets import ALONE, ALSO_BY_HTTP, ANY
 from tests.harness import Caller, Colloquy
 from tests.statuses import refused
 
@@ -26,6 +26,7 @@ async def cancel_request(
     return await caller.call("CancelReply", request)  # type: ignore[no-any-return]
 
 
+@ALSO_BY_HTTP
 async def test_a_live_reply_is_cancelled_and_keeps_its_text(
     colloquy: Colloquy, alice: Caller
 ) -> None:

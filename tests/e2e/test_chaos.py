@@ -9,7 +9,7 @@ import pytest
 from tests.chaos.run import run
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 async def test_nothing_is_lost_doubled_or_torn_when_servers_die(tmp_path: Path) -> None:
     report = await run(seconds=10, seed=20, folder=tmp_path)
     assert not report.problems, "\n".join(report.lines())

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import io
+import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,8 +20,8 @@ from colloquy.retry import Timing
 from tests.fakes.provider import Answer
 from tests.fakes.wire import Wire
 from tests.fleets import ALONE, ANY
-from tests.harness import Caller, Colloquy, ServerProcess, eventually, settle
-from tests.readme import block
+from tests.harness import ADMIN_KEY, Caller, Colloquy, ServerProcess, eventually, settle
+from tests.readme import block, commands
 
 # The wire is cut much more often than any network breaks; nobody waits for it.
 HASTY = Timing(random=lambda: 0.0)
@@ -236,6 +238,30 @@ async def test_the_readmes_program_prints_the_whole_reply(
     program = {"print": functools.partial(print, file=printed)}
     await asyncio.to_thread(exec, block("python"), program)
     assert printed.getvalue() == colloquy.provider.reply_requests[0].text
+
+
+@ANY
+async def test_the_readmes_commands_make_a_key_that_works(
+    colloquy: Colloquy, tmp_path: Path
+) -> None:
+    script = f'set -e; colloquy() {{ "$PYTHON" -m colloquy "$@"; }}\n{commands("create-account")}'
+    process = await asyncio.create_subprocess_exec(
+        *("bash", "-c", script),
+        env={
+            "PATH": os.environ["PATH"],
+            "HOME": str(tmp_path),
+            "PYTHON": sys.executable,
+            "CONVERSATION_ADDRESS": address(colloquy),
+            "ADMIN_API_KEY": ADMIN_KEY,
+        },
+        cwd=tmp_path,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == 0
+    async with AsyncConversationClient(address(colloquy), output.decode().strip()) as client:
+        conversation = await client.create_conversation()
+        assert conversation.creator.external_id == "mia"
 
 
 @ANY

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from colloquy.api import admin_service_pb2 as admin_api
 from colloquy.api import resources_pb2 as resources
 from colloquy_server.files.storage import StorageUnavailable
 from PIL import Image
 
-from tests import fleets
+from tests import books, fleets
 from tests.fakes import documents, pictures, samples, word_documents
 from tests.fakes.provider import Answer
 from tests.harness import Caller, Colloquy
@@ -38,7 +39,8 @@ models:
   title-model: *model
 default_model: everything
 title_model: title-model
-transcription_model: [{{model: writes-down, provider: double}}]
+transcription_model:
+  [{{model: writes-down, provider: double, input_price: 0.01, output_price: 0.02}}]
 """
 
 
@@ -389,6 +391,27 @@ async def test_a_transcript_is_kept_as_the_database_takes_it(
         _, messages = await ask(colloquy, alice, conversation.id, "Listen", "said.wav")
         assert messages[0]["content"].endswith(heard)
     del FILES["said.wav"]
+
+
+@pytest.mark.parametrize("is_counted", [True, False])
+@fleets.ANY
+async def test_a_transcription_is_booked_once_for_who_uploaded_the_recording(
+    colloquy: Colloquy, alice: Caller, is_counted: bool
+) -> None:
+    counted = {"type": "tokens", "input_tokens": 70, "output_tokens": 30, "total_tokens": 100}
+    heard = {"text": "eight by", **({"usage": counted} if is_counted else {})}
+    colloquy.provider.transcription = Answer(body=heard)
+    user = resources.User(external_id="mia")
+    mia = await colloquy.key(alice.account_id, admin_api.ApiKey.ROLE_MEMBER, user=user)
+    conversation = await mia.create(model="nothing", title="Titled")
+    await ask(colloquy, mia, conversation.id, "Listen", "memo.wav")
+    await ask(colloquy, mia, conversation.id, "Again", "memo.wav")
+    rows = await books.usage_of(colloquy, mia, books.BY_MODEL, books.BY_USER)
+    row = next(row for row in rows if row.model == "writes-down")
+    assert (row.user.external_id, row.replies) == ("mia", 0)
+    tokens = (row.input_tokens, row.output_tokens, row.estimated_tokens)
+    assert tokens == ((70, 30, 0) if is_counted else (0, 2, 2))
+    assert row.cost_usd == pytest.approx((70 * 0.01 + 30 * 0.02 if is_counted else 0.04) / 1000)
 
 
 @pytest.mark.parametrize(

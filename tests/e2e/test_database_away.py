@@ -13,7 +13,7 @@ from colloquy.api import resources_pb2 as resources
 from tests.harness import Caller, Colloquy, ServerProcess
 from tests.statuses import refused
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(540)
 
 
 async def fail_over(url: str, *, read_only: bool) -> None:

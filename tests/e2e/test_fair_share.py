@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 
 import pytest
 from colloquy.api import conversation_service_pb2 as api
@@ -95,13 +96,13 @@ async def test_a_key_with_many_calls_at_once_is_looked_up_once(
 ) -> None:
     """Else a burst of one key's calls stands in line before all that others want to read."""
     looked_up: list[str] = []
-    look_up = access.key_by_hash
+    look_up = access.keys_by_hash
 
-    def count(s: Session, secret_hash: str) -> tuple[ApiKey, int] | None:
-        looked_up.append(secret_hash)
-        return look_up(s, secret_hash)
+    def count(s: Session, hashes: Collection[str]) -> tuple[dict[str, ApiKey], int]:
+        looked_up.extend(hashes)
+        return look_up(s, hashes)
 
-    monkeypatch.setattr(access, "key_by_hash", count)
+    monkeypatch.setattr(access, "keys_by_hash", count)
     await colloquy.restart()
     alice = alice.at(colloquy)
     await asyncio.gather(*(alice.call("ListModels", api.ListModelsRequest()) for _ in range(50)))

@@ -4,6 +4,7 @@ waits for them."""
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -178,7 +179,10 @@ async def test_a_small_file_that_takes_long_is_read_among_the_large_ones(
 
 
 def reset_peak(pid: int) -> int:
-    """Lets the peak of a process's memory begin anew; what it has now."""
+    """Lets the peak of a process's memory begin anew; what it has now. A server's is closed to all
+    but root: else its peak goes on from what it was."""
+    if os.geteuid() != 0:
+        return memory(pid, "VmHWM")
     Path(f"/proc/{pid}/clear_refs").write_text("5")
     return memory(pid, "VmRSS")
 
@@ -192,7 +196,7 @@ def memory(pid: int, line: str) -> int:
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(360)
 @fleets.ANY
 async def test_25_mb_up_and_down_take_no_more_memory(colloquy: Colloquy, alice: Caller) -> None:
     process = ServerProcess(colloquy)
@@ -208,7 +212,7 @@ async def test_25_mb_up_and_down_take_no_more_memory(colloquy: Colloquy, alice: 
     await process.end(signal.SIGTERM)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(360)
 @fleets.ANY
 async def test_other_replies_are_written_while_hostile_files_come(
     colloquy: Colloquy, alice: Caller

@@ -9,7 +9,7 @@ from colloquy.api import resources_pb2 as resources
 
 from tests.e2e.talk import HALF, half, hold, text_of
 from tests.fakes.provider import Answer
-from tests.fleets import ALONE
+from tests.fleets import ALONE, ALSO_BY_HTTP
 from tests.harness import Caller, Colloquy
 from tests.statuses import refused
 
@@ -19,6 +19,7 @@ COMPLETED = resources.Message.STATE_COMPLETED
 REUSED = ("ALREADY_EXISTS", "REQUEST_ID_REUSED")
 
 
+@ALSO_BY_HTTP
 async def test_fifty_parallel_sends_are_one(colloquy: Colloquy, alice: Caller) -> None:
     assert colloquy.far is not None
     callers = [alice.on(colloquy.channel), alice.on(colloquy.far)]
@@ -88,6 +89,7 @@ async def test_a_repeated_send_attaches_to_a_reply_that_waits(
     assert first.state == COMPLETED
 
 
+@ALSO_BY_HTTP
 async def test_the_same_id_with_another_request_is_refused(
     colloquy: Colloquy, alice: Caller
 ) -> None:

@@ -10,7 +10,7 @@ from colloquy.api import resources_pb2 as resources
 from colloquy_server.api import conversations as service
 
 from tests.fakes.provider import Answer
-from tests.fleets import ALONE, ANY
+from tests.fleets import ALONE, ANY, BY_ALL
 from tests.harness import Caller, Colloquy, eventually
 from tests.statuses import refused
 
@@ -184,7 +184,7 @@ async def test_a_page_of_conversations_ends_at_three_mib(colloquy: Colloquy, ali
     assert titles == [f"{number}" for number in reversed(range(14))]
 
 
-@ANY
+@BY_ALL
 async def test_the_models_are_listed_with_what_can_be_used(alice: Caller) -> None:
     listed = await alice.call("ListModels", api.ListModelsRequest())
     models = {model.id: model for model in listed.models}
@@ -196,7 +196,7 @@ async def test_the_models_are_listed_with_what_can_be_used(alice: Caller) -> Non
     assert (await alice.create()).model == "test-model"
 
 
-@ANY
+@BY_ALL
 async def test_an_update_changes_what_its_mask_names_and_nothing_else(alice: Caller) -> None:
     made = await alice.create(title="T", system_prompt="S", external_id="e")
 

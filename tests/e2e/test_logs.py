@@ -30,7 +30,7 @@ from tests.forked import Forked
 from tests.harness import ADMIN_KEY, Caller, Colloquy, ServerProcess, settle
 from tests.slack_harness import SlackStage
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(540)
 
 SAID = "Marked-words-of-a-person"
 """What is said to the server and by the provider."""

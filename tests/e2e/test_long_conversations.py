@@ -80,7 +80,7 @@ async def fill(colloquy: Colloquy, conversation: resources.Conversation, turns: 
         row.version += 1
         author = s.scalars(select(User.id).where(User.account_id == row.account_id)).first()
         for number in range(turns):
-            position = row.message_count + 1
+            position = row.last_position + 1
             shared = {
                 "account_id": row.account_id,
                 "conversation_id": row.id,
@@ -98,13 +98,14 @@ async def fill(colloquy: Colloquy, conversation: resources.Conversation, turns: 
                 content=WORDS, model="small", attempt=1, **shared,
             )  # fmt: skip
             s.add_all([prompt, reply])
-            row.message_count = position + 1
+            row.message_count += 2
+            row.last_position = position + 1
         s.flush()
 
     await colloquy.app.db.write(EVERY_ACCOUNT, store)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(360)
 async def test_a_conversation_of_500_turns_goes_on_at_the_same_cost(
     colloquy: Colloquy, alice: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:

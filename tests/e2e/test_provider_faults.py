@@ -407,15 +407,16 @@ async def test_each_failure_is_logged_by_what_the_provider_calls_it_and_without_
     assert (reply.state, reason_of(reply)) == (FAILED, "PROVIDER_REJECTED")
     assert "settings" in reply.error.message, "the operator's, not the person's"
     first, last = [line for line in lines if line["event"] == "provider failed"]
-    assert (first["status"], first["request_id"]) == (503, "req_42")
+    assert (first["status"], first["provider_request_id"]) == (503, "req_42")
     assert first["retry_in"] is not None
     assert last["retry_in"] is None
-    named = {name: last[name] for name in ("status", "code", "param", "request_id", "message_id")}
+    names = ("status", "code", "param", "provider_request_id", "message_id")
+    named = {name: last[name] for name in names}
     assert named == {
         "status": 400,
         "code": "unsupported_value",
         "param": "temperature",
-        "request_id": "req_42",
+        "provider_request_id": "req_42",
         "message_id": reply.id,
     }
     assert "secret" not in str(lines)

@@ -8,7 +8,7 @@ from colloquy.api import resources_pb2 as resources
 
 from tests.e2e.talk import HALF, half, hold, said, text_of
 from tests.fakes.provider import Answer
-from tests.fleets import ANY
+from tests.fleets import ALSO_BY_HTTP, ANY
 from tests.harness import Caller, Colloquy
 
 CANCELLED = resources.Message.STATE_CANCELLED
@@ -18,6 +18,7 @@ GENERATING = resources.Message.STATE_GENERATING
 QUEUED = resources.Message.STATE_QUEUED
 
 
+@ALSO_BY_HTTP
 async def test_a_reply_is_made_again_and_the_old_one_leaves_the_context(
     colloquy: Colloquy, alice: Caller
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import threading
 from typing import Any
 
@@ -183,6 +184,24 @@ async def test_pages_join_without_gap_or_overlap(colloquy: Colloquy, alice: Call
     assert texts == [f"page {n}" for n in reversed(range(20))]
     refusal = await refused(alice.call("SearchMessages", request("page", page_token="x")))
     assert refusal.reason == "INVALID_FIELD"
+
+
+async def test_a_page_token_tells_nothing_and_outlives_what_it_stands_at(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    """It names a message of the caller's. A number would count what everybody says."""
+    colloquy.provider.default = Answer(tokens=1)
+    bob = await colloquy.account("bob")
+    conversation, others = await alice.create(title="Hers"), await bob.create(title="His")
+    await say(alice, conversation.id, "page 0", "page 1", "page 2")
+    await say(bob, others.id, "page of bob")
+    await eventually(lambda: count(alice, "page"), 3)
+    page = await search(alice, "page", page_size=2)
+    last = page.hits[-1].message
+    assert base64.urlsafe_b64decode(page.next_page_token) == f'["{last.id}"]'.encode()
+    await alice.call("DeleteMessage", api.DeleteMessageRequest(message_id=last.id))
+    rest = await search(alice, "page", page_token=page.next_page_token)
+    assert [hit.message.content for hit in rest.hits] == ["page 0"]
 
 
 async def test_each_hit_is_converted_once(

@@ -8,10 +8,11 @@ import signal
 from colloquy.api import resources_pb2 as resources
 
 from tests.fakes.provider import Answer
-from tests.fleets import ANY
+from tests.fleets import ALSO_BY_HTTP, ANY
 from tests.harness import Caller, Colloquy, ServerProcess
 
 
+@ALSO_BY_HTTP
 async def test_a_send_streams_accepted_then_deltas_then_the_final_message(
     colloquy: Colloquy, alice: Caller
 ) -> None:
@@ -42,6 +43,7 @@ async def test_the_joined_deltas_are_what_is_stored_also_after_a_restart(
     assert stored == reply
 
 
+@ALSO_BY_HTTP
 async def test_a_reply_whose_client_is_killed_is_finished_and_stored_whole(
     colloquy: Colloquy, alice: Caller
 ) -> None:

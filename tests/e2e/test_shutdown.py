@@ -74,7 +74,7 @@ async def test_sigterm_lets_live_replies_finish_and_refuses_new_calls(
     process.send_signal(signal.SIGTERM)
     assert (await health.read()).status == NOT_SERVING
     late = Caller(colloquy.channel_to(process.address), alice.key)
-    async with asyncio.timeout(10):  # whoever is told first, this is not long in coming
+    async with asyncio.timeout(60):  # whoever is told first, this is not long in coming
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             while True:
                 await late.call("ListModels", api.ListModelsRequest())
@@ -124,7 +124,7 @@ async def test_a_second_signal_hands_live_replies_back_at_once(
     conversation = await alice.create(title="Stop")
     held = await hold(colloquy, alice, conversation.id)
     process.send_signal(signal.SIGINT)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not any('"stopping"' in line for line in process.lines):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         assert await process.end(signal.SIGINT) == 0

@@ -32,7 +32,7 @@ async def stage(tmp_path: Path) -> AsyncIterator[SlackStage]:
         yield running
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("part", range(PARTS))
 async def test_killed_at_every_failpoint_it_answers_once_and_whole(
     stage: SlackStage, part: int

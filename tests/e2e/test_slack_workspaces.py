@@ -15,7 +15,10 @@ import pytest
 from colloquy import AsyncAdminClient, AsyncConversationClient
 from colloquy.errors import NotFound, Unauthenticated
 from colloquy_slack.app import Bot
+from colloquy_slack.database.engine import Database
+from colloquy_slack.database.models import RetiredKey
 from colloquy_slack.workspaces.accounts import Accounts
+from colloquy_slack.workspaces.encryption import Cipher
 
 from tests.fakes.provider import Answer
 from tests.fakes.slack import Call
@@ -42,7 +45,9 @@ async def keys(stage: OAuthStage) -> dict[str, str]:
     for team_id in await workspaces.installed():
         workspace = await workspaces.get(team_id)
         assert workspace is not None
-        found[team_id] = workspace.colloquy._endpoint.api_key
+        key = workspace.colloquy._endpoint.api_key
+        assert isinstance(key, str)
+        found[team_id] = key
     return found
 
 
@@ -119,9 +124,9 @@ async def test_what_is_said_while_a_workspace_cannot_be_connected_is_kept(
             return await key(*given)
 
         monkeypatch.setattr(Accounts, "api_key", wait)
-    assert "Thank you" in await asyncio.wait_for(stage.install(stage.slack.workspace), 2)
+    assert "Thank you" in await asyncio.wait_for(stage.install(stage.slack.workspace), 60)
     asked = stage.alice.post(stage.general, "Hello", mention=True)
-    await asyncio.wait_for(asked.settled(), 2)
+    await asyncio.wait_for(asked.settled(), 60)
     assert all(delivery.acked for delivery in asked.deliveries)
     gate.open() if who == "Slack" else stuck.set()
     assert text_of(await stage.answered(stage.general, asked.ts))
@@ -164,6 +169,20 @@ async def test_an_installation_for_an_organization_is_refused_in_words(stage: OA
     assert revoked.token in stage.slack.org_tokens
     # Into one of its workspaces it can be installed.
     assert "Thank you" in await stage.install(stage.slack.workspace)
+
+
+async def test_only_allowed_workspaces_can_install(stage: OAuthStage) -> None:
+    ours, theirs = stage.slack.workspace, stage.slack.add_workspace("Globex")
+    await stage.stop()
+    stage.overrides["slack_allowed_teams"] = f"T0SOMEBODY,{ours.id}"
+    await stage.start()
+    page = await stage.install(theirs)
+    assert "not among those that may use Colloquy" in page
+    assert "Thank you" not in page
+    assert list(await stage.bot.workspaces.installed()) == []
+    assert len(stage.slack.calls("auth.revoke")) == 1
+    assert "Thank you" in await stage.install(ours)
+    assert list(await stage.bot.workspaces.installed()) == [ours.id]
 
 
 async def test_a_token_is_refreshed_before_it_expires_once_and_replies_go_on(
@@ -279,11 +298,40 @@ async def test_taking_the_app_away_cleans_up(
     assert list(await stage.bot.workspaces.installed()) == []
     await stage.restart()
     server.set()
-    await asyncio.wait_for(revoked.wait(), 5)
+    await asyncio.wait_for(revoked.wait(), 60)
     address = f"127.0.0.1:{stage.colloquy.app.port}"
     async with AsyncConversationClient(address, key) as client:
         with pytest.raises(Unauthenticated):
             await client.list_models()
+
+
+async def test_a_workspace_that_is_installed_needs_the_provisioning_key_no_more(
+    stage: OAuthStage,
+) -> None:
+    """As those do whose accounts earlier versions made with the platform's key."""
+    await stage.install(stage.slack.workspace)
+    assert await keys(stage)
+    await stage.stop()
+    await stage.colloquy.restart(provisioning_api_key=None)
+    await stage.start()
+    asked = stage.alice.post(stage.general, "Hello", mention=True)
+    await stage.answered(stage.general, asked.ts)
+
+
+async def test_a_key_that_an_earlier_version_left_to_be_revoked_is_named_once(
+    stage: OAuthStage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left = "01890000-0000-7000-8000-000000000000"
+    settings = stage.settings()
+    await stage.stop()  # which would do the same meanwhile
+    db = Database(settings.slack_database_url)
+    await db.run(lambda s: s.add(RetiredKey(api_key_id=left, encrypted_key="")))
+    nobody: Any = None
+    accounts = Accounts(db, Cipher(stage.key), nobody, nobody)
+    for expected in (1, 0):
+        await accounts.revoke_retired_keys()
+        assert capsys.readouterr().out.count(f"colloquy admin revoke-key {left}") == expected
+    await db.close()
 
 
 async def test_a_late_word_of_taking_the_app_away_leaves_a_newer_installation(

@@ -16,7 +16,7 @@ from tests.harness import Caller, Colloquy, ServerProcess, Stream
 REPLIES = 10
 LEASE_TTL = 5.0  # the default
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(540)
 
 
 @pytest.fixture

@@ -8,15 +8,18 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from colloquy.api import admin_service_pb2 as admin_api
 from colloquy.api import conversation_service_pb2 as api
 from colloquy.api import resources_pb2 as resources
 
 from tests.e2e.talk import HALF, hold, text_of
-from tests.harness import Caller, Colloquy, ServerProcess
+from tests.harness import ADMIN_KEY, Caller, Colloquy, ServerProcess
+from tests.metrics import scraped
+from tests.statuses import refused
 
 COMPLETED = resources.Message.STATE_COMPLETED
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture
@@ -37,7 +40,7 @@ class Workers(ServerProcess):
         """Starts them; the fleet's own server stops, so that nobody else takes replies over."""
         alice = await fleet.account("alice")
         await fleet.stop()
-        workers = cls(fleet, workers=2, **environment)
+        workers = cls(fleet, workers=2, run=None, **environment)
         await workers.start()
         workers.pids = {e["worker"]: e["pid"] for e in await workers.logged("worker serving", 2)}
         workers.callers = {}
@@ -54,7 +57,7 @@ class Workers(ServerProcess):
 
 
 async def test_a_conversation_goes_on_across_workers(fleet: Colloquy) -> None:
-    workers = await Workers.serving(fleet)
+    workers = await Workers.serving(fleet, PROMETHEUS_ADDRESS="127.0.0.1:0")
     assert workers.pids.keys() == workers.callers.keys() == {1, 2}
     assert len({workers.pid, *workers.pids.values()}) == 3
     first, second = workers.callers.values()
@@ -68,6 +71,31 @@ async def test_a_conversation_goes_on_across_workers(fleet: Colloquy) -> None:
     assert await watch.final(held.id) == reply
     watch.cancel()
     await second.cancel((await hold(fleet, first, conversation.id)).id)
+    # Each tells of itself alone.
+    pages = [await scraped(e["port"]) for e in await workers.logged("metrics served", 2)]
+    completed = {"colloquy_reply_state": "completed"}
+    assert sorted(p.sum("colloquy_reply_ended_total", **completed) for p in pages) == [0, 1]
+    assert await workers.end(signal.SIGTERM) == 0
+
+
+async def test_a_key_that_is_revoked_is_cut_off_by_all_workers(fleet: Colloquy) -> None:
+    workers = await Workers.serving(fleet, KEY_CHECK_INTERVAL="0.2")
+    first, second = workers.callers.values()
+    conversation = await first.create(title="Watched")
+    watches = [caller.watch(conversation.id) for caller in (first, second)]
+    for watch in watches:
+        await watch.until("conversation")
+    admin = Caller(first.channel, ADMIN_KEY)
+    listed = await admin.admin.ListApiKeys(
+        admin_api.ListApiKeysRequest(account_id=first.account_id), metadata=admin.metadata
+    )
+    await admin.admin.RevokeApiKey(
+        admin_api.RevokeApiKeyRequest(api_key_id=listed.api_keys[0].id), metadata=admin.metadata
+    )
+    for watch, caller in zip(watches, (first, second), strict=True):
+        assert (await refused(watch)).status == "UNAUTHENTICATED"
+        # A worker that has ended the key's streams takes no call with it either.
+        assert (await refused(caller.create())).status == "UNAUTHENTICATED"
     assert await workers.end(signal.SIGTERM) == 0
 
 

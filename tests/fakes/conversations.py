@@ -16,13 +16,13 @@ from typing import Any
 
 import grpc
 from colloquy.api import conversation_service_pb2 as pb
-from colloquy.api import conversation_service_pb2_grpc as conversation_grpc
 from colloquy.api.conversation_service_pb2 import ConversationEvent
 from colloquy.api.resources_pb2 import Attachment, Conversation, Error, Message, Model, User
 from grpc_status import rpc_status
 
-from tests.fakes.door import Door, new_id, paged, refuse
+from tests.fakes.door import new_id, paged, refuse
 from tests.fakes.files_and_accounts import FakeFiles
+from tests.fakes.index import FakeIndex
 
 MODELS = ("fake-large", "fake-small")
 
@@ -35,6 +35,8 @@ class Script:
     state: Message.State.ValueType = Message.STATE_COMPLETED
     error: Error | None = None
     finish_reason: str = "stop"
+    # The model that was asked, where another one answers.
+    requested_model: str = ""
     # Written are the pieces before the gate; the rest waits until it opens.
     gate: asyncio.Event | None = None
     before_gate: int = 0
@@ -57,7 +59,11 @@ class Room:
     deleted: bool = False
 
 
-class FakeConversations(Door, conversation_grpc.ConversationServiceServicer):
+ME = User(id=new_id(), external_id="me", display_name="Me")
+"""Who makes all conversations."""
+
+
+class FakeConversations(FakeIndex):
     """ConversationService, with the replies."""
 
     def __init__(self, files: FakeFiles | None = None) -> None:
@@ -91,6 +97,8 @@ class FakeConversations(Door, conversation_grpc.ConversationServiceServicer):
             title=request.title,
             model=request.model or MODELS[0],
             system_prompt=request.system_prompt,
+            visibility=request.visibility or Conversation.VISIBILITY_ACCOUNT,
+            creator=ME,
         )
         conversation.create_time.GetCurrentTime()
         self.rooms[conversation.id] = Room(conversation)
@@ -109,7 +117,13 @@ class FakeConversations(Door, conversation_grpc.ConversationServiceServicer):
         self, request: pb.ListConversationsRequest, context: Any
     ) -> pb.ListConversationsResponse:
         await self.enter(request, context)
-        found = [room.conversation for room in reversed(self.rooms.values()) if not room.deleted]
+        there = [room.conversation for room in reversed(self.rooms.values()) if not room.deleted]
+        found = [
+            conversation
+            for conversation in there
+            if not request.HasField("archived") or conversation.archived == request.archived
+            if not request.HasField("pinned") or conversation.pinned == request.pinned
+        ]
         page, token = paged(found, request.page_size, request.page_token)
         return pb.ListConversationsResponse(conversations=page, next_page_token=token)
 
@@ -125,6 +139,29 @@ class FakeConversations(Door, conversation_grpc.ConversationServiceServicer):
         request.update_mask.MergeMessage(request.conversation, room.conversation)
         await self.tell(room, conversation=room.conversation)
         return pb.UpdateConversationResponse(conversation=room.conversation)
+
+    async def AddParticipants(
+        self, request: pb.AddParticipantsRequest, context: Any
+    ) -> pb.AddParticipantsResponse:
+        await self.enter(request, context)
+        room = await self._room(request.conversation_id, context)
+        known = {user.external_id for user in room.conversation.participants}
+        for user in request.users:
+            if user.external_id not in known:
+                room.conversation.participants.add(id=new_id(), external_id=user.external_id)
+        await self.tell(room, conversation=room.conversation)
+        return pb.AddParticipantsResponse(conversation=room.conversation)
+
+    async def RemoveParticipant(
+        self, request: pb.RemoveParticipantRequest, context: Any
+    ) -> pb.RemoveParticipantResponse:
+        await self.enter(request, context)
+        room = await self._room(request.conversation_id, context)
+        left = [user for user in room.conversation.participants if user.id != request.user_id]
+        del room.conversation.participants[:]
+        room.conversation.participants.extend(left)
+        await self.tell(room, conversation=room.conversation)
+        return pb.RemoveParticipantResponse(conversation=room.conversation)
 
     async def DeleteConversation(
         self, request: pb.DeleteConversationRequest, context: Any
@@ -203,6 +240,16 @@ class FakeConversations(Door, conversation_grpc.ConversationServiceServicer):
         room = await self._room(request.conversation_id, context)
         async for event in self._stream(context, self._watch_events(room, request.resume_token)):
             yield pb.WatchConversationResponse(event=event)
+
+    async def DeleteMessage(
+        self, request: pb.DeleteMessageRequest, context: Any
+    ) -> pb.DeleteMessageResponse:
+        room, prompt = await self._message(request.message_id, context)
+        of_it = [m.id for m in room.messages.values() if prompt.id in (m.id, m.reply_to)]
+        for message_id in of_it:
+            del room.messages[message_id]
+            await self.tell(room, message=Message(id=message_id, deleted=True))
+        return pb.DeleteMessageResponse()
 
     async def CancelReply(
         self, request: pb.CancelReplyRequest, context: Any
@@ -297,6 +344,7 @@ class FakeConversations(Door, conversation_grpc.ConversationServiceServicer):
             attempt=1,
             reply_to=prompt.id,
             model=room.conversation.model,
+            requested_model=script.requested_model or room.conversation.model,
         )
         room.messages[reply.id] = reply
         await self.tell(room, message=reply)

@@ -27,6 +27,8 @@ class Door:
         self.failures: deque[status_pb2.Status] = deque()
         # For each next stream: after how many answers it breaks, and with which status.
         self.breaks: deque[tuple[int, status_pb2.Status]] = deque()
+        # For each next call that says something: the status that it is refused with.
+        self.refusals: deque[status_pb2.Status] = deque()
         # Where, if anywhere, each call waits.
         self.gate: asyncio.Event | None = None
 
@@ -40,6 +42,8 @@ class Door:
             )
         if self.gate is not None:
             await self.gate.wait()
+        if self.refusals and self.calls[-1][0] == "SendMessage":
+            await context.abort_with_status(rpc_status.to_status(self.refusals.popleft()))
         if self.failures and not stream:
             await context.abort_with_status(rpc_status.to_status(self.failures.popleft()))
 
@@ -55,6 +59,7 @@ def status(
     message: str = "going away",
     *,
     fields: dict[str, str] | None = None,
+    quota: str = "",
     retry_after: float | None = None,
 ) -> status_pb2.Status:
     """A status with its details."""
@@ -65,6 +70,9 @@ def status(
         violation = error_details_pb2.BadRequest.FieldViolation
         violations = [violation(field=name, description=text) for name, text in fields.items()]
         details.append(error_details_pb2.BadRequest(field_violations=violations))
+    if quota:
+        used_up = error_details_pb2.QuotaFailure.Violation(subject=quota, description=message)
+        details.append(error_details_pb2.QuotaFailure(violations=[used_up]))
     if retry_after is not None:
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.FromMilliseconds(int(retry_after * 1000))
@@ -73,6 +81,18 @@ def status(
     for place, detail in zip(packed, details, strict=True):
         place.Pack(detail)
     return status_pb2.Status(code=code.value[0], message=message, details=packed)
+
+
+def budget_exceeded(days: int = 3) -> status_pb2.Status:
+    """What a send gets when a budget is used up that starts anew in so many days."""
+    return status(
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "BUDGET_EXCEEDED",
+        "This account may use $50.00 a month, and what is left is too little for another reply. The"
+        " budget starts anew at 2026-12-01 00:00 UTC.",
+        quota=f"account:{new_id()}",
+        retry_after=days * 86_400,
+    )
 
 
 GONE = status(grpc.StatusCode.UNAVAILABLE)

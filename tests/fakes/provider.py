@@ -105,6 +105,8 @@ class DoubleRequest:
         self.outcome: Literal["open", "completed", "client closed", "dropped"] = "open"
         self.text = ""
         """What was sent so far."""
+        self.told: dict[str, Any] | None = None
+        """The tokens that the answer said it used: what is billed for it."""
         self.answer = Answer()
         self.is_title = False
         self._ended = asyncio.Event()
@@ -437,6 +439,7 @@ class _Wire:
                 "total_tokens": words + output_tokens,
             }
             usage = counts if answer.counts is None else answer.counts
+            self._request.told = usage
             parts.append(self.event({**self.head, "choices": [], "usage": usage}))
         if answer.done:
             parts.append(f"data: [DONE]{self._end * 2}".encode())

@@ -99,7 +99,7 @@ def test_closing_the_client_ends_whatever_uses_it_in_another_thread(
         server.run(is_reached)
         client.close()
         with pytest.raises(ColloquyError, match="the client was closed"):
-            using.result(timeout=10)
+            using.result(timeout=60)
 
 
 @pytest.mark.parametrize("use", USES)
@@ -126,7 +126,7 @@ async def test_closing_the_client_ends_whatever_uses_it_in_another_task(use: str
         await until(lambda: reached(fake, backing.off.is_set, use))
         await client.close()
         with pytest.raises(ColloquyError, match="the client was closed"):
-            await asyncio.wait_for(using, 10)
+            await asyncio.wait_for(using, 60)
 
 
 def test_a_client_that_was_closed_says_so(server: ThreadedServing) -> None:
@@ -182,7 +182,7 @@ def test_a_stream_may_be_closed_by_another_thread(server: ThreadedServing, use: 
 
         server.run(is_reached)
         events.close()
-        assert [event.WhichOneof("event") for event in reading.result(timeout=10)] in (
+        assert [event.WhichOneof("event") for event in reading.result(timeout=60)] in (
             ["conversation"],
             [],
         )
@@ -208,7 +208,7 @@ async def test_a_stream_may_be_closed_by_another_task(use: str) -> None:
         reading = asyncio.create_task(read())
         await until(lambda: reached(fake, backing.off.is_set, use))
         await events.aclose()
-        assert [event.WhichOneof("event") for event in await asyncio.wait_for(reading, 10)] in (
+        assert [event.WhichOneof("event") for event in await asyncio.wait_for(reading, 60)] in (
             ["conversation"],
             [],
         )
@@ -235,7 +235,7 @@ def test_a_reply_that_is_closed_while_it_is_awaited_is_not_taken_for_whole(
         server.run(is_reached)
         reply.close()
         with pytest.raises(ColloquyError, match="before its end"):
-            asked.result(timeout=10)
+            asked.result(timeout=60)
 
 
 async def test_a_reply_that_was_left_is_not_taken_for_whole() -> None:

@@ -190,7 +190,9 @@ def test_the_version_and_the_commands_are_told(tmp_path: Path) -> None:
     assert ran(tmp_path, *COMMAND, "--version").stdout.split() == ["colloquy", version("colloquy")]
     words = {"COMP_WORDS": "colloquy se", "COMP_CWORD": "1"}
     completing = environment(_COLLOQUY_COMPLETE="complete_bash", **words)
-    assert ran(tmp_path, *COMMAND, environ=completing).stdout.split() == ["send", "search", "serve"]
+    assert ran(tmp_path, *COMMAND, environ=completing).stdout.split() == [
+        *("send", "search", "sessions", "serve")
+    ]
 
 
 def test_a_server_that_goes_away_writes_nothing_on_the_screen(server: ThreadedServing) -> None:

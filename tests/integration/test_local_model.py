@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import aiohttp
 import pytest
 from colloquy_server.providers.catalog import Catalog, Model, Weights
 from colloquy_server.providers.client import ProviderError, Providers
@@ -60,7 +61,7 @@ async def ask(providers: Providers, model: Model, max_output_tokens: int = 8) ->
     return text
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(360)
 async def test_it_answers_starts_once_when_needed_and_again_if_it_died(
     providers: Providers, local: LocalModel, model: Model
 ) -> None:
@@ -102,8 +103,8 @@ async def test_it_ends_with_a_server_that_is_killed(model: Model) -> None:
         "async def main():\n"
         "    model = Catalog.load('config/ai_models.yml', {}.get).resolve('smollm2-135m')\n"
         "    local = LocalModel()\n"
-        "    async with local.slot(model.provider.weights) as base_url:\n"
-        "        print(base_url, flush=True)\n"
+        "    async with local.slot(model.provider.weights) as server:\n"
+        "        print(server.base_url, flush=True)\n"
         "        await asyncio.Event().wait()\n"
         "asyncio.run(main())\n"
     )
@@ -115,11 +116,43 @@ async def test_it_ends_with_a_server_that_is_killed(model: Model) -> None:
     reader, writer = await asyncio.open_connection(address.hostname, address.port)
     parent.kill()
     await parent.wait()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         with pytest.raises(ConnectionRefusedError):
             while True:  # its connections end a moment before it does
                 await _until_closed(reader, writer)
                 reader, writer = await asyncio.open_connection(address.hostname, address.port)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+async def test_its_process_holds_no_key_and_answers_nobody_without_one(
+    local: LocalModel, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert model.provider.weights is not None
+    monkeypatch.setenv("ADMIN_API_KEY", "the-platform-key")
+    monkeypatch.setenv("PYTHONPATH", "/nowhere")
+    async with local.slot(model.provider.weights) as server, aiohttp.ClientSession() as session:
+        assert len(server.key) > 40
+        assert server.key not in repr(server)
+        url = f"{server.base_url}/chat/completions"
+        body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1}
+        statuses = []
+        for headers in (
+            {},
+            {"Authorization": "Bearer x"},
+            {"Authorization": f"Bearer {server.key}"},
+        ):
+            async with session.post(url, json=body, headers=headers) as response:
+                statuses.append(response.status)
+        assert statuses == [401, 401, 200]
+        process = Path(f"/proc/{local.pid}")
+        assert server.key.encode() not in (process / "cmdline").read_bytes()
+        assert "NoNewPrivs:\t1" in (process / "status").read_text()
+        with contextlib.suppress(PermissionError):  # it closes even that; root may look
+            assert (process / "environ").read_bytes().split(b"\0") == [b"LC_ALL=C.UTF-8", b""]
+    first = server
+    await local._end_child()
+    async with local.slot(model.provider.weights) as server:
+        assert server.key != first.key
 
 
 async def _until_closed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -13,6 +13,7 @@ from colloquy_server.database.engine import sync_engine
 from colloquy_server.database.models import KeyRole
 from colloquy_server.database.postgres import PostgresDatabase
 from colloquy_server.database.repository import access, attachments, conversations
+from colloquy_server.database.repository.users import Author
 from colloquy_server.database.transactions import EVERY_ACCOUNT, DatabaseUnavailable, Session
 from colloquy_server.errors import NotFound
 from sqlalchemy import Connection, text
@@ -164,7 +165,7 @@ def _new_key(s: Session, account_id: str) -> None:
         account_id,
         name="k",
         role=KeyRole.SERVICE,
-        user=access.Author(external_id="somebody new"),
+        user=Author(external_id="somebody new"),
         secret_hash="h",
         expire_time=None,
     )

@@ -457,13 +457,13 @@ async def test_a_failure_in_a_stream_has_the_requests_id(ask: Asker) -> None:
         "reason": "PROVIDER_UNAVAILABLE",
         "detail": "server_error",
         "code": "server_error",
-        "request_id": "req_7",
+        "provider_request_id": "req_7",
     }
     asked = await ask(Answer(tokens=0, headers={**headers, "Content-Type": "text/event-stream"}))
     assert asked.failure.log_fields() == {
         "reason": "PROVIDER_UNAVAILABLE",
         "detail": "no text, finish reason stop",
-        "request_id": "req_7",
+        "provider_request_id": "req_7",
     }
 
 

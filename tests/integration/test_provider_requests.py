@@ -143,7 +143,7 @@ async def test_a_recording_is_sent_the_same_way(providers: Providers, load: Load
         )
         transcriber = Transcriber("whisper", catalog.resolve("m").provider)
         said = await providers.transcribe(transcriber, io.BytesIO(b"la"), "a.mp3")
-        assert said == "what was said"
+        assert said.text == "what was said"
         heard = double.transcriptions[0]
         assert double.targets == ["/v1/audio/transcriptions?region=eu&api-version=1"]
         assert heard.headers["api-key"] == "the-azure-key"

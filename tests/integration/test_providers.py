@@ -328,7 +328,8 @@ async def test_exceptions_of_all_forms_are_made_for_text_and_for_recordings(
     far, providers = catalog.resolve("far"), make()
     assert (await ask(providers, far)).error is None
     transcriber = Transcriber("w", far.provider)
-    assert await providers.transcribe(transcriber, io.BytesIO(b"la"), "a.mp3") == "what was said"
+    heard = await providers.transcribe(transcriber, io.BytesIO(b"la"), "a.mp3")
+    assert heard.text == "what was said"
 
 
 @pytest.mark.parametrize("size", [10, 3 * BODY_PIECE])
@@ -473,9 +474,8 @@ async def test_nobody_else_hears_of_our_account_at_openai(
     providers = make()
     for model_id in ("gpt", "claude", "llama"):
         transcriber = Transcriber("whisper", catalog.resolve(model_id).provider)
-        assert (
-            await providers.transcribe(transcriber, io.BytesIO(b"la"), "a.mp3") == "what was said"
-        )
+        heard = await providers.transcribe(transcriber, io.BytesIO(b"la"), "a.mp3")
+        assert heard.text == "what was said"
     openai, other, keyless = double.transcriptions
     assert openai.data == b"la"
     assert openai.headers["OpenAI-Organization"] == "org-ours"

@@ -62,7 +62,8 @@ async def test_tokens_that_are_wrong(slack: SlackDouble, client: AsyncWebClient)
     def with_token(token: str | None) -> AsyncWebClient:
         return AsyncWebClient(token=token, base_url=slack.api_url)
 
-    assert await error(with_token("xoxb-0-nonsense").auth_test()) == "invalid_auth"
+    nonsense = "xoxb-0-nonsense"  # pragma: allowlist secret
+    assert await error(with_token(nonsense).auth_test()) == "invalid_auth"
     assert await error(with_token(None).auth_test()) == "not_authed"
     assert await error(with_token(slack.app_token).auth_test()) == "not_allowed_token_type"
     refused = with_token(None).apps_connections_open(app_token=slack.bot_token)

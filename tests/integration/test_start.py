@@ -18,12 +18,14 @@ from typing import Any
 import pytest
 from colloquy.api import conversation_service_pb2 as api
 from colloquy_server import process as server
+from colloquy_server.database.migrate import head
 
+from tests.browser_double import Browser
 from tests.forked import Forked
 from tests.harness import Caller, Colloquy, ServerProcess
 from tests.uploads import upload
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(540)
 
 
 @pytest.fixture
@@ -39,6 +41,7 @@ def environment(**more: str) -> dict[str, str]:
         "PATH": os.environ["PATH"],
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         "GRPC_ADDRESS": "127.0.0.1:0",
+        "HTTP_ADDRESS": "127.0.0.1:0",
         **more,
     }
 
@@ -132,11 +135,13 @@ async def test_workers_that_cannot_start_say_so_in_one_line(
 ) -> None:
     (colloquy.folder / "file").touch()
     on_postgres = {"AI_MODELS_FILE": str(colloquy.models_file), "DATABASE_URL": postgres_url}
-    # The first two are known at once, the last only to the workers.
+    # Most are known at once, the last only to the workers.
     assert "postgresql://" in await says(colloquy.folder, {}, workers=2)
     assert "at least one" in await says(colloquy.folder, {}, workers=0)
     deaf = {**on_postgres, "EVENT_BUS_URL": "memory://"}
     assert "EVENT_BUS_URL" in await says(colloquy.folder, deaf, workers=2)
+    no_ports = {**on_postgres, "PROMETHEUS_ADDRESS": "127.0.0.1:65535"}
+    assert "PROMETHEUS_ADDRESS" in await says(colloquy.folder, no_ports, workers=2)
     unusable = {**on_postgres, "STORAGE_URL": "file://file/in/a/file"}
     assert "STORAGE_URL" in await says(colloquy.folder, unusable, workers=2)
     assert not (colloquy.folder / "data").exists()
@@ -144,7 +149,7 @@ async def test_workers_that_cannot_start_say_so_in_one_line(
 
 async def test_a_port_that_others_use_is_refused(colloquy: Colloquy, postgres_url: str) -> None:
     good = {"AI_MODELS_FILE": str(colloquy.models_file), "DATABASE_URL": postgres_url}
-    alone, several = ServerProcess(colloquy), ServerProcess(colloquy, workers=2, **good)
+    alone, several = ServerProcess(colloquy), ServerProcess(colloquy, workers=2, run=None, **good)
     await asyncio.gather(alone.start(), several.start())
     for running in (alone, several):
         lines = await asyncio.gather(
@@ -155,8 +160,29 @@ async def test_a_port_that_others_use_is_refused(colloquy: Colloquy, postgres_ur
         )
         expected = f"cannot listen on {running.address}: is another server running there?"
         assert lines == [expected, expected]
+        lines = await asyncio.gather(
+            *(
+                says(colloquy.folder, {**good, "HTTP_ADDRESS": running.http_address}, workers)
+                for workers in (1, 2)
+            )
+        )
+        expected = (
+            f"cannot listen on {running.http_address}: is another server running there?"
+            " HTTP_ADDRESS sets another address, or `off`."
+        )
+        assert lines == [expected, expected]
     for running in (alone, several):
         assert await running.end(signal.SIGTERM) == 0
+
+
+async def open_link(url: str, address: str) -> None:
+    """That a link of a development server signs its user in."""
+    page, _, code = url.partition("/signin#code=")
+    assert page == f"http://{address}"
+    async with Browser(page) as browser:
+        assert (await browser.sign_in(code=code)).status == 200
+        who = await browser.who()
+        assert (who["accountName"], who["role"]) == ("Development", "ROLE_SERVICE")
 
 
 async def test_workers_start_by_the_command_and_share_one_development_key(
@@ -174,12 +200,20 @@ async def test_workers_start_by_the_command_and_share_one_development_key(
         entries: list[dict[str, Any]] = []
         while not entries or entries[-1]["event"] != "serving":
             entries.append(json.loads(await process.stdout.readline()))
-        assert [entry["event"] for entry in entries] == [
+        events = [entry["event"] for entry in entries]
+        (confinement,) = [event for event in events if event.startswith("child processes are")]
+        assert [event for event in events if event != confinement] == [
             *("development key written", "worker serving", "worker serving", "serving"),
         ]
         key = (colloquy.folder / "data" / "dev.key").read_text().strip()
-        caller = Caller(colloquy.channel_to(entries[-1]["address"]), key)
-        await caller.call("ListModels", api.ListModelsRequest())
+        serving = entries[-1]
+        for channel in (
+            colloquy.channel_to(serving["address"]),
+            colloquy.http_channel_to(serving["http_address"], "connect-json"),
+        ):
+            await Caller(channel, key).call("ListModels", api.ListModelsRequest())
+        said = json.loads(await process.stdout.readline())
+        await open_link(said["url"], serving["http_address"])
     finally:
         process.terminate()
         await process.communicate()
@@ -191,7 +225,8 @@ async def test_a_port_that_is_taken_is_told_before_anything_is_made(tmp_path: Pa
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        assert f"cannot listen on {address}" in await says(tmp_path, {"GRPC_ADDRESS": address})
+        for name in ("GRPC_ADDRESS", "HTTP_ADDRESS"):
+            assert f"cannot listen on {address}" in await says(tmp_path, {name: address})
     assert os.listdir(tmp_path) == []
 
 
@@ -209,7 +244,8 @@ async def test_a_second_server_on_a_sqlite_file_is_refused_until_the_first_is_go
         assert "postgresql://" in refusal
     # What only looks at the file, or migrates it, is no server.
     migrating = await command(colloquy.folder, "migrate", DATABASE_URL=colloquy.database_url)
-    assert await migrating.wait() == 0
+    told, _ = await migrating.communicate()
+    assert (migrating.returncode, told.decode()) == (0, f"the database has schema {head()}\n")
     assert await first.end(signal.SIGKILL) == -signal.SIGKILL
     await second.start()
     assert await second.end(signal.SIGTERM) == 0
@@ -282,6 +318,8 @@ async def test_what_is_stored_is_for_its_owner_alone_also_what_was_open(
             if entry["event"] == "serving":
                 address = entry["address"]
                 break
+        said = json.loads(await process.stdout.readline())
+        await open_link(said["url"], entry["http_address"])
         caller = Caller(colloquy.channel_to(address), (data / "dev.key").read_text().strip())
         await upload(caller, b"Hello")
         modes = modes_of_all(data)
@@ -298,3 +336,10 @@ async def test_what_is_stored_is_for_its_owner_alone_also_what_was_open(
         for path in data.glob("conversations.db*"):
             path.chmod(0o644)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o755
+
+
+async def test_http_is_off_where_it_is_not_wanted(colloquy: Colloquy) -> None:
+    await colloquy.restart(http_address="off")
+    assert colloquy.app.http_port == 0
+    alice = await colloquy.account()
+    await alice.create()

@@ -26,7 +26,7 @@ from tests.uploads import count, download, emptied, upload
 BUCKET = "files"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def s3() -> Iterator[dict[str, str]]:
     """The environment for a store of a server that speaks S3."""
     app = DomainDispatcherApplication(create_backend_app)
@@ -116,7 +116,7 @@ async def test_a_store_that_is_away_is_told_from_a_missing_object() -> None:
         "AWS_REGION": "us-east-1",
     }
     storage = Storage.open(f"s3://{BUCKET}", environ)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         with pytest.raises(StorageUnavailable):
             await read(storage, "any")
 
@@ -152,3 +152,21 @@ async def test_a_server_keeps_its_files_on_s3(on_s3: Colloquy, s3: dict[str, str
     assert await count(on_s3, "attachments", "blobs") == [0, 0]
     await emptied(on_s3)
     assert objects(s3) == []
+
+
+async def test_a_folder_goes_with_its_last_file_and_what_was_broken_off(tmp_path: Path) -> None:
+    store = Storage.open(f"file://{tmp_path}/files", {})
+    folder = tmp_path / "files" / "account"
+    for key in ("account/one", "account/two"):
+        with tempfile.TemporaryFile() as file:
+            file.write(b"bytes")
+            file.seek(0)
+            await store.put(key, file)
+    # What a process leaves that is killed while it stores something.
+    (folder / "one#1").write_bytes(b"bytes")
+    await store.remove("account/one")
+    assert [path.name for path in folder.iterdir()] == ["two"]
+    await store.remove("account/two")
+    await store.remove("account/two")
+    assert not folder.exists()
+    assert folder.parent.exists()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+import ssl
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import aiohttp
 import grpc
 import pytest
 from colloquy.api import conversation_service_pb2 as api
@@ -123,3 +125,32 @@ async def test_with_a_ca_clients_show_a_certificate_by_it(
     assert await get_in(colloquy, alice, good)
     assert not await get_in(colloquy, alice, other)
     assert not await get_in(colloquy, alice, none)
+
+
+async def test_http_has_the_same_certificate_and_asks_for_the_same(
+    colloquy: Colloquy, files: dict[str, Path], tmp_path: Path
+) -> None:
+    clients = Authority("Clients")
+    (tmp_path / "ca.pem").write_bytes(clients.pem)
+    certificate = tmp_path / "client.pem"
+    certificate.write_bytes(b"".join(clients.issue("client")))
+
+    async def get_in(trusted: bytes, scheme: str = "https", *, shows: bool = False) -> bool:
+        context = ssl.create_default_context(cadata=trusted.decode())
+        if shows:
+            context.load_cert_chain(certificate)
+        url = f"{scheme}://127.0.0.1:{colloquy.app.http_port}/healthz"
+        async with aiohttp.ClientSession() as session:
+            try:
+                async with session.get(url, ssl=context) as response:
+                    return response.status == 200
+            except aiohttp.ClientError:
+                return False
+
+    await colloquy.restart(**files)
+    assert await get_in(AUTHORITY.pem)
+    assert not await get_in(AUTHORITY.pem, "http")
+    assert not await get_in(Authority("Another").pem)
+    await colloquy.restart(**files, tls_client_ca_file=tmp_path / "ca.pem")
+    assert await get_in(AUTHORITY.pem, shows=True)
+    assert not await get_in(AUTHORITY.pem)

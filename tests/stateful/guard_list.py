@@ -11,11 +11,16 @@ QUEUE = "server/colloquy_server/database/repository/queue.py"
 SENDING = "server/colloquy_server/database/repository/sending.py"
 MESSAGES = "server/colloquy_server/database/repository/messages.py"
 TITLES = "server/colloquy_server/database/repository/titles.py"
+DELETION = "server/colloquy_server/database/repository/deletion.py"
+ACCOUNTING = "server/colloquy_server/database/repository/accounting.py"
+COUNTERS = "server/colloquy_server/database/repository/budget_counters.py"
+INDEXING = "server/colloquy_server/database/repository/indexing.py"
 FEED = "server/colloquy_server/database/repository/feed.py"
 OPENING = "server/colloquy_server/database/repository/opening.py"
 SCOPE = "server/colloquy_server/database/scope.py"
 SQLITE = "server/colloquy_server/database/sqlite.py"
 FEEDS = "server/colloquy_server/replies/feeds.py"
+PIPELINES = "server/colloquy_server/database/pipelines.py"
 STATEMENTS = "server/colloquy_server/database/statements.py"
 WATCHER = "server/colloquy_server/api/watcher.py"
 MIRRORS = "server/colloquy_server/replies/mirrors.py"
@@ -23,7 +28,18 @@ OWNERSHIP = "server/colloquy_server/replies/ownership.py"
 CHECKPOINTS = "server/colloquy_server/replies/checkpoints.py"
 PUBLISHING = "server/colloquy_server/replies/publishing.py"
 
+EXECUTOR = "server/colloquy_server/replies/executor.py"
+VIEWERS = "server/colloquy_server/database/audience.py"
+FOLLOWING = "server/colloquy_server/api/following.py"
+AUDIENCE = "tests/unit/test_viewers.py"
+REMOVED = "tests/integration/test_removed_meanwhile.py"
+SEEN = "tests/e2e/test_audience.py"
+
 STATEFUL = ("tests/stateful/test_orders.py", "tests/stateful/test_replies.py", "-k", "sqlite")
+
+CLOCKS = ("tests/integration/test_clock_jumps.py", "-k", "sqlite")
+
+DELETION_TESTS = ("tests/e2e/test_deletion.py",)
 
 
 @dataclass(frozen=True)
@@ -52,8 +68,8 @@ _ORDER = (
     _guard(
         "every change makes a version",
         CHANGES,
-        ".values(version=Conversation.version + 1)",
-        ".values(version=Conversation.version)",
+        ".values(version=Conversation.version + 1, change_mark=next_mark(Conversation.account_id))",
+        ".values(version=Conversation.version, change_mark=next_mark(Conversation.account_id))",
     ),
     _guard(
         "a new attempt carries the version",
@@ -74,12 +90,8 @@ _ORDER = (
     _guard(
         "an end carries the version",
         LEASES,
-        """        cost_usd=bindparam("cost"),
-        version=bindparam("new_version"),
-""",
-        """        cost_usd=bindparam("cost"),
-        version=Message.version + 0 * bindparam("new_version"),
-""",
+        "version=select(Conversation.version)",
+        "version=select(Conversation.version - 1)",
     ),
     _guard(
         "a cancel carries the version",
@@ -232,10 +244,31 @@ _OWNERS = (
         "_write_owned(s, _SAVE, texts)",
     ),
     _guard(
+        "what waits of a transaction is not sent after its rollback",
+        PIPELINES,
+        "        self._waiting.clear()\n        super().rollback()",
+        "        super().rollback()",
+        "tests/integration/test_pipelines.py",
+    ),
+    _guard(
+        "what waits is sent before anything else is executed",
+        PIPELINES,
+        "        self.flush()\n        return super().cursor(",
+        "        return super().cursor(",
+        "tests/integration/test_pipelines.py",
+    ),
+    _guard(
+        "a commit that fails leaves nothing",
+        PIPELINES,
+        "            if not self.closed:\n                super().rollback()\n",
+        "",
+        "tests/integration/test_pipelines.py",
+    ),
+    _guard(
         "a statement for no values is not run",
         STATEMENTS,
         """    if many is not None and not many:
-        return Rows((), 0)
+        return lambda: _NO_ROWS
 """,
         "",
         "tests/unit/test_scope.py",
@@ -312,8 +345,22 @@ _TAKEOVERS = (
     _guard(
         "only leases that are over are looked for",
         LEASES,
-        ".where(is_generating, Message.lease_until < db_now())",
+        ".where(is_generating, or_(Message.lease_until < db_now(), _is_far_ahead))",
         ".where(is_generating)",
+    ),
+    _guard(
+        "a lease of before the clock was set back is looked for",
+        LEASES,
+        ".where(is_generating, or_(Message.lease_until < db_now(), _is_far_ahead))",
+        ".where(is_generating, Message.lease_until < db_now())",
+        *CLOCKS,
+    ),
+    _guard(
+        "an owner that lives keeps its reply when the clock is set forward",
+        "server/colloquy_server/replies/scheduler.py",
+        " and not ownership.holds(row.id)",
+        "",
+        *CLOCKS,
     ),
 )
 
@@ -653,8 +700,43 @@ _CANCELS = (
     _guard(
         "a user's title stays",
         TITLES,
-        "if locked.is_titled:",
-        "if locked.is_titled is None:",
+        "if locked.is_titled or ",
+        "if ",
+    ),
+    _guard(
+        "no title is made of what was deleted",
+        TITLES,
+        ' or s.run(_STANDS, {"prompt": prompt_id}).one_or_none() is None',
+        "",
+        *DELETION_TESTS,
+    ),
+    _guard(
+        "a title goes with what it was made of",
+        DELETION,
+        "is_untitled = title_of in prompt_ids",
+        "is_untitled = False",
+        *DELETION_TESTS,
+    ),
+    _guard(
+        "whoever writes a reply that is deleted owns it no more",
+        DELETION,
+        "state=case((is_unfinished, State.CANCELLED), else_=Message.state),",
+        "state=Message.state,",
+        *DELETION_TESTS,
+    ),
+    _guard(
+        "what is deleted is not entered for search",
+        INDEXING,
+        "if entry.message_id in kept]",
+        "if entry.conversation_id in held]",
+        "tests/integration/test_indexing.py",
+    ),
+    _guard(
+        "a feed holds nothing that is deleted",
+        FEEDS,
+        "elif change.erases:",
+        "elif change.deleted:",
+        "tests/unit/test_feeds.py",
     ),
     _guard(
         "a title is told to watchers",
@@ -877,8 +959,8 @@ _WATCHERS = (
     _guard(
         "what is followed ends before the next begins",
         FEED,
-        "conversation(s, conversation_id) if is_due else None, ended)",
-        "conversation(s, conversation_id) if is_due else None, None)",
+        "return Page(reached, info_version, changed, told, ended)",
+        "return Page(reached, info_version, changed, told, None)",
         "tests/stateful/test_found.py",
     ),
     _guard(
@@ -1188,8 +1270,10 @@ _TRANSACTIONS = (
     _guard(
         "a statement is an account's",
         SCOPE,
-        "statement = statement.where(*conditions) if conditions else statement",
-        "statement = statement",
+        """    if conditions:
+        statement = statement.where(*conditions)  # type: ignore[attr-defined]
+    nested""",
+        "    nested",
         SCOPED,
     ),
     _guard(
@@ -1248,11 +1332,159 @@ _TRANSACTIONS = (
     _guard(
         "what cannot be bound is refused",
         SCOPE,
-        """        raise Unscoped(f"{type(statement).__name__} cannot be bound to an account")
+        """    raise Unscoped(f"{type(statement).__name__} cannot be bound to an account")
 """,
-        """        return statement, False
+        """    return ()
 """,
         SCOPED,
+    ),
+    _guard(
+        "a member's statement has an audience",
+        SCOPE,
+        "        return statement.where(*conditions), True  # type: ignore[attr-defined]\n",
+        "        return statement, False\n",
+        AUDIENCE,
+    ),
+    _guard(
+        "a nested select alone has no audience",
+        SCOPE,
+        """                raise Unscoped("a nested SELECT alone does not say who sees it")
+""",
+        """                pass
+""",
+        AUDIENCE,
+    ),
+    _guard(
+        "who is removed does not come in by the lock",
+        CHANGES,
+        """    s.is_admitted = False  # what was seen before the lock may be so no more
+    if s.run(_SEEN, {"wanted": conversation_id}).one_or_none() is None:
+        raise NotFound("CONVERSATION")
+""",
+        "",
+        REMOVED,
+    ),
+    _guard(
+        "a stream looks again who sees the conversation",
+        FOLLOWING,
+        """            if check_seen is not None:
+                await check_seen()
+""",
+        "",
+        SEEN,
+        "-k",
+        "who_is_removed_end_before",
+    ),
+    _guard(
+        "a stream that is behind looks again",
+        WATCHER,
+        """        self._notice_audience(page.info_version, page.conversation)
+""",
+        "",
+        "tests/unit/test_feeds.py",
+    ),
+)
+
+QUOTAS = "server/colloquy_server/database/repository/quotas.py"
+AUDIT = "server/colloquy_server/database/repository/audit.py"
+QUOTA_LOCKS = "tests/integration/test_quota_locks.py"
+
+_LIMITS = (
+    _guard(
+        "who takes the last place for a waiting reply keeps others from it",
+        QUOTAS,
+        "select(*_ROW).where(*_IS_WANTED).with_for_update()",
+        "select(*_ROW).where(*_IS_WANTED)",
+        QUOTA_LOCKS,
+    ),
+    _guard(
+        "quotas are looked at behind all else in a transaction",
+        "server/colloquy_server/database/transactions.py",
+        "            for work in self._at_end:",
+        "            for work in ():",
+        QUOTA_LOCKS,
+    ),
+    _guard(
+        "what is deleted gives its room back",
+        QUOTAS,
+        "        held.conversations += conversations\n",
+        "        held.conversations += max(0, conversations)\n",
+        "tests/e2e/test_quotas.py",
+        *("-k", "sqlite"),
+    ),
+    _guard(
+        "an event is stored with what was done",
+        AUDIT,
+        "        add(s, [event])\n        return result\n",
+        "        event.is_added = True\n        return result\n",
+        "tests/e2e/test_audit.py",
+        *("-k", "sqlite and exactly"),
+    ),
+)
+
+_DELETIONS = (
+    _guard(
+        "what is kept for the next reply is of nothing that changed",
+        EXECUTOR,
+        " and version == reply.version + 1:",
+        ":",
+    ),
+    _guard(
+        "a deletion counts what is left",
+        DELETION,
+        ".values(message_count=Conversation.message_count - count, **more)",
+        ".values(message_count=Conversation.message_count, **more)",
+    ),
+    _guard(
+        "who is removed takes part no more",
+        VIEWERS,
+        "            _membership.c.is_removed.is_(False),\n",
+        "",
+    ),
+)
+
+_BUDGETS = (
+    _guard(
+        "a reply is accepted only while there is something left of a budget",
+        COUNTERS,
+        "    return used + reserved <= row.limit\n",
+        "    return used <= row.limit\n",
+        "tests/e2e/test_budgets.py",
+    ),
+    _guard(
+        "an end gives back what was reserved",
+        ACCOUNTING,
+        "    release(s, locked, [reply.id])\n",
+        "",
+        "tests/e2e/test_budgets.py",
+    ),
+    _guard(
+        "a takeover books what the owner that died used",
+        LEASES,
+        "    accounting.book(s, locked, Payer(*found[-2:]), [lost])\n",
+        "",
+        "tests/e2e/test_bill.py",
+    ),
+    _guard(
+        "what attempts used is booked once, though that is tried again",
+        LEASES,
+        "if reply.attempt == attempt + 1:",
+        "if True:",
+        "tests/e2e/test_usage.py",
+    ),
+    _guard(
+        "an answer that is cut off is booked as an estimate",
+        "server/colloquy_server/replies/generation.py",
+        "if reply.usage is None and answer.may_cost:",
+        "if False:",
+        "tests/e2e/test_usage.py",
+    ),
+    _guard(
+        "a member sees only what was used for them",
+        VIEWERS,
+        "    return usage.c.user_id == who.viewer\n",
+        "    return usage.c.user_id.is_not(None)\n",
+        "tests/e2e/test_usage.py",
     ),
 )
 
@@ -1268,4 +1500,7 @@ GUARDS: tuple[Guard, ...] = (
     *_MIRRORS,
     *_PROCESSES,
     *_TRANSACTIONS,
+    *_LIMITS,
+    *_DELETIONS,
+    *_BUDGETS,
 )

@@ -11,6 +11,7 @@ import asyncio
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 from colloquy_server.api import convert
@@ -19,28 +20,37 @@ from colloquy_server.database.models import (
     MICROS,
     CancelWish,
     Conversation,
+    KeyRole,
     Message,
+    Period,
+    Reservation,
     Role,
     State,
+    Unit,
+    Visibility,
     db_now,
 )
 from colloquy_server.database.repository import (
     access,
+    budgets,
     cancellation,
     conversations,
+    deletion,
     feed,
     leases,
     messages,
+    participants,
     queue,
     sending,
     titles,
 )
-from colloquy_server.database.repository.access import Author
 from colloquy_server.database.repository.changes import Change, Fenced, Lease, Transition
 from colloquy_server.database.repository.conversations import NewConversation
+from colloquy_server.database.repository.deletion import Deletion
 from colloquy_server.database.repository.leases import RELEASED, Checkpoint, Outcome
 from colloquy_server.database.repository.sending import OnBusy, Prompt, Sent
-from colloquy_server.database.transactions import EVERY_ACCOUNT
+from colloquy_server.database.repository.users import Author
+from colloquy_server.database.transactions import EVERY_ACCOUNT, Viewer
 from colloquy_server.errors import ColloquyError
 from colloquy_server.replies.bus import Event
 from hypothesis import note
@@ -48,7 +58,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from sqlalchemy import Engine, Select, Table, bindparam, case, select, update
 
-from tests.fakes.choices import own_model
 from tests.stateful.model import FENCED, MAX_QUEUED, Held, Model, Placed, Refused, Said, Talk
 from tests.stateful.readers import Client, Truth
 from tests.stateful.world import Flight, Owner, Process, SteppedDatabase
@@ -73,8 +82,14 @@ OPTIONAL = st.sampled_from(
         "interrupt",
         "lease_ends",
         "provider_fails",
+        "delete_message",
+        "audience",
+        "delete_user",
     )
 )
+
+WHO = st.sampled_from((0, 0, 1, 2))
+"""Who calls: 0 is a service, the others are two members."""
 
 _TTL = 3_600 * MICROS
 _MAX_OPEN = 6
@@ -151,28 +166,45 @@ class ReplyMachine(RuleBasedStateMachine):
         """What was done, as `orders.Order` has it."""
 
     @initialize(
-        processes=st.integers(2, 3), per_account=st.integers(1, 2), absent=st.sets(OPTIONAL)
+        processes=st.integers(2, 3),
+        per_account=st.integers(1, 2),
+        absent=st.sets(OPTIONAL),
+        private=st.integers(0, 2),
     )
-    def begin(self, processes: int, per_account: int, absent: set[str]) -> None:
-        """`absent` is what does not happen this time."""
-        self.setup = {"processes": processes, "per_account": per_account}
+    def begin(self, processes: int, per_account: int, absent: set[str], private: int = 0) -> None:
+        """`absent` is what does not happen this time; so many conversations are a member's own."""
+        self.setup = {"processes": processes, "per_account": per_account, "private": private}
         self.absent = absent
         account = self.db.run(EVERY_ACCOUNT, access.create_account, "stateful", None)
         self.account_id = account.id
+        limited = (account.id, "", "", "", Period.MONTH, Unit.REPLIES, 1e9, list)
+        self.db.run(EVERY_ACCOUNT, budgets.set_budget, *limited)
         self._principal = principal.set(Principal(account_id=account.id))
         self.lease = Lease(_TTL, per_account)
-        new = NewConversation("", "", None, None, "")
-        made = [
-            self.db.run(
+        self.people = ["", *(self.new_person() for _ in range(2))]
+        talks = []
+        for number in range(2):
+            creator, is_open = (self.people[1], False) if number < private else ("", True)
+            new = NewConversation("", "", None, None, "", Author(creator), Visibility(2 - is_open))
+            made = self.db.run(
                 self.account_id, conversations.create, self.account_id, new, lambda: "test-model"
             )
-            for _ in range(2)
-        ]
-        self.model = Model([Talk(conversation.id) for conversation in made], per_account)
+            creator = creator or account.default_user_id
+            talks.append(Talk(made.id, creator=creator, is_open=is_open))
+        self.model = Model(talks, per_account, account.default_user_id)
         self.processes = [self.new_process(name) for name in "PQR"[:processes]]
 
     def new_process(self, name: str) -> Process:
         return Process(name, self.engine, self.publish, self.loop)
+
+    def new_person(self) -> str:
+        self.names += 1
+        author = Author(external_id=f"person {self.names}")
+        return self.db.run(self.account_id, access.keep_user, self.account_id, author).id
+
+    def caller(self, who: int) -> Principal:
+        role = KeyRole.MEMBER if who else KeyRole.SERVICE
+        return Principal(self.account_id, role=role, user_id=self.people[who])
 
     def publish(self, sender: Process, event: Event) -> None:
         for process in self.processes:
@@ -254,7 +286,10 @@ class ReplyMachine(RuleBasedStateMachine):
         has_place: bool,
         listens: bool,
         pace: str,
+        who: int = 0,
     ) -> None:
+        caller = self.caller(who)
+
         def commit() -> Callable[[], None]:
             done = self.both(
                 lambda: real(self.lease if has_place else None), lambda: ideal(has_place)
@@ -269,16 +304,23 @@ class ReplyMachine(RuleBasedStateMachine):
             assert (sent.prompt.id, sent.reply.id) == (placed.prompt.id, placed.reply.id)
             assert sent.owned == placed.owned
             assert (sent.interrupted.id if sent.interrupted else None) == placed.interrupted
+            given = self.model.given(placed.reply.id) if sent.owned else []
 
             def land() -> None:
                 client = Client(
-                    self.truth, process, placed.prompt.conversation, sent.change.version
+                    self.truth, caller, process, placed.prompt.conversation, sent.change.version
                 )
                 client.is_only = True
-                client.stepper = process.stream(self.account_id, sent, client.writing)
+                client.stepper = process.stream(caller, sent, client.writing)
                 self.clients.append(client)
                 if sent.owned:
                     process.launch(sent.reply)
+                    if sent.history is None:
+                        self.ask(process, sent.reply.id)
+                    else:  # it was read when the prompt was stored
+                        assert given == process.ask(self.account_id, sent.reply.id, sent.history), (
+                            "another history"
+                        )
                 if sent.interrupted is not None:
                     self.tell(process, sent.interrupted.id)
                 if not listens:
@@ -300,6 +342,7 @@ class ReplyMachine(RuleBasedStateMachine):
         has_place=st.sampled_from((True, True, True, False)),
         listens=st.booleans(),
         pace=PACES,
+        who=WHO,
     )
     def send(
         self,
@@ -311,27 +354,36 @@ class ReplyMachine(RuleBasedStateMachine):
         has_place: bool,
         listens: bool,
         pace: str,
+        who: int = 0,
     ) -> None:
         conversation_id = pick(self.talks, t).id
-        prompt = Prompt(conversation_id, words, Author(), request or None, OnBusy(on_busy))
+        process, member = pick(self.awake, p), self.people[who]
+        scope, author = self.caller(who).scope, Author(member)
+        prompt = Prompt(conversation_id, words, author, request or None, OnBusy(on_busy))
 
         self.place(
-            pick(self.awake, p),
+            process,
             lambda lease: self.db.run(
-                self.account_id,
+                scope,
                 sending.send,
                 self.account_id,
                 prompt,
-                own_model,
+                lambda *_: process.choose(self.account_id),
                 lease,
                 MAX_QUEUED,
             ),
             lambda has_place: self.model.send(
-                conversation_id, words, request or None, OnBusy(on_busy), has_place=has_place
+                conversation_id,
+                words,
+                request or None,
+                OnBusy(on_busy),
+                has_place=has_place,
+                member=member,
             ),
             has_place=has_place,
             listens=listens,
             pace=pace,
+            who=who,
         )
 
     @action(
@@ -348,9 +400,10 @@ class ReplyMachine(RuleBasedStateMachine):
         self, p: int, n: int, request: str, has_place: bool, listens: bool, pace: str
     ) -> None:
         said = pick(self.model.replies, n)
+        process = pick(self.awake, p)
 
         self.place(
-            pick(self.awake, p),
+            process,
             lambda lease: self.db.run(
                 self.account_id,
                 sending.regenerate,
@@ -358,7 +411,7 @@ class ReplyMachine(RuleBasedStateMachine):
                 said.id,
                 "",
                 request or None,
-                own_model,
+                lambda *_: process.choose(self.account_id),
                 lease,
                 MAX_QUEUED,
             ),
@@ -529,19 +582,153 @@ class ReplyMachine(RuleBasedStateMachine):
             )
             if done is None:
                 return nothing
-            (change, live), expected = done
-            assert set(live) == expected
-
-            def land() -> None:
-                for message_id in live:
-                    owner = process.owners.get(message_id)
-                    if owner is not None:
-                        process.fence(owner)
-                process.apply(change)
-
-            return land
+            deleted, expected = Deletion(*done[0]), done[1]
+            assert set(deleted.live) == expected
+            return lambda: process.forget(deleted)
 
         self.run(process, Flight(commit), pace)
+
+    @action(
+        2,
+        lambda self: any(self.model.messages),
+        p=NUMBERS,
+        n=NUMBERS,
+        who=WHO,
+        pace=PACES,
+    )
+    def delete_message(self, p: int, n: int, who: int, pace: str) -> None:
+        prompts = [said for said in self.model.messages if said.role == Role.USER]
+        kept = [said for said in prompts if not said.deleted]
+        said = pick([*kept, *kept, *kept, *self.model.messages], n)
+        process, scope, member = pick(self.awake, p), self.caller(who).scope, self.people[who]
+
+        def commit() -> Callable[[], None]:
+            done = self.both(
+                lambda: self.db.run(scope, deletion.delete_message, said.id),
+                lambda: self.model.delete_message(said.id, member),
+            )
+            deleted, expected = done or (None, None)
+            assert (deleted is None) == (expected is None)
+            if deleted is None:
+                return nothing
+            assert set(deleted.live) == expected
+            return lambda: process.forget(deleted)
+
+        self.run(process, Flight(commit), pace)
+
+    # --- people -------------------------------------------------------------------------------
+
+    @action(
+        1,
+        lambda self: self.talks,
+        what=st.sampled_from(("open", "close", "close", "invite", "remove", "remove")),
+        p=NUMBERS,
+        t=NUMBERS,
+        who=WHO,
+        whom=st.sampled_from((1, 2)),
+        pace=PACES,
+    )
+    def audience(self, what: str, p: int, t: int, who: int, whom: int, pace: str) -> None:
+        """Somebody changes who sees a conversation."""
+        process, scope, member = pick(self.awake, p), self.caller(who).scope, self.people[who]
+        talk_id, user, is_open = pick(self.talks, t).id, self.people[whom], what == "open"
+
+        def real() -> Change:
+            if what == "invite":
+                return self.db.run(
+                    scope, participants.add, talk_id, [Author(user)], may_rename=False
+                )
+            if what == "remove":
+                return self.db.run(scope, participants.remove, talk_id, user)[0]
+            values = {"visibility": Visibility(2 - is_open)}
+            return self.db.run(scope, conversations.change, talk_id, values)
+
+        def ideal() -> None:
+            if what == "invite":
+                self.model.invite(talk_id, member, user)
+            elif what == "remove":
+                self.model.remove(talk_id, member, user)
+            else:
+                self.model.show_to_all(talk_id, member, is_open=is_open)
+
+        def commit() -> Callable[[], None]:
+            done = self.both(real, ideal)
+            return (lambda: process.apply(done[0])) if done else nothing
+
+        self.run(process, Flight(commit), pace)
+
+    @action(
+        1,
+        lambda self: len(self.model.leaving) < 2,
+        whom=st.sampled_from((1, 2)),
+    )
+    def delete_user(self, whom: int) -> None:
+        """A person goes, and somebody else comes."""
+        user = self.people[whom]
+        self.db.run(EVERY_ACCOUNT, deletion.begin_leaving, user)
+        self.model.leaving.append(user)
+        self.model.gone.add(user)
+        self.people[whom] = self.new_person()
+
+    @action(
+        4,
+        lambda self: self.model.leaving,
+        p=NUMBERS,
+        n=NUMBERS,
+        pace=PACES,
+    )
+    def erase(self, p: int, n: int, pace: str) -> None:
+        """A part of what is left of a person who goes."""
+        user = pick(self.model.leaving, n)
+        found = self.db.run(self.account_id, deletion.conversation_of, user)
+        left = [talk.id for talk in self.talks if self.model.has_part_in(talk, user)]
+        assert (found in left) if left else found is None
+        if found is None:
+            assert self.db.run(self.account_id, deletion.finish_leaving, user)
+            self.model.leaving.remove(user)
+            return
+        process = pick(self.awake, p)
+
+        def commit() -> Callable[[], None]:
+            done = self.both(
+                lambda: self.db.run(self.account_id, deletion.delete_said, found, user),
+                lambda: self.model.delete_said(found, user),
+            )
+            if done is None:
+                return nothing
+            deleted, expected = done
+            assert set(deleted.live) == expected
+            return lambda: process.forget(deleted)
+
+        self.run(process, Flight(commit), pace)
+
+    @action(
+        1,
+        lambda self: True,
+        who=st.sampled_from((1, 2)),
+    )
+    def look(self, who: int) -> None:
+        """A member sees what the model says, and nothing else."""
+        scope, member = self.caller(who).scope, self.people[who]
+        seen = [talk for talk in self.talks if talk.is_seen_by(member)]
+        listed = self.db.run(scope, conversations.page, limit=10, after=None, participant=None)
+        assert {row.id for row in listed} == {talk.id for talk in seen}
+        for talk in self.model.talks.values():
+            rows, _ = self.db.run(
+                scope,
+                messages.page,
+                talk.id,
+                limit=1 << 10,
+                max_bytes=1 << 20,
+                shape=lambda row: (row.content, 0),
+                after=0,
+            )
+            told = [(row.id, text) for row, text in rows]
+            assert told == [(said.id, said.content) for said in talk.kept if talk in seen]
+            self.both(
+                partial(self.db.run, scope, feed.snapshot, talk.id),
+                partial(self.model.talk, talk.id, member),
+            )
 
     def rate(self, p: int, n: int) -> None:
         if not self.model.replies:
@@ -554,23 +741,29 @@ class ReplyMachine(RuleBasedStateMachine):
             ),
             lambda: self.model.rate(said.id, rating),
         )
-        assert done is not None
-        pick(self.awake, p).apply(done[0][0])
+        if done is not None:
+            pick(self.awake, p).apply(done[0][0])
 
     def name(self, p: int, t: int, by_user: bool) -> None:
         if not self.talks:
             return
         process, conversation_id = pick(self.awake, p), pick(self.talks, t).id
         title = self.new_text(process, " named")
+        said = self.model.talks[conversation_id].messages
+        if not (said or by_user):
+            return  # there is nothing yet to name it after
 
         def real() -> Change | None:
             if by_user:
                 return self.db.run(
                     self.account_id, conversations.change, conversation_id, {"title": title}
                 )
-            return self.db.run(self.account_id, titles.set_title, conversation_id, title)
+            return self.db.run(
+                self.account_id, titles.set_title, conversation_id, title, said[0].id
+            )
 
-        done = self.both(real, lambda: self.model.name(conversation_id, title, by_user=by_user))
+        prompt = None if by_user else said[0]
+        done = self.both(real, lambda: self.model.name(conversation_id, title, prompt=prompt))
         assert done is not None
         change, is_set = done
         assert (change is not None) == is_set
@@ -583,6 +776,19 @@ class ReplyMachine(RuleBasedStateMachine):
         process.apply(transition.change)
         if transition.owned is not None:
             process.launch(transition.owned)
+            self.ask(process, transition.owned.id)
+
+    def ask(self, process: Process, message_id: str) -> None:
+        """A process that came to own a reply asks the provider: it is told what is there, and
+        nothing that is deleted."""
+        done = self.both(
+            lambda: process.ask(self.account_id, message_id),
+            lambda: self.model.given(message_id),
+        )
+        if done is None:
+            process.fence(process.owners[message_id])
+        else:
+            assert done[0] == done[1], "another history"
 
     def expect_owned(self, transition: Transition, message_id: str | None) -> None:
         assert (transition.owned.id if transition.owned else None) == message_id
@@ -591,7 +797,7 @@ class ReplyMachine(RuleBasedStateMachine):
     def note_ends(self) -> None:
         """Whatever has ended by now stays as it is."""
         for said in self.model.replies:
-            if said.has_ended:
+            if said.has_ended and not said.deleted:
                 self.truth.ended.setdefault(said.id, (said.state, said.attempt, said.content))
                 self.truth.show(said.id, said.attempt, said.content)
 
@@ -668,6 +874,7 @@ class ReplyMachine(RuleBasedStateMachine):
                     reply.message_id,
                     reply.epoch,
                     text,
+                    reply.asked_model,
                 ),
                 lambda: self.model.begin_attempt(reply.message_id, reply.epoch, text),
             )
@@ -764,6 +971,7 @@ class ReplyMachine(RuleBasedStateMachine):
             def land() -> None:
                 process.fence(owner)
                 self.adopt(process, transition)
+                process.keep(owner, transition, Outcome(state, content))
 
             return land
 
@@ -879,7 +1087,7 @@ class ReplyMachine(RuleBasedStateMachine):
     )
     def take_over(self, p: int, n: int, pace: str) -> None:
         said = pick(self.live(Held.OVER, Held.RELEASED), n)
-        expired = self.db.run(EVERY_ACCOUNT, leases.expired, 1 << 10)
+        expired = self.db.run(EVERY_ACCOUNT, leases.expired, 1 << 10, _TTL)
         mine = {row.id for row in expired if row.account_id == self.account_id}
         assert mine == {said.id for said in self.live(Held.OVER, Held.RELEASED)}
         self.claim(pick(self.awake, p), said, pace)
@@ -1009,10 +1217,11 @@ class ReplyMachine(RuleBasedStateMachine):
         lambda self: self.talks and len(self.readable) < _MAX_OPEN,
         p=NUMBERS,
         t=NUMBERS,
+        who=WHO,
     )
-    def watch(self, p: int, t: int) -> None:
-        talk = pick(self.talks, t)
-        client = Client(self.truth, pick(self.awake, p), talk.id, talk.version)
+    def watch(self, p: int, t: int, who: int = 0) -> None:
+        talk, caller = pick(self.talks, t), self.caller(who)
+        client = Client(self.truth, caller, pick(self.awake, p), talk.id, talk.version)
         client.watch()
         client.read(1, lingers=False)
         self.clients.append(client)
@@ -1051,7 +1260,8 @@ class ReplyMachine(RuleBasedStateMachine):
         self.is_checked = True
         actual = {said.id: said for said in self.stored()}
         for said in actual.values():
-            expected = self.model.get(said.id)
+            expected = self.model.find(said.id)
+            assert expected is not None
             if said.has_ended:
                 said.held = expected.held
             assert said == expected
@@ -1070,7 +1280,22 @@ class ReplyMachine(RuleBasedStateMachine):
             if row is not None:
                 assert (row.version, row.info_version) == (talk.version, talk.info_version)
                 assert (row.title, row.title_owed) == (talk.title, talk.title_owed)
-                assert row.message_count == len(talk.messages)
+                assert (row.message_count, row.last_position) == (
+                    len(talk.kept),
+                    len(talk.messages),
+                )
+                assert (row.title_of, row.creator_id) == (talk.title_of, talk.creator)
+                assert (row.visibility == Visibility.ACCOUNT) == talk.is_open
+
+    def check_books(self) -> None:
+        """For each reply that has not ended something is reserved, and for no other; what budgets
+        count is what was used."""
+        with self.engine.connect() as connection:
+            reserved = connection.execute(_RESERVED, {"account": self.account_id}).scalars()
+            unfinished = [said.id for said in self.model.messages if not said.has_ended]
+            assert sorted(reserved) == sorted(unfinished)
+        wrong, _ = self.db.run(EVERY_ACCOUNT, budgets.wrong_counters, "", 1_000)
+        assert wrong == []
 
     def check_history(self, rows: dict[str, Said]) -> None:
         """What is true of the rows whatever the model says."""
@@ -1085,8 +1310,11 @@ class ReplyMachine(RuleBasedStateMachine):
             assert row.epoch >= before.epoch
             assert row.attempt >= before.attempt
             assert row.version >= before.version
-            assert row.state >= before.state
-            if before.has_ended:
+            assert row.state >= before.state or row.deleted
+            assert row.deleted or not before.deleted
+            if row.deleted:
+                assert not row.content
+            elif before.has_ended:
                 assert (row.state, row.content, row.error) == (
                     before.state,
                     before.content,
@@ -1094,11 +1322,12 @@ class ReplyMachine(RuleBasedStateMachine):
                 )
             elif row.attempt == before.attempt:
                 assert row.content.startswith(before.content), "saved text was lost"
-            if (row.state, row.attempt, row.superseded, row.rating) != (
+            if (row.state, row.attempt, row.superseded, row.rating, row.deleted) != (
                 before.state,
                 before.attempt,
                 before.superseded,
                 before.rating,
+                before.deleted,
             ):
                 assert row.version > before.version, "watchers are not told of a change"
         self.rows = rows
@@ -1116,6 +1345,8 @@ class ReplyMachine(RuleBasedStateMachine):
                 state=State(row.state),
                 version=row.version,
                 content=row.content,
+                author=row.author_id,
+                deleted=row.deleted,
                 request_id=row.request_id,
                 reply_to=row.reply_to,
                 attempt=row.attempt,
@@ -1156,11 +1387,18 @@ class ReplyMachine(RuleBasedStateMachine):
                 if process.flights[0].step():
                     process.flights.pop(0)
         self.rows_are_as_the_model_says()
+        self.check_books()
         process = self.processes[0]
+        while self.model.leaving:
+            self.erase(0, 0, "at once")
+        self.rows_are_as_the_model_says()
         while any(talk.live or talk.queue for talk in self.talks):
             for talk in self.talks:
                 self.write_one(process, talk)
         self.rows_are_as_the_model_says()
+        self.check_books()
+        for who in (1, 2):
+            self.look(who)
         for client in [client for client in self.clients if client.events][-4:]:
             for number in {0, len(client.events) // 2, len(client.events) - 1}:
                 self.clients.append(client.resume(process, number))
@@ -1205,9 +1443,16 @@ class ReplyMachine(RuleBasedStateMachine):
             self.begin_attempt(process, owner, text, pace="at once")
         self.end(process, owner, State.COMPLETED, has_place=True, pace="at once")
 
+    def viewer(self, client: Client) -> str:
+        scope = client.caller.scope
+        return scope.user_id if isinstance(scope, Viewer) else ""
+
     def check_client(self, client: Client) -> None:
         talk = self.model.talks[client.conversation_id]
         held = client.transcript.messages
+        if not talk.is_deleted and not talk.is_seen_by(self.viewer(client)):
+            assert not client.is_open, "somebody follows who was removed"
+            return
         if client.is_only and client.stepper and client.stepper.is_done:
             return
         if not client.is_open and not client.transcript.is_deleted and not talk.is_deleted:
@@ -1218,13 +1463,15 @@ class ReplyMachine(RuleBasedStateMachine):
         if client.is_only:
             return
         conversation, _ = self.db.run(self.account_id, feed.snapshot, talk.id)
+        assert [user.id for user in conversation.participants] == talk.participants
         rows = self.db.run(self.account_id, messages.changed_since, talk.id, 0, 1 << 20)
         for row in rows:
             if row.version > client.base or row.id in held:
                 assert held.get(row.id) == convert.message(row)
         if conversation.info_version > client.base or client.transcript.conversation:
             assert client.transcript.conversation is not None
-            assert client.transcript.conversation.title == conversation.title
+            told = client.transcript.conversation
+            assert (told.title, told.visibility) == (conversation.title, conversation.visibility)
 
 
 def _stored() -> Select[Any]:
@@ -1242,6 +1489,7 @@ def _stored() -> Select[Any]:
 
 
 _STORED = _stored()
+_RESERVED = select(Reservation.message_id).where(Reservation.account_id == bindparam("account"))
 
 
 def nothing() -> None:

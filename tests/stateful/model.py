@@ -13,6 +13,7 @@ from enum import Enum, auto
 from colloquy_server.database.models import Role, State
 from colloquy_server.database.repository.leases import MAX_STRIKES
 from colloquy_server.database.repository.sending import OnBusy
+from colloquy_server.database.repository.titles import TITLE_TRIES
 
 FENCED = "FENCED"
 
@@ -48,6 +49,8 @@ class Said:
     version: int
     id: str = ""
     content: str = ""
+    author: str | None = None
+    deleted: bool = False
     request_id: str | None = None
     reply_to: str | None = None
     attempt: int = 0
@@ -78,7 +81,13 @@ class Talk:
     info_version: int = 1
     title: str = ""
     title_by_user: bool = False
+    title_of: str | None = None
     title_owed: int = 0
+    creator: str | None = None
+    is_open: bool = True
+    """Whether all of the account sees it."""
+    people: dict[str, bool] = field(default_factory=dict)
+    """Who takes part, in the order in which they came; False for those who were removed."""
     is_deleted: bool = False
     messages: list[Said] = field(default_factory=list)
     wishes: dict[str, bool] = field(default_factory=dict)
@@ -104,6 +113,19 @@ class Talk:
                     return said
                 return next(reply for reply in self.messages if reply.reply_to == said.id)
         return None
+
+    @property
+    def kept(self) -> list[Said]:
+        """What is not deleted."""
+        return [said for said in self.messages if not said.deleted]
+
+    @property
+    def participants(self) -> list[str]:
+        return [user for user, is_in in self.people.items() if is_in]
+
+    def is_seen_by(self, viewer: str) -> bool:
+        """Whether a member sees it; who is nobody in particular sees all."""
+        return not viewer or self.is_open or viewer in (self.creator, *self.participants)
 
     def bump(self) -> int:
         self.version += 1
@@ -132,9 +154,14 @@ class Taken:
 class Model:
     """All conversations of one account."""
 
-    def __init__(self, talks: list[Talk], per_account: int) -> None:
+    def __init__(self, talks: list[Talk], per_account: int, default_user: str) -> None:
         self.talks = {talk.id: talk for talk in talks}
         self.per_account = per_account
+        self.default_user = default_user
+        self.gone: set[str] = set()
+        """People who are deleted, or being deleted: nobody speaks as them."""
+        self.leaving: list[str] = []
+        """Those of them of whom something may be left."""
 
     # --- reading ------------------------------------------------------------------------------
 
@@ -148,18 +175,43 @@ class Model:
         return [said for said in self.messages if said.role == Role.ASSISTANT]
 
     def get(self, message_id: str) -> Said:
-        """Raises Refused."""
-        for said in self.messages:
-            if said.id == message_id:
-                return said
-        raise Refused("MESSAGE_NOT_FOUND")
+        """A message that is not deleted. Raises Refused."""
+        said = self.find(message_id)
+        if said is None or said.deleted:
+            raise Refused("MESSAGE_NOT_FOUND")
+        return said
 
-    def talk(self, conversation_id: str) -> Talk:
+    def find(self, message_id: str | None) -> Said | None:
+        """The message, also when it is deleted and only its row is left."""
+        return next((said for said in self.messages if said.id == message_id), None)
+
+    def talk(self, conversation_id: str, viewer: str = "") -> Talk:
         """Raises Refused."""
         talk = self.talks[conversation_id]
-        if talk.is_deleted:
+        if talk.is_deleted or not talk.is_seen_by(viewer):
             raise Refused("CONVERSATION_NOT_FOUND")
         return talk
+
+    def given(self, reply_id: str) -> list[tuple[str, str]]:
+        """What the model is told that writes this reply: who said what. Raises Refused."""
+        reply = self.find(reply_id)
+        if reply is None or reply.deleted:
+            raise Refused(FENCED)
+        talk, told = self.talks[reply.conversation], list[tuple[str, str]]()
+        for said in talk.kept:
+            if said.role == Role.USER:
+                told.append(("user", said.content))
+                if said.id == reply.reply_to:
+                    break
+                told += [
+                    ("assistant", answer.content)
+                    for answer in talk.kept
+                    if answer.reply_to == said.id
+                    and answer.state in (State.COMPLETED, State.CANCELLED)
+                    and answer.content.strip()
+                    and not answer.superseded
+                ]
+        return told
 
     @property
     def room(self) -> int:
@@ -180,16 +232,21 @@ class Model:
         on_busy: OnBusy,
         *,
         has_place: bool,
+        member: str = "",
     ) -> Placed:
         """`has_place`: whether the process may write one more reply."""
-        talk = self.talk(conversation_id)
+        talk, author = self.talk(conversation_id, member), member or self.default_user
         found = talk.of_request(request_id)
         if found is not None:
             assert found.reply_to
             prompt = self.get(found.reply_to)
-            if prompt.request_id != request_id or prompt.content != content:
+            if (prompt.request_id, prompt.content, prompt.author) != (request_id, content, author):
+                raise Refused("REQUEST_ID_REUSED")
+            if author in self.gone:
                 raise Refused("REQUEST_ID_REUSED")
             return Placed(prompt, found, is_new=False)
+        if author in self.gone:
+            raise Refused("INVALID_FIELD")
         wished = talk.wishes.get(request_id or "", False)
         is_busy = talk.live is not None or bool(talk.queue)
         if not wished and is_busy and on_busy == OnBusy.REJECT:
@@ -204,8 +261,10 @@ class Model:
             State.COMPLETED,
             version,
             content=content,
+            author=author,
             request_id=request_id,
         )
+        talk.people[author] = True
         reply = self._reply(talk, prompt)
         interrupted = None
         if on_busy == OnBusy.INTERRUPT and not wished:
@@ -227,6 +286,7 @@ class Model:
         prompt = self.get(old.reply_to)
         found = talk.of_request(request_id)
         if found is not None:
+            self.get(found.id)
             if found.request_id != request_id or found.reply_to != prompt.id:
                 raise Refused("REQUEST_ID_REUSED")
             return Placed(prompt, found, is_new=False)
@@ -287,6 +347,7 @@ class Model:
         return None
 
     def _cancel(self, talk: Talk, said: Said) -> bool:
+        self.get(said.id)
         talk.bump()
         if said.state == State.QUEUED:
             said.state, said.version = State.CANCELLED, talk.version
@@ -300,13 +361,13 @@ class Model:
             raise Refused("INVALID_FIELD")
         said.rating, said.version = rating, self.talk(said.conversation).bump()
 
-    def name(self, conversation_id: str, title: str, *, by_user: bool) -> bool:
-        """Whether the title was set."""
-        talk = self.talk(conversation_id)
-        if not by_user and (talk.title or talk.title_by_user):
+    def name(self, conversation_id: str, title: str, *, prompt: Said | None) -> bool:
+        """Whether the title was set: a user's, or one that was made of a prompt."""
+        talk, by_user = self.talk(conversation_id), prompt is None
+        if prompt and (talk.title or talk.title_by_user or prompt.deleted):
             return False
         talk.info_version = talk.bump()
-        talk.title, talk.title_owed = title, 0
+        talk.title, talk.title_owed, talk.title_of = title, 0, prompt.id if prompt else None
         talk.title_by_user = talk.title_by_user or by_user
         return True
 
@@ -318,6 +379,91 @@ class Model:
         live = {talk.live.id} if talk.live else set()
         talk.messages, talk.wishes = [], {}
         return live
+
+    # --- deleting -----------------------------------------------------------------------------
+
+    def delete_message(self, message_id: str, member: str) -> set[str] | None:
+        """The replies that were being written; None when it was deleted before."""
+        said = self.find(message_id)
+        if said is None or not self.talks[said.conversation].is_seen_by(member):
+            raise Refused("MESSAGE_NOT_FOUND")
+        if said.role == Role.ASSISTANT:
+            raise Refused("INVALID_FIELD")
+        if said.deleted:
+            return None
+        talk = self.talk(said.conversation)
+        if member not in ("", said.author, talk.creator):
+            raise Refused("PERMISSION_DENIED")
+        talk.bump()
+        return self._delete_prompts(talk, {said.id})
+
+    def _delete_prompts(self, talk: Talk, prompts: set[str]) -> set[str]:
+        live = set()
+        for said in talk.kept:
+            if said.id in prompts or said.reply_to in prompts:
+                if said.is_live:
+                    live.add(said.id)
+                if not said.has_ended:
+                    said.state = State.CANCELLED
+                said.deleted, said.content, said.author = True, "", None
+                said.rating, said.error = 0, ""
+                said.epoch, said.version = said.epoch + 1, talk.version
+        if talk.title_of in prompts:
+            has_more = any(
+                said.role == Role.ASSISTANT and said.state == State.COMPLETED for said in talk.kept
+            )
+            talk.title, talk.title_of, talk.title_owed = "", None, TITLE_TRIES if has_more else 0
+            talk.info_version = talk.version
+        return live
+
+    def has_part_in(self, talk: Talk, user: str) -> bool:
+        """Whether something is there that goes with a user."""
+        return user in talk.people or talk.creator == user or self._said_by(talk, user) != set()
+
+    def _said_by(self, talk: Talk, user: str) -> set[str]:
+        return {said.id for said in talk.messages if said.author == user}
+
+    def delete_said(self, conversation_id: str, user: str) -> set[str]:
+        """Deletes a part of what a user said; the replies that were being written."""
+        talk = self.talk(conversation_id)
+        if {*talk.people, talk.creator} <= {user, self.default_user, None}:
+            return self.delete(conversation_id)
+        talk.bump()
+        if said := self._said_by(talk, user):
+            return self._delete_prompts(talk, said)
+        talk.people.pop(user, None)
+        talk.creator = None if talk.creator == user else talk.creator
+        talk.info_version = talk.version
+        return set()
+
+    # --- who sees what ------------------------------------------------------------------------
+
+    def show_to_all(self, conversation_id: str, member: str, *, is_open: bool) -> None:
+        talk = self.talk(conversation_id, member)
+        if member not in ("", talk.creator):
+            raise Refused("PERMISSION_DENIED")
+        talk.info_version = talk.bump()
+        talk.is_open = is_open
+
+    def invite(self, conversation_id: str, member: str, user: str) -> None:
+        talk = self.talk(conversation_id, member)
+        if user in self.gone:
+            raise Refused("INVALID_FIELD")
+        talk.bump()
+        if not talk.people.get(user):
+            talk.info_version = talk.version
+        talk.people[user] = True
+
+    def remove(self, conversation_id: str, member: str, user: str) -> None:
+        talk = self.talk(conversation_id, member)
+        if member not in ("", user, talk.creator):
+            raise Refused("PERMISSION_DENIED")
+        talk.bump()
+        if talk.people.get(user) or talk.creator == user:
+            talk.info_version = talk.version
+        if user in talk.people:
+            talk.people[user] = False
+        talk.creator = None if talk.creator == user else talk.creator
 
     # --- writing ------------------------------------------------------------------------------
 
@@ -403,14 +549,14 @@ class Model:
         said.version = talk.bump()
         said.state, said.content, said.error = state, content, error
         if state == State.COMPLETED and not (talk.title or talk.title_by_user or talk.title_owed):
-            talk.title_owed = 3
+            talk.title_owed = TITLE_TRIES
         return self._start_next(talk) if has_place else None
 
     def force_cancel(
         self, message_id: str, known: str, attempt: int, *, has_place: bool
     ) -> Taken | None:
         """None when there is nothing to cancel any more."""
-        said = self._find(message_id)
+        said = self.find(message_id)
         if said is None or not said.is_live or not said.cancel_requested:
             return None
         content = said.content
@@ -422,7 +568,7 @@ class Model:
 
     def take_over(self, message_id: str, known: str, attempt: int) -> Taken | None:
         """None when there is nothing to take over."""
-        said = self._find(message_id)
+        said = self.find(message_id)
         if said is None or not said.is_live or said.held == Held.HELD:
             return None
         talk = self.talks[said.conversation]
@@ -443,9 +589,3 @@ class Model:
         said.held = Held.HELD
         said.content = content
         return Taken(said, said)
-
-    def _find(self, message_id: str) -> Said | None:
-        try:
-            return self.get(message_id)
-        except Refused:
-            return None

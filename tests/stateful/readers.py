@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from colloquy.api import conversation_service_pb2 as api
 from colloquy.api import resources_pb2 as resources
+from colloquy_server.api.access import Principal
 from colloquy_server.database.models import State
 
 from tests.harness import Transcript
@@ -62,9 +63,15 @@ class StrictTranscript(Transcript):
 
     def _check_message(self, message: resources.Message) -> None:
         held = self.messages.get(message.id)
+        if message.deleted:
+            assert not message.content, "text of a message that is deleted"
+            assert message != held or message.id in self.may_repeat, "a deletion came twice"
+            self.may_repeat.discard(message.id)
+            return
         self._check_text(message)
         if held is None:
             return
+        assert not held.deleted, "a message came back that is deleted"
         assert message.state >= held.state, "a reply went back to an earlier state"
         if held.state > State.GENERATING:
             assert message != held or message.id in self.may_repeat, "the end of a reply came twice"
@@ -97,8 +104,11 @@ class StrictTranscript(Transcript):
 class Client:
     """A client that follows one stream, perhaps slowly. It can go on from any event that it saw."""
 
-    def __init__(self, truth: Truth, process: Process, conversation_id: str, base: int) -> None:
+    def __init__(
+        self, truth: Truth, caller: Principal, process: Process, conversation_id: str, base: int
+    ) -> None:
         """`base` is the version since when it is to know every change."""
+        self.caller = caller
         self.process = process
         self.conversation_id = conversation_id
         self.base = base
@@ -137,15 +147,16 @@ class Client:
 
     def watch(self) -> None:
         """Begins to watch without a token."""
-        self.stepper = self.process.watch(self.conversation_id, "", self.writing)
+        self.stepper = self.process.watch(self.caller, self.conversation_id, "", self.writing)
 
     def resume(self, process: Process, event_number: int) -> Client:
         """The client that saw no more than this event, and goes on from there."""
-        other = Client(self.transcript.truth, process, self.conversation_id, self.base)
+        truth = self.transcript.truth
+        other = Client(truth, self.caller, process, self.conversation_id, self.base)
         other.events = self.events[: event_number + 1]
         for event in other.events:
             Transcript.take(other.transcript, event)
         other.transcript.may_repeat = set(other.transcript.messages)
         token = other.events[-1].resume_token
-        other.stepper = process.watch(self.conversation_id, token, other.writing)
+        other.stepper = process.watch(self.caller, self.conversation_id, token, other.writing)
         return other

@@ -20,26 +20,31 @@ ORDERS = load()
 KINDS = ("sqlite", "postgres") if os.environ.get("TEST_FLEETS") == "all" else ("sqlite",)
 
 
-@pytest.fixture(scope="module", params=KINDS)
-def shared_engine(
+@pytest.fixture(scope="session")
+def shared_engines(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Engine]:
-    """One database for all orders, each of which has an account of its own."""
+) -> Iterator[dict[str, Engine]]:
+    """One database of each kind for all orders, each of which has an account of its own."""
     with ExitStack() as stack:
-        url = None
-        if request.param == "postgres":
-            server = request.getfixturevalue("postgres_server")
-            template = request.getfixturevalue("postgres_template")
-            url = stack.enter_context(postgres.database(server, template))
-        yield stack.enter_context(open_engine(tmp_path_factory.mktemp("orders"), url))
+        engines = {}
+        for kind in KINDS:
+            url = None
+            if kind == "postgres":
+                server = request.getfixturevalue("postgres_server")
+                template = request.getfixturevalue("postgres_template")
+                url = stack.enter_context(postgres.database(server, template))
+            folder = tmp_path_factory.mktemp("orders")
+            engines[kind] = stack.enter_context(open_engine(folder, url))
+        yield engines
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("order", ORDERS, ids=[order.guard for order in ORDERS])
 def test_what_went_wrong_without_a_guard_goes_well_with_it(
-    shared_engine: Engine, order: Order
+    shared_engines: dict[str, Engine], kind: str, order: Order
 ) -> None:
     with few_changes_matter():
-        order.play(machine_on(shared_engine))
+        order.play(machine_on(shared_engines[kind]))
 
 
 def test_every_order_is_of_a_guard() -> None:

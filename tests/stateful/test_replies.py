@@ -19,7 +19,7 @@ STEPS = 60
 IS_LONG = "STATEFUL_EXAMPLES" in os.environ
 
 
-@pytest.mark.timeout(36_000 if IS_LONG else 300)
+@pytest.mark.timeout(36_000 if IS_LONG else 900)
 @pytest.mark.parametrize(("database", "number"), [("sqlite", 1), ("sqlite", 2), ("postgres", 3)])
 def test_all_orders(machine: type[ReplyMachine], database: str, number: int) -> None:
     if IS_LONG:

@@ -8,26 +8,39 @@ gets to run: a process that is stopped does nothing, one that crashed has forgot
 from __future__ import annotations
 
 import asyncio
+import json
 from asyncio.events import _set_running_loop
 from collections.abc import Callable, Coroutine, Generator
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from colloquy.api import conversation_service_pb2 as api
+from colloquy_server.api.access import Principal, principal
 from colloquy_server.api.conversations import ConversationService
-from colloquy_server.database.repository.changes import Change
-from colloquy_server.database.repository.sending import Sent
+from colloquy_server.context.builder import ContextBuilder
+from colloquy_server.context.token_estimates import TokenEstimates
+from colloquy_server.database.repository.changes import Change, Transition
+from colloquy_server.database.repository.deletion import Deletion
+from colloquy_server.database.repository.history import History
+from colloquy_server.database.repository.leases import Outcome
+from colloquy_server.database.repository.quotas import NO_LIMITS
+from colloquy_server.database.repository.sending import Choice, Sent
 from colloquy_server.database.rows import MessageRow
-from colloquy_server.database.transactions import Database, Session, commit
+from colloquy_server.database.transactions import Database, Scope, Session, commit
 from colloquy_server.errors import ColloquyError, Unavailable
+from colloquy_server.providers.models import Model, Provider
 from colloquy_server.replies.admission import Started
 from colloquy_server.replies.bus import Bus, Event, Handler
+from colloquy_server.replies.executor import keep_for_next
 from colloquy_server.replies.feeds import Feeds
 from colloquy_server.replies.live_reply import LiveReply
 from sqlalchemy import Engine
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+MODEL = Model("test-model", Provider("double"), frozenset(), 100_000, 1_000, 0, 0)
 
 MAX_INBOX = 12
 """Events of the bus that wait for a process; older ones are lost."""
@@ -50,32 +63,32 @@ class SteppedDatabase(Database):
 
     async def read(
         self,
-        account_id: str,
+        scope: Scope,
         fn: Callable[Concatenate[Session, P], T],
         /,
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        result = self.run(account_id, fn, *args, **kwargs)
+        result = self.run(scope, fn, *args, **kwargs)
         if self.lingers:
             await Pause()
         return result
 
     async def write(
         self,
-        account_id: str,
+        scope: Scope,
         fn: Callable[Concatenate[Session, P], T],
         /,
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        return self.run(account_id, fn, *args, **kwargs)
+        return self.run(scope, fn, *args, **kwargs)
 
     write_first = write
 
     def run(
         self,
-        account_id: str,
+        scope: Scope,
         fn: Callable[Concatenate[Session, P], T],
         /,
         *args: P.args,
@@ -83,7 +96,10 @@ class SteppedDatabase(Database):
     ) -> T:
         """One transaction."""
         with self.engine.connect() as connection:
-            return commit(connection, account_id, lambda s: fn(s, *args, **kwargs))
+            return commit(connection, scope, lambda s: fn(s, *args, **kwargs))
+
+    async def erase_deleted(self) -> bool:
+        return True
 
     async def close(self) -> None:
         """Nothing is open."""
@@ -115,9 +131,19 @@ class SteppedBus(Bus):
 class Stepper:
     """Runs a coroutine on no loop, as far as it goes."""
 
-    def __init__(self, work: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        work: Coroutine[Any, Any, Any],
+        loop: asyncio.AbstractEventLoop,
+        caller: Principal | None = None,
+    ) -> None:
+        """`caller` is who calls, if that is not who does in the test."""
         self._work = work
         self._loop = loop
+        self._context = copy_context()
+        if caller is not None:
+            self._context.run(principal.set, caller)
+        self.result: Any = None
         self._waits_for: asyncio.Future[Any] | None = None
         self.is_done = False
         self.error: ColloquyError | None = None
@@ -128,9 +154,9 @@ class Stepper:
             return
         _set_running_loop(self._loop)
         try:
-            waits_for = self._work.send(None)
-        except StopIteration:
-            self.is_done = True
+            waits_for = self._context.run(self._work.send, None)
+        except StopIteration as end:
+            self.is_done, self.result = True, end.value
         except ColloquyError as error:
             self.is_done, self.error = True, error
         else:
@@ -209,13 +235,16 @@ class Process:
         self.db = SteppedDatabase(engine)
         self.bus = SteppedBus(lambda event: publish(self, event))
         self.feeds = Feeds(self.db, self.bus)
+        self.contexts = ContextBuilder(self.db, cast(Any, None), TokenEstimates())
         self.owners: dict[str, Owner] = {}
         self.flights: list[Flight] = []
         self.is_saving = False
         """Whether a checkpoint is under way."""
         self._loop = loop
         nothing = cast(Any, None)
-        self._service = ConversationService(self.db, nothing, self.feeds, nothing, nothing, 15.0)
+        self._service = ConversationService(
+            self.db, nothing, self.feeds, nothing, nothing, 15.0, NO_LIMITS
+        )
         self.bus.subscribe(self._on_event)
 
     # --- owning -------------------------------------------------------------------------------
@@ -229,6 +258,38 @@ class Process:
         reply = LiveReply.of(row, 0.0, is_new=is_new)
         self.owners[row.id] = Owner(reply, has_begun=is_new)
         self.feeds.live[row.conversation_id] = reply
+
+    def choose(self, account_id: str, *_: object) -> Choice:
+        """Whom a prompt is for, and how to read what that model may know."""
+        return Choice(MODEL.id, self.contexts.reader(account_id, MODEL))
+
+    def ask(
+        self, account_id: str, message_id: str, known: History | None = None
+    ) -> list[tuple[str, str]]:
+        """Asks the provider for a reply that this process owns; returns what it is told, but for
+        what it is told by us. Raises Fenced."""
+        self.db.lingers = False
+        stepper = Stepper(self.contexts.build(account_id, message_id, MODEL, known), self._loop)
+        while not stepper.is_done:
+            stepper.run()
+        owner = self.owners.get(message_id)
+        if owner is not None:
+            owner.reply.request = stepper.result
+        told = json.loads(stepper.result.messages)
+        return [(said["role"], said["content"]) for said in told if said["role"] != "system"]
+
+    def keep(self, owner: Owner, ended: Transition, outcome: Outcome) -> None:
+        """Keeps what a reply that has ended was made of."""
+        keep_for_next(self.contexts, owner.reply, ended, outcome)
+
+    def forget(self, deleted: Deletion) -> None:
+        """Passes on what its own transaction deleted."""
+        for message_id in deleted.live:
+            self.bus.publish({"kind": "cancel", "message": message_id})
+            if owner := self.owners.get(message_id):
+                self.fence(owner)
+        self.feeds.apply(deleted.change)
+        self.contexts.forget(deleted.change.conversation_id)
 
     def fence(self, owner: Owner) -> None:
         """Lets go of a reply."""
@@ -261,6 +322,8 @@ class Process:
         reply.mirrored = len(reply.text)
 
     def _on_event(self, event: Event) -> None:
+        if event["kind"] == "deleted" or event.get("erases"):
+            self.contexts.forget(event["conversation"])
         owner = self.owners.get(event.get("message", ""))
         if owner is None:
             return
@@ -280,16 +343,19 @@ class Process:
 
     # --- watching -----------------------------------------------------------------------------
 
-    def stream(self, account_id: str, sent: Sent, writing: Writing) -> Stepper:
+    def stream(self, caller: Principal, sent: Sent, writing: Writing) -> Stepper:
         """The stream of a send or a regenerate."""
-        started = Started(sent, self.feeds.open_at(account_id, sent.change))
-        return Stepper(self._service._stream_reply(started, cast(Any, writing)), self._loop)
+        started = Started(sent, self.feeds.open_at(caller.account_id, sent.change))
+        work = self._service._stream_reply(started, cast(Any, writing))
+        return Stepper(work, self._loop, caller)
 
-    def watch(self, conversation_id: str, token: str, writing: Writing) -> Stepper:
+    def watch(
+        self, caller: Principal, conversation_id: str, token: str, writing: Writing
+    ) -> Stepper:
         """The stream of a watch."""
         request = api.WatchConversationRequest(conversation_id=conversation_id, resume_token=token)
         work = self._service.WatchConversation(request, cast(Any, writing))
-        return Stepper(work, self._loop)
+        return Stepper(work, self._loop, caller)
 
     def poll(self) -> None:
         """Looks for what the bus lost."""

@@ -130,7 +130,10 @@ def test_a_full_run_writes_a_page_and_a_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(documents, "_DOCS", tmp_path)
+    (tmp_path / "performance.md").write_text("# Old\n\n## Endurance\n\nBy hand.\n")
     documents.write([Row("replies", "postgres", "many", "ms CPU a reply", 3, 2, 1.5, Limit(2))])
     page = (tmp_path / "performance.md").read_text()
     assert "| replies | postgres | many | 3.00 | 2.00 | ms CPU a reply | 1.50 x | ≤ 2 |" in page
+    assert "# Old" not in page
+    assert page.endswith("\n## Endurance\n\nBy hand.\n")
     assert "replies: many" in (tmp_path / "bench.svg").read_text()

@@ -86,6 +86,44 @@ def content(**changes: Any) -> dict[str, Any]:
     return {**whole, **changes}
 
 
+WRONG_FALLBACKS: list[tuple[Any, str]] = [
+    (["chat"], "models.chat.fallbacks: name others than the model itself"),
+    (["llama", "llama"], "models.chat.fallbacks: a model is there twice"),
+    (["lama"], 'models.chat.fallbacks: no model "lama"'),
+    (3, "models.chat.fallbacks: "),
+]
+
+
+@pytest.mark.parametrize(("fallbacks", "told"), WRONG_FALLBACKS)
+def test_fallbacks_that_cannot_be_meant_stop_the_start(
+    tmp_path: Path, fallbacks: object, told: str
+) -> None:
+    value = content()
+    value["models"]["chat"]["fallbacks"] = fallbacks
+    with pytest.raises(CatalogError, match=re.escape(told)):
+        load(tmp_path, value)
+
+
+def test_fallbacks_are_other_models_of_the_file_or_what_a_server_may_be_found_to_have(
+    tmp_path: Path,
+) -> None:
+    value = content()
+    value["models"]["chat"]["fallbacks"] = ["llama"]
+    catalog = load(tmp_path, value)
+    assert [catalog.fallbacks(name) for name in ("chat", "llama", "no such")] == [
+        ("llama",),
+        (),
+        (),
+    ]
+    value["providers"]["ollama"]["discover"] = True
+    value["models"]["chat"]["fallbacks"] = "llama3.2"
+    assert load(tmp_path, value).fallbacks("chat") == ("llama3.2",)
+
+
+def test_what_is_said_to_a_shipped_model_goes_to_no_other() -> None:
+    assert not any(model.fallbacks for model in Catalog.load(SHIPPED, no_environ).models)
+
+
 def test_the_shipped_file_offers_a_second_provider_with_a_key_of_its_own() -> None:
     both = Catalog.load(SHIPPED, {"OPENAI_API_KEY": "1", "ANTHROPIC_API_KEY": "2"}.get)
     model = both.resolve("claude-sonnet-5-5")

@@ -24,7 +24,7 @@ from prompt_toolkit.output import DummyOutput
 from rich.console import Console
 
 from tests.fakes.conversations import FakeConversations, Room, Script, say
-from tests.fakes.door import KEY
+from tests.fakes.door import KEY, budget_exceeded
 from tests.fakes.serving import serving
 
 
@@ -101,6 +101,19 @@ async def test_a_model_that_is_not_there_does_not_answer(talk: Talk) -> None:
     with pytest.raises(ColloquyError, match="nope is not available; these are: fake-large"):
         await chat.welcome()
     assert talk.shown == []
+
+
+async def test_what_a_budget_refuses_can_be_said_again_with_its_files(
+    talk: Talk, tmp_path: Path
+) -> None:
+    (tmp_path / "notes.txt").write_text("some notes")
+    talk.fake.refusals.append(budget_exceeded())
+    shown = await talk.type(f"/attach {tmp_path}/notes.txt", "Hello", "Hello")
+    (told,) = [line for line in shown if line.startswith("error: ")]
+    assert "This account may use $50.00 a month" in told
+    assert talk.said() == ["Hello"]
+    prompt, _ = talk.room.messages.values()
+    assert [file.filename for file in prompt.attachments] == ["notes.txt"]
 
 
 async def test_of_a_long_conversation_only_the_end_is_held() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import pytest
 from colloquy import ConversationClient
+from colloquy.api import admin_service_pb2 as admin_pb
 from colloquy.api.conversation_service_pb2 import ConversationEvent
 from colloquy.api.resources_pb2 import Conversation, Error, Message, Rating
 from colloquy.terminal.app import app
@@ -21,6 +22,8 @@ from typer.testing import CliRunner, Result
 from tests.fakes.conversations import Script, say
 from tests.fakes.door import ADMIN_KEY, KEY, status
 from tests.fakes.serving import ThreadedServing
+
+MIAS_ID = "01a21bd9-5f1d-7079-a288-1b1542404177"
 
 Run = Callable[..., Result]
 
@@ -243,6 +246,25 @@ def test_the_list_can_be_cut(run: Run, talk: str) -> None:
     assert len(done(run("list", "-n", "1")).splitlines()) == 1
 
 
+def test_what_is_archived_is_left_out_of_the_list(run: Run, server: ThreadedServing) -> None:
+    for text in ("one", "two"):
+        done(run("send", text))
+    first, second = (room.conversation for room in server.fake.rooms.values())
+    second.unread_count = 1
+
+    def ids(*arguments: str) -> list[str]:
+        return [line.split("\t")[0] for line in done(run("list", *arguments)).splitlines()]
+
+    run("archive", first.id)
+    assert (ids(), ids("--archived")) == ([second.id], [first.id])
+    run("archive", first.id, "--undo")
+    assert ids() == [second.id, first.id]
+    assert ids("--pinned") == []
+    run("pin", first.id)
+    assert ids("--pinned") == [first.id]
+    assert ids("--unread") == [second.id]
+
+
 def test_a_conversation_is_shown(run: Run, talk: str) -> None:
     text = done(run("show", talk[:8]))
     assert text.startswith("# About[1m tabs and lines\n")
@@ -251,6 +273,24 @@ def test_a_conversation_is_shown(run: Run, talk: str) -> None:
     assert "You said: Hi <b>" in text
     found = json.loads(done(run("show", talk, "--json")))
     assert [m["content"] for m in found["messages"]] == ["Hi <b>", "You said: Hi <b>"]
+
+
+def test_people_are_invited_and_removed_and_it_is_shown_who_sees_it(run: Run, talk: str) -> None:
+    assert "seen by the account, made by Me, begun" in done(run("show", talk))
+    done(run("visibility", talk[:8], "participants"))
+    done(run("invite", talk[:8], "mia", "noah"))
+    told = "seen by its participants, made by Me, with"
+    assert f"{told} mia, noah, begun" in done(run("show", talk))
+    done(run("remove", talk[:8], "mia"))
+    assert f"{told} noah, begun" in done(run("show", talk))
+    assert "takes no part" in failed(run("remove", talk, "mia"), 2)
+
+
+def test_a_private_conversation_is_begun(run: Run) -> None:
+    done(run("send", "--private", "Between us"))
+    made = json.loads(done(run("list", "--json")).splitlines()[0])
+    assert made["visibility"] == "VISIBILITY_PARTICIPANTS"
+    assert "--private" in failed(run("send", "--private", "--last", "Hi"), 2)
 
 
 def test_a_conversation_is_written_down(run: Run, talk: str, tmp_path: Path) -> None:
@@ -345,6 +385,19 @@ def test_a_conversation_is_deleted_when_that_is_meant(
     done(run("delete", talk[-8:], "--yes"))
     assert server.fake.rooms[talk].deleted
     assert failed(run("delete", talk, "--yes")) == "error: there is no such conversation\n"
+
+
+def test_a_message_is_deleted_when_that_is_meant(
+    run: Run, server: ThreadedServing, talk: str
+) -> None:
+    messages = server.fake.rooms[talk].messages
+    prompt = next(iter(messages))
+    assert "is not the id of a message" in failed(run("delete-message", prompt[-8:], "--yes"), 2)
+    assert "--yes" in failed(run("delete-message", prompt), 2)
+    assert prompt in messages
+    done(run("delete-message", prompt, "--yes"))
+    assert prompt not in messages
+    assert failed(run("delete-message", prompt, "--yes")) == "error: there is no such message\n"
 
 
 def test_a_conversation_that_is_not_there(run: Run) -> None:
@@ -453,30 +506,117 @@ def test_accounts_and_keys_are_kept(run: Run, server: ThreadedServing) -> None:
     made = run("admin", "create-key", account[-8:], "bot", "--days", "2")
     assert (made.exit_code, made.stdout) == (0, "clq_secret\n")
     assert "shown this once" in made.stderr
+    done(run("admin", "update-account", account, "--visibility", "participants"))
+    made_account = json.loads(done(run("admin", "list-accounts", "--json")).splitlines()[0])
+    assert made_account["default_visibility"] == "VISIBILITY_PARTICIPANTS"
+    admin = ["--role", "admin", "--user", "U0"]
+    key = json.loads(done(run("admin", "create-key", account, "root", *admin, "--json")))
+    assert key["api_key"]["user"]["external_id"] == "U0"
     member = ["--role", "member", "--user", "U1", "--user-name", "Ada"]
     key = json.loads(done(run("admin", "create-key", account, "ada", *member, "--json")))
     assert key["api_key"]["user"]["display_name"] == "Ada"
     done(run("admin", "revoke-key", key["api_key"]["id"]))
-    service, person = (
+    service, root, person = (
         line.split("\t") for line in done(run("admin", "list-keys", account)).splitlines()
     )
     assert (service[1], service[2][:5], service[4]) == ("service", "until", "bot")
+    assert (root[1], root[3], root[4]) == ("admin", "U0", "root")
     assert (person[1], person[2][:7], person[3], person[4]) == ("member", "revoked", "U1", "ada")
+    assert (service[5], person[5][:5]) == ("not used", "used ")
     done(run("admin", "delete-account", account, "--yes"))
     assert server.accounts.accounts == {}
     assert "no such account" in failed(run("admin", "delete-account", account, "-y"))
 
 
-@pytest.mark.parametrize("arguments", [["--role", "member"], ["--user", "U1"]])
+def test_accounts_and_keys_have_quotas(run: Run, server: ThreadedServing) -> None:
+    limits = ["--max-file-bytes", "5", "--max-conversations", "6", "--max-queued-replies", "7"]
+    wanted = admin_pb.Quotas(file_bytes=5, conversations=6, queued_replies=7)
+    account = done(run("admin", "create-account", "Acme", *limits)).strip()
+    assert server.accounts.accounts[account].quotas == wanted
+    key = json.loads(done(run("admin", "create-key", account, "bot", *limits, "--json")))
+    assert server.accounts.keys[key["api_key"]["id"]].quotas == wanted
+    done(run("admin", "update-account", account[-8:], "--max-conversations", "9"))
+    wanted.conversations = 9
+    assert server.accounts.accounts[account].quotas == wanted
+    done(run("admin", "update-account", account, "--visibility", "participants"))
+    assert server.accounts.accounts[account].quotas == wanted
+    assert "name what to change" in failed(run("admin", "update-account", account), 2)
+    assert server.accounts.accounts[account].quotas == wanted
+    done(run("admin", "update-account", account, "--max-file-bytes", "0"))
+    wanted.file_bytes = 0
+    assert server.accounts.accounts[account].quotas == wanted
+    huge = ["--max-queued-replies", str(1 << 31)]
+    assert "larger" in failed(run("admin", "update-account", account, *huge), 2)
+
+
+def test_a_person_is_exported_into_a_file_of_ones_own(
+    run: Run, server: ThreadedServing, tmp_path: Path
+) -> None:
+    server.accounts.breaks.append((2, status(grpc.StatusCode.UNAVAILABLE)))
+    done(run("admin", "export-user", MIAS_ID, "-o", "mia.zip"))
+    archive = tmp_path / "mia.zip"
+    assert archive.read_bytes() == f"PKof {MIAS_ID}".encode()
+    assert archive.stat().st_mode & 0o777 == 0o600
+    server.accounts.breaks.append((2, status(grpc.StatusCode.NOT_FOUND, "USER_NOT_FOUND")))
+    failed(run("admin", "export-user", MIAS_ID, "-o", "noah.zip"))
+    assert "not the id of a user" in failed(run("admin", "export-user", "noah", "-o", "x.zip"), 2)
+    assert [path.name for path in tmp_path.glob("*.zip")] == ["mia.zip"]
+    assert not list(tmp_path.glob(".download-*"))
+
+
+def test_who_did_what_is_listed(run: Run, server: ThreadedServing) -> None:
+    account = done(run("admin", "create-account", "Acme")).strip()
+    of_account = admin_pb.AuditEvent(
+        action="DeleteConversation",
+        target_id="c",
+        actor="member",
+        user_id="u",
+        api_key_id="k",
+        address="10.0.0.7",
+        account_id=account,
+    )
+    refused = admin_pb.AuditEvent(action="SendMessage", refusal="UNAUTHENTICATED")
+    server.accounts.events += [of_account, *[refused] * 60]
+    first, *others = done(run("admin", "audit")).splitlines()
+    assert first.split("\t") == [
+        *("", "DeleteConversation", "c", "member", "u", "k", "10.0.0.7", account, "")
+    ]
+    assert len(others) == 49
+    assert len(done(run("admin", "audit", "-n", "0")).splitlines()) == 61
+    (line,) = done(run("admin", "audit", "--account", account[-8:], "--json")).splitlines()
+    assert json.loads(line)["api_key_id"] == "k"
+
+
+@pytest.mark.parametrize("arguments", [["--role", "member"], ["--role", "admin"], ["--user", "U1"]])
 def test_a_member_has_a_user_and_a_service_has_none(run: Run, arguments: list[str]) -> None:
     account = "01a20472-4ff9-70da-9007-29f2915b7c2a"
     assert "--user" in failed(run("admin", "create-key", account, "k", *arguments), 2)
 
 
-def test_nothing_is_deleted_without_a_word(run: Run, server: ThreadedServing) -> None:
+def test_nothing_is_deleted_without_a_word(
+    run: Run, server: ThreadedServing, monkeypatch: pytest.MonkeyPatch
+) -> None:
     account = done(run("admin", "create-account", "Acme")).strip()
     assert "--yes" in failed(run("admin", "delete-account", account), 2)
     assert account in server.accounts.accounts
+    asked = []
+    monkeypatch.setattr(
+        "colloquy.terminal.commands.admin.confirm", lambda question, yes: asked.append(question)
+    )
+    done(run("admin", "delete-account", account))
+    assert asked == [f"Delete the account Acme ({account}) with all its conversations?"]
+
+
+def test_a_user_is_deleted_when_that_is_meant(run: Run, server: ThreadedServing) -> None:
+    account = done(run("admin", "create-account", "Acme")).strip()
+    assert run("admin", "create-key", account, "k", "--role", "member", "--user", "bob").stdout
+    (key,) = server.accounts.keys.values()
+    assert "not the id of a user" in failed(run("admin", "delete-user", "bob", "--yes"), 2)
+    key.user.id = account  # as good an id as any
+    assert "--yes" in failed(run("admin", "delete-user", account), 2)
+    assert server.accounts.keys
+    done(run("admin", "delete-user", account, "--yes"))
+    assert not server.accounts.keys
 
 
 def test_the_platform_key_is_asked_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -530,8 +670,10 @@ def test_chat_needs_a_terminal(run: Run) -> None:
 def test_help_is_there_for_every_command(run: Run) -> None:
     names = [line.split()[0] for line in run("--help").stdout.split("Commands:\n")[1].splitlines()]
     assert names == [
-        *("chat", "send", "list", "show", "watch", "search", "rate", "delete"),
-        *("models", "upload", "export", "admin"),
+        *("chat", "send", "list", "show", "archive", "pin", "watch", "search", "rate", "delete"),
+        "delete-message",
+        *("invite", "remove", "visibility", "models", "usage", "upload", "export", "login"),
+        *("logout", "link", "sessions", "admin"),
     ]
     for name in names:
         assert run(name, "--help").exit_code == 0

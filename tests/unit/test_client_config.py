@@ -68,6 +68,13 @@ def test_the_development_key_is_no_platform_key(folder: Path) -> None:
         resolve(environ={}, key_variable="ADMIN_API_KEY")
 
 
+@pytest.mark.parametrize("given", ["new,old", " new old ", ",new\n,old"])
+def test_of_several_platform_keys_the_first_is_used(given: str) -> None:
+    environ = {"ADMIN_API_KEY": given}
+    assert resolve(environ=environ, key_variable="ADMIN_API_KEY").api_key == "new"
+    assert resolve(api_key=given, environ={}, key_variable="ADMIN_API_KEY").api_key == "new"
+
+
 def test_without_a_key_the_error_says_what_to_do() -> None:
     with pytest.raises(ConfigurationError, match="colloquy serve --dev"):
         resolve(environ={})
@@ -169,3 +176,12 @@ def test_clients_ping_less_often_than_servers_permit() -> None:
     assert int(options["grpc.keepalive_time_ms"]) >= 30_000
     assert options["grpc.keepalive_permit_without_calls"] == 0
     assert isinstance(channel.credentials(Tls()), grpc.ChannelCredentials)
+
+
+def test_a_function_gives_the_key_of_each_call() -> None:
+    keys = iter(["first", " second\n", "k\u00e9y"])
+    endpoint = resolve("host:1", lambda: next(keys), environ={"CONVERSATION_API_KEY": "from-env"})
+    assert channel.metadata(endpoint) == (("authorization", "Bearer first"),)
+    assert channel.metadata(endpoint) == (("authorization", "Bearer second"),)
+    with pytest.raises(ConfigurationError, match="the token has characters"):
+        channel.metadata(endpoint)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from colloquy.api.conversation_service_pb2 import ConversationEvent
+from colloquy.api.conversation_service_pb2 import ConversationEvent, ConversationsEvent
 from colloquy.api.resources_pb2 import Conversation, Message
 from colloquy.errors import DeadlineExceeded, NotFound, OutOfOrder, Unavailable
-from colloquy.resumption import ReplyResumption, WatchResumption
+from colloquy.resumption import IndexResumption, ReplyResumption, WatchResumption
 from colloquy.retry import Retry, Timing
 
 from tests.fakes.history import PROMPT, accepted, history, more, reply, told
@@ -224,3 +224,42 @@ def test_a_watcher_that_never_reached_the_server_gives_up_and_another_does_not()
     watching.backoff(Unavailable("gone"))
     clock.now = 10_000
     watching.backoff(Unavailable("gone"))
+
+
+# --- all conversations ---
+
+
+def changed(id_: str, token: str = "") -> ConversationsEvent:
+    return ConversationsEvent(resume_token=token, conversation=Conversation(id=id_))
+
+
+RESET = ConversationsEvent(reset=ConversationsEvent.Reset())
+
+
+def test_all_conversations_are_watched_from_the_last_token() -> None:
+    index = IndexResumption("", retry())
+    assert index.token == ""
+    assert index.receive(changed("a", "1")) == [changed("a", "1")]
+    still = ConversationsEvent(resume_token="2", heartbeat=ConversationsEvent.Heartbeat())
+    assert index.receive(still) == []
+    assert index.disconnected(Unavailable("gone")) == []
+    assert index.token == "2"
+    assert index.receive(changed("a", "3")) == [changed("a", "3")]
+
+
+def test_who_was_cut_off_in_the_beginning_forgets_what_they_heard() -> None:
+    index = IndexResumption("", retry())
+    index.receive(changed("a"))
+    index.disconnected(Unavailable("gone"))
+    assert index.token == ""
+    assert index.receive(changed("b")) == [RESET, changed("b")]
+    assert index.receive(changed("c", "1")) == [changed("c", "1")]
+    index.receive(RESET)
+    index.disconnected(Unavailable("gone"))
+    assert index.receive(RESET) == [RESET], "once is enough"
+
+
+def test_who_heard_nothing_yet_forgets_nothing() -> None:
+    index = IndexResumption("", retry())
+    index.disconnected(Unavailable("gone"))
+    assert index.receive(changed("a")) == [changed("a")]

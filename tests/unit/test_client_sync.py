@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Literal, TypeVar
 
 import grpc
 import grpc_testing
@@ -178,6 +180,21 @@ def test_only_what_is_given_is_changed(wire: Wire) -> None:
     request = wire.answer("UpdateConversation", pb.UpdateConversationResponse())
     assert list(request.update_mask.paths) == ["title"]
     changed.result()
+
+
+def test_a_time_to_end_is_set_and_taken_away(wire: Wire) -> None:
+    end = datetime(2999, 1, 1, tzinfo=UTC)
+    times: tuple[datetime | Literal["never"], ...] = (end, "never")
+    for expire_time in times:
+        changed = wire.run(partial(wire.client.update_conversation, "c", expire_time=expire_time))
+        request = wire.answer("UpdateConversation", pb.UpdateConversationResponse())
+        assert list(request.update_mask.paths) == ["expire_time"]
+        assert request.conversation.HasField("expire_time") == (expire_time == end)
+        changed.result()
+    made = wire.run(lambda: wire.client.create_conversation(expire_time=end))
+    request = wire.answer("CreateConversation", pb.CreateConversationResponse())
+    assert request.expire_time.ToDatetime(UTC) == end
+    made.result()
 
 
 def test_a_cancel_that_comes_before_its_request_has_no_message(wire: Wire) -> None:

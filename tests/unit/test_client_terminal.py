@@ -286,6 +286,12 @@ def test_a_conversation_as_markdown() -> None:
     )
 
 
+def test_a_conversation_as_markdown_tells_the_messages_ids_if_asked() -> None:
+    messages = [Message(id="message-1", role=Message.ROLE_USER, content="Hi")]
+    assert "message-1" in "".join(to_markdown(CONVERSATION, messages, with_ids=True))
+    assert "message-1" not in "".join(to_markdown(CONVERSATION, messages))
+
+
 def test_a_conversation_as_json() -> None:
     found = to_object(CONVERSATION, MESSAGES)
     assert found["conversation"]["title"] == "T\x1b[1m", "JSON escapes it"
@@ -297,6 +303,7 @@ def test_a_conversation_as_json() -> None:
     [
         (Unavailable("Failed to connect: Connection refused"), "no server answers at a:1: start"),
         (Unavailable("name resolution"), "no server answers at a:1 (name resolution): start"),
+        (Unavailable("last error: Socket closed"), "ADDRESS, https://a:1 if that one has TLS"),
         (Unauthenticated("unknown key"), "does not accept the key (unknown key): set CONVERSATION"),
         (Unimplemented("UploadAttachment"), "a:1 cannot do this yet (UploadAttachment)"),
         (InvalidArgument("model: no", fields={"model": "no"}), "model: no"),

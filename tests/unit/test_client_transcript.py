@@ -45,6 +45,16 @@ def test_pieces_that_come_again_or_overlap_change_nothing(
     assert held.text == whole
 
 
+def test_what_is_deleted_is_held_no_more() -> None:
+    transcript = Transcript()
+    for event in history([["gone"]]):
+        transcript.apply(event)
+    gone = Message(id="reply", state=Message.STATE_COMPLETED, deleted=True)
+    for _ in range(2):
+        transcript.apply(ConversationEvent(message=gone))
+    assert list(transcript.messages) == ["prompt"]
+
+
 def test_offsets_count_code_points() -> None:
     held = ReplyText(reply("🙂é"))
     assert held.append(more("x", 2).delta) == "x"

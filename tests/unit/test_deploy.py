@@ -12,18 +12,27 @@ import pytest
 import typer
 import yaml
 from colloquy.api import admin_service_pb2, attachment_service_pb2, conversation_service_pb2
-from colloquy_server import app, settings
+from colloquy_server import settings
 from colloquy_server.settings import Settings
 from colloquy_slack import settings as slack_settings
 from colloquy_slack.settings import Settings as SlackSettings
 
-from tests.envoy import DEPLOY, HAS_WHEEL, cluster, configuration, manager
+from tests.envoy import (
+    CLUSTER,
+    DEPLOY,
+    HAS_WHEEL,
+    HTTP_CLUSTER,
+    cluster,
+    configuration,
+    listener,
+    manager,
+)
 
 ROOT = DEPLOY.parent
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yml").read_text("utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = [name for name, service in SERVICES.items() if service["image"] == "colloquy"]
-SECRETS = {"POSTGRES_PASSWORD": "made-up", "ADMIN_API_KEY": "made-up-too"}
+SECRETS = {"POSTGRES_PASSWORD": "made-up", "ADMIN_API_KEY": 4 * "made-up-too"}
 
 _instructions = (DEPLOY / "Dockerfile").read_text("utf-8").replace("\\\n", " ")
 DOCKERFILE = [
@@ -184,18 +193,30 @@ def test_a_server_gets_the_time_that_it_takes_to_stop() -> None:
 # --- Envoy ----------------------------------------------------------------------------------
 
 
-def test_envoy_finds_the_servers_and_is_found() -> None:
+@pytest.mark.parametrize(
+    ("name", "servers", "setting"),
+    [("grpc", CLUSTER, "GRPC_ADDRESS"), ("http", HTTP_CLUSTER, "HTTP_ADDRESS")],
+)
+def test_envoy_finds_the_servers_and_is_found(name: str, servers: str, setting: str) -> None:
     config = configuration()
-    [group] = cluster(config)["load_assignment"]["endpoints"]
+    [group] = cluster(config, servers)["load_assignment"]["endpoints"]
     [endpoint] = group["lb_endpoints"]
     there = endpoint["endpoint"]["address"]["socket_address"]
     assert there["address"] in SERVICES
-    assert environment("server")["GRPC_ADDRESS"].endswith(f":{there['port_value']}")
-    [listener] = config["static_resources"]["listeners"]
-    port = listener["address"]["socket_address"]["port_value"]
-    [published] = SERVICES["envoy"]["ports"]
-    assert published == f"127.0.0.1:{port}:{port}"
-    assert environment("slack_bot")["CONVERSATION_ADDRESS"] == f"envoy:{port}"
+    assert environment("server")[setting].endswith(f":{there['port_value']}")
+    port = listener(config, name)["address"]["socket_address"]["port_value"]
+    assert f"127.0.0.1:{port}:{port}" in SERVICES["envoy"]["ports"]
+    if name == "grpc":
+        assert environment("slack_bot")["CONVERSATION_ADDRESS"] == f"envoy:{port}"
+
+
+def test_no_log_and_no_memory_grows_without_end() -> None:
+    for name, service in SERVICES.items():
+        assert set(service["logging"]["options"]) == {"max-size", "max-file"}, name
+        assert "mem_limit" in service or name == "migrate", name
+    most = configuration()["overload_manager"]["resource_monitors"][1]["typed_config"]
+    limit = int(SERVICES["envoy"]["mem_limit"].removesuffix("m")) << 20
+    assert limit > most["max_heap_size_bytes"]
 
 
 @pytest.mark.skipif(not HAS_WHEEL, reason="there is no Envoy for this platform")
@@ -211,7 +232,10 @@ def routes() -> list[dict[str, Any]]:
 
 def test_no_stream_is_cut_for_its_age() -> None:
     heartbeat = Settings.model_fields["heartbeat_interval"].default
-    assert seconds(manager(configuration())["stream_idle_timeout"]) >= 4 * heartbeat
+    for name in ("grpc", "http"):
+        assert seconds(manager(configuration(), name)["stream_idle_timeout"]) >= 4 * heartbeat
+    [host] = manager(configuration(), "http")["route_config"]["virtual_hosts"]
+    assert host["routes"][-1]["route"]["timeout"] == "0s"
     assert [route["route"]["timeout"] for route in routes()] == ["0s"] * len(routes())
     text = (DEPLOY / "envoy.yaml").read_text("utf-8")
     assert "max_stream_duration" not in text
@@ -236,11 +260,3 @@ def test_what_changes_something_is_only_sent_again_if_it_reached_no_server() -> 
     assert set(host["retry_policy"]["retry_on"].split(",")) == {
         *("connect-failure", "refused-stream", "reset-before-request")
     }
-
-
-def test_envoy_pings_no_more_than_a_server_takes() -> None:
-    options = cluster(configuration())["typed_extension_protocol_options"]
-    [http] = options.values()
-    pings = http["explicit_http_config"]["http2_protocol_options"]["connection_keepalive"]
-    taken = dict(app._OPTIONS)["grpc.http2.min_ping_interval_without_data_ms"]
-    assert seconds(pings["interval"]) * 1_000 >= taken

@@ -13,6 +13,7 @@ EXAMPLE = Path(__file__).resolve().parents[2] / ".env.example"
 # Settings of others: the OpenAI SDK's own, the keys of providers, and the clients'.
 OTHERS = {"OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"}
 OTHERS |= {"ANTHROPIC_API_KEY", "GEMINI_API_KEY", "MISTRAL_API_KEY"}
+OTHERS |= {"OIDC_SCOPE"}  # of `colloquy login`
 CLIENTS = "CONVERSATION_"
 SLACK = "SLACK_"
 
@@ -43,4 +44,4 @@ def test_the_default_of_the_slack_bot_is_shown(name: str) -> None:
 @pytest.mark.parametrize("name", Settings.model_fields)
 def test_the_default_is_shown(name: str) -> None:
     default = Settings.model_fields[name].default
-    assert shown[name.upper()] == ("" if default in (None, False) else str(default))
+    assert shown[name.upper()] == ("" if default is None or default is False else str(default))

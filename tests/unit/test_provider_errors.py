@@ -70,7 +70,7 @@ def test_a_failure_names_itself_to_the_operator_without_any_text() -> None:
         "status": 400,
         "code": "unsupported_parameter invalid_request_error",
         "param": "max_tokens",
-        "request_id": "req_1",
+        "provider_request_id": "req_1",
     }
     assert from_status(400, anthropic("secret"), {}).request_id == "req_011C"
     assert from_status(422, detail("missing", "messages", 0, "content"), {}).params == (

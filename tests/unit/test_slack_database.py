@@ -220,20 +220,46 @@ def test_the_bots_files_are_for_their_owner_alone_also_those_that_were_open(tmp_
         file.chmod(0o644)
 
 
+async def test_what_is_deleted_while_it_is_answered_is_forgotten_at_its_end(db: Database) -> None:
+    row_id = await db.run(inbox.store, replace(new_request(), text="secret"))
+    assert row_id is not None
+    await db.run(inbox.mark_deleted, "T1", "C1", "1.0")
+    assert await db.run(inbox.withdrawals, "T1") == []
+    await db.run(inbox.finish, row_id)
+    row = await db.run(inbox.get, "T1", row_id)
+    assert row is not None
+    assert (row.text, row.state, row.is_deleted) == ("", State.DONE, True)
+    await db.close()
+
+
 async def test_what_was_deleted_is_neither_kept_nor_sent_again(db: Database) -> None:
     row_id = await db.run(inbox.store, replace(new_request(), text="secret", state=State.DONE))
     assert row_id is not None
-    await db.run(inbox.set_fields, row_id, content="secret", conversation_id="c1")
+    await db.run(
+        inbox.set_fields,
+        row_id,
+        content="secret",
+        author={"display_name": "Al"},
+        notes=["secret.txt cannot be read"],
+        conversation_id="c1",
+        reply_id="r1",
+    )
     other = replace(new_request("2.0", external_id="slack:T1:C1:1.0"), state=State.DONE)
     await db.run(inbox.store, other)
     assert await db.run(inbox.mark_deleted, "T1", "C1", "1.0")
     row = await db.run(inbox.get, "T1", row_id)
     assert row is not None
     assert (row.text, row.content, row.files) == ("", "", [])
+    assert (row.author, row.notes, row.attachment_ids) == ({}, [], [])
     assert await db.run(routing.store_repetition, "T1", row_id, "U1", "3.0", 1.0)
     assert not await db.run(inbox.unfinished, "T1", (), 10)
     # The conversation goes when nothing is left in it.
-    assert await db.run(inbox.withdrawn_conversation, "T1", "C1", "1.0") == ""
+    (owed,) = await db.run(inbox.withdrawals, "T1")
+    assert owed == inbox.Withdrawal(row_id, "c1", "r1", is_only=False)
     await db.run(inbox.mark_deleted, "T1", "C1", "2.0")
-    assert await db.run(inbox.withdrawn_conversation, "T1", "C1", "1.0") == "c1"
+    (owed,) = await db.run(inbox.withdrawals, "T1")
+    assert owed.is_only
+    assert await db.run(inbox.with_withdrawals) == ["T1"]
+    await db.run(inbox.mark_withdrawn, row_id)
+    assert await db.run(inbox.withdrawals, "T1") == []
     await db.close()

@@ -87,7 +87,7 @@ class Slack(SlackApi):
 
     async def until(self, method: str) -> None:
         """Waits until a method was called."""
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(60):
             while method not in self.calls:
                 self.called.clear()
                 await self.called.wait()
@@ -151,7 +151,7 @@ class Stage:
         for view in views[1:]:
             await self.slack.until(after)
             delivery.show(view)
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(60):
             await running
 
     @property
@@ -260,7 +260,7 @@ async def test_of_a_deleted_question_nothing_is_posted(stage: Stage, in_doubt: b
         await stage.slack.until("chat.postMessage")
         stage.request.is_deleted = True
     delivery.show(WHOLE)
-    await asyncio.wait_for(running, 2)
+    await asyncio.wait_for(running, 60)
     assert not stage.slack.messages
 
 
@@ -277,7 +277,7 @@ async def test_a_post_on_its_way_is_waited_for_only_while_the_lease_is_held(
     if end == "lease":
         stage.lease_left = 0.0
         with pytest.raises(LeaseExpired):
-            await asyncio.wait_for(running, 2)
+            await asyncio.wait_for(running, 60)
         assert not stage.slack.messages
         return
     running.cancel()

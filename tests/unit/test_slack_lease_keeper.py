@@ -57,6 +57,9 @@ class Some(WorkspaceRegistry):
             raise way
         return cast("Workspace | None", way)
 
+    async def erase_departed(self) -> None:
+        pass
+
     async def clean_up(self) -> None:
         pass
 
@@ -84,7 +87,7 @@ class Stand:
 
     async def until(self, *workspaces: Workspace) -> None:
         """Waits until these and no others are served."""
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(60):
             while [id(one) for one in self.running] != [id(one) for one in workspaces]:
                 self.changed.clear()
                 await self.changed.wait()
@@ -133,7 +136,7 @@ async def test_a_workspace_that_does_not_connect_does_not_keep_others_from_being
         now[0] += 50.0
         some.asked.clear()
         keeper.wake()
-        await asyncio.wait_for(some.asked.wait(), 2)
+        await asyncio.wait_for(some.asked.wait(), 60)
     for team_id in ("T1", "T2", "T3"):
         assert not await runtime.db.run(leases.claim, team_id, "another", now[0] + 1.0, 1.0)
     assert not keeping.done()
@@ -157,11 +160,11 @@ async def test_a_lease_that_was_being_claimed_at_the_end_is_released(
     monkeypatch.setattr(leases, "claim_free", claim_slowly)
     keeper = LeaseKeeper(runtime, Some(T1=workspace("T1")), ttl=60.0)
     keeping = asyncio.create_task(keeper.run())
-    await asyncio.wait_for(claiming.wait(), 5)
+    await asyncio.wait_for(claiming.wait(), 60)
     ending = asyncio.create_task(ended(keeping, keeper))
     await asyncio.wait([ending], timeout=0.1)  # as far as it comes
     go_on.set()
-    await asyncio.wait_for(ending, 5)
+    await asyncio.wait_for(ending, 60)
     assert await runtime.db.run(leases.claim, "T1", "another", runtime.now(), 60.0)
 
 
@@ -180,7 +183,7 @@ async def test_a_workspace_that_was_connected_anew_is_served_anew(
     some.ways["T1"] = None
     some.asked.clear()
     keeper.wake()
-    await asyncio.wait_for(some.asked.wait(), 2)
+    await asyncio.wait_for(some.asked.wait(), 60)
     await stand.until(after)
     await ended(keeping, keeper)
 
@@ -199,7 +202,7 @@ async def test_many_idle_workspaces_cost_what_one_does(
     some = Some(**{f"T{number:02}": workspace(f"T{number:02}") for number in range(40)})
     keeper = LeaseKeeper(replace(runtime, sleep=lambda _: asyncio.sleep(0.01)), some, ttl=60.0)
     keeping = asyncio.create_task(keeper.run())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while len(stand.running) < 40:
             stand.changed.clear()
             await stand.changed.wait()

@@ -14,8 +14,8 @@ import structlog
 from colloquy_slack import logs
 
 SECRETS = (
-    "xoxb-1234-5678-abcDEF",
-    "xoxe.xoxb-1-Mi0yLTEyMzQ",
+    "xoxb-1234-5678-abcDEF",  # pragma: allowlist secret
+    "xoxe.xoxb-1-Mi0yLTEyMzQ",  # pragma: allowlist secret
     "xapp-1-A012-34-abcdef",
     "colloquy_AbC-dEf_123",
     "Bearer abc.def",

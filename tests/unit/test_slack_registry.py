@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from colloquy_slack.workspaces.accounts import Accounts
 from colloquy_slack.workspaces.connector import Connector
+from colloquy_slack.workspaces.erasure import WorkspaceErasure
 from colloquy_slack.workspaces.installations import Installations
 from colloquy_slack.workspaces.notices import Notices
 from colloquy_slack.workspaces.registry import InstalledWorkspaces
@@ -57,6 +58,7 @@ class Installed:
             cast(Connector, self),
             cast(TokenRotation, self),
             cast(Notices, self),
+            cast(WorkspaceErasure, self),
         )
 
 

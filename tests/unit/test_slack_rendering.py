@@ -25,6 +25,7 @@ VIEWS = st.builds(
     text=TEXTS,
     model=st.sampled_from(["", "gpt-4o", "<!channel>"]),
     error=st.sampled_from(["", "It <!here> broke & stopped", "x" * 5_000]),
+    web_link=st.sampled_from(["", "https://chat.example.com/c/0190a"]),
     notes=st.lists(st.sampled_from(["a", "<@U123> b"]), max_size=12).map(tuple),
 )
 FORMS = st.builds(MessageFormat, st.sampled_from(TextFormat), st.booleans())

@@ -11,6 +11,7 @@ from colloquy_slack.settings import Settings, SettingsError, load
 from colloquy_slack.workspaces.scopes import SCOPES
 
 BASE = {"slack_bot_token": "xoxb-1", "slack_app_token": "xapp-1"}
+OAUTH = {"SLACK_CLIENT_ID": "1", "SLACK_CLIENT_SECRET": "s", "SLACK_SIGNING_SECRET": "s"}
 TOKENS = {name.upper(): token for name, token in BASE.items()}
 
 
@@ -21,12 +22,23 @@ TOKENS = {name.upper(): token for name, token in BASE.items()}
         ({"SLACK_BOT_TOKEN": "xoxb-1"}, "SLACK_SIGNING_SECRET"),
         ({"SLACK_CLIENT_ID": "1"}, "SLACK_CLIENT_SECRET"),
         ({**TOKENS, "SLACK_BOT_TOKEN": "xoxe.xoxb-1"}, "token rotation"),
+        (OAUTH, "SLACK_ALLOWED_TEAMS"),
+        ({**OAUTH, "SLACK_ALLOWED_TEAMS": " , "}, "SLACK_ALLOWED_TEAMS"),
+        ({**OAUTH, "SLACK_ALLOWED_TEAMS": "T0123"}, "SLACK_ENCRYPTION_KEY"),
         (
-            {"SLACK_CLIENT_ID": "1", "SLACK_CLIENT_SECRET": "s", "SLACK_SIGNING_SECRET": "s"},
-            "SLACK_ENCRYPTION_KEY",
+            {
+                **OAUTH,
+                "SLACK_ALLOWED_TEAMS": "T0123",
+                "SLACK_ENCRYPTION_KEY": "k",
+                "ADMIN_API_KEY": "what earlier versions took",
+            },
+            "PROVISIONING_API_KEY .*openssl rand -hex 32.* no longer takes ADMIN_API_KEY",
         ),
         ({"SLACK_BOT_TOKEN": "t", "SLACK_APP_TOKEN": "t", "SLACK_HTTP_ADDRESS": "x"}, "HTTP"),
+        ({**TOKENS, "SLACK_PROMETHEUS_ADDRESS": "9464"}, "SLACK_PROMETHEUS_ADDRESS"),
         ({**TOKENS, "SLACK_DATABASE_URL": "postgresql://host:port/x"}, "SLACK_DATABASE_URL"),
+        ({**TOKENS, "WEB_URL": "https://chat.example.com/app"}, "WEB_URL"),
+        ({**TOKENS, "WEB_URL": "https://chat.example.com|<!channel>"}, "WEB_URL"),
     ],
 )
 def test_a_wrong_setting_is_named_in_one_line(

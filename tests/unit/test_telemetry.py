@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import grpc
 import pytest
 from colloquy.api import conversation_service_pb2 as api
 from colloquy_server import app, telemetry
+from colloquy_server import metrics as server_metrics
 from colloquy_server.telemetry import Telemetry
+from colloquy_slack import metrics as bot_metrics
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
@@ -130,3 +133,22 @@ def test_lines_that_the_log_lost_are_counted(monkeypatch: pytest.MonkeyPatch) ->
     ]
     assert metric.name == "colloquy.log.lost_lines"
     assert [point.value for point in metric.data.data_points] == [7]  # type: ignore[union-attr]
+
+
+def test_each_worker_has_a_port_of_its_own_for_prometheus() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        third = telemetry.open_telemetry(None, None, f"127.0.0.1:{port - 2}", worker=3)
+        taken.listen()
+        with pytest.raises(OSError, match=f"127.0.0.1:{port} for Prometheus: "):
+            third.listen()
+    third.close()
+
+
+def test_a_table_has_a_name_once_and_says_what_its_labels_mean() -> None:
+    for table in (server_metrics, bot_metrics):
+        names = [instrument.name for instrument in table.INSTRUMENTS]
+        assert len(names) == len(set(names))
+        used = {label for instrument in table.INSTRUMENTS for label in instrument.labels}
+        assert used == table.LABELS.keys()

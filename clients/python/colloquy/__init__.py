@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from colloquy.aio.admin_client import AsyncAdminClient
     from colloquy.aio.conversation_client import AsyncConversationClient
     from colloquy.aio.streams import AsyncEvents, AsyncReply
+    from colloquy.channel import followed_as
     from colloquy.errors import ColloquyError
     from colloquy.sync.admin_client import AdminClient
     from colloquy.sync.conversation_client import ConversationClient
@@ -34,6 +35,7 @@ __all__ = [
     "ReplyText",
     "Transcript",
     "__version__",
+    "followed_as",
     "is_final",
 ]
 
@@ -49,6 +51,7 @@ _MODULES = {
     "Reply": "sync.streams",
     "ReplyText": "transcript",
     "Transcript": "transcript",
+    "followed_as": "channel",
     "is_final": "transcript",
 }
 

@@ -10,19 +10,25 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Literal, Self, TypeVar
 
 import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from colloquy.api import admin_service_pb2 as admin_pb
 from colloquy.api import attachment_service_pb2 as attachment_pb
 from colloquy.api import conversation_service_pb2 as pb
-from colloquy.api.admin_service_pb2 import Account, ApiKey
 from colloquy.api.admin_service_pb2_grpc import AdminServiceStub
 from colloquy.api.attachment_service_pb2_grpc import AttachmentServiceStub
 from colloquy.api.conversation_service_pb2_grpc import ConversationServiceStub
-from colloquy.api.resources_pb2 import Attachment, Conversation, Message, Rating, User
+from colloquy.api.resources_pb2 import (
+    Attachment,
+    Conversation,
+    Message,
+    Rating,
+    UsageGroup,
+    User,
+)
+from colloquy.api.session_service_pb2_grpc import SessionServiceStub
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -36,6 +42,7 @@ class Stubs:
     conversations: ConversationServiceStub
     attachments: AttachmentServiceStub
     admin: AdminServiceStub
+    sessions: SessionServiceStub
 
     @classmethod
     def over(cls, channel: Any) -> Self:
@@ -44,6 +51,7 @@ class Stubs:
             ConversationServiceStub(channel),
             AttachmentServiceStub(channel),
             AdminServiceStub(channel),
+            SessionServiceStub(channel),
         )
 
 
@@ -77,15 +85,26 @@ def create_conversation(
     system_prompt: str = "",
     external_id: str = "",
     request_id: str = "",
+    visibility: Conversation.Visibility.ValueType = Conversation.VISIBILITY_UNSPECIFIED,
+    author: User | None = None,
+    expire_time: datetime | None = None,
 ) -> Call[pb.CreateConversationRequest, pb.CreateConversationResponse, Conversation]:
-    """Make a conversation. One whose external_id or request_id exists is returned as it is."""
+    """Make a conversation. One whose external_id or request_id exists is returned as it is.
+
+    Who sees it is what the account has for new ones, if no `visibility` is given. At its
+    `expire_time`, which must know its time zone, it is deleted.
+    """
     request = pb.CreateConversationRequest(
         title=title,
         model=model,
         system_prompt=system_prompt,
         external_id=external_id,
         request_id=request_id or new_request_id(),
+        visibility=visibility,
+        author=author,
     )
+    if expire_time is not None:
+        request.expire_time.FromDatetime(expire_time)
     return Call(lambda to: to.conversations.CreateConversation, request, lambda a: a.conversation)
 
 
@@ -94,19 +113,27 @@ def get_conversation(
 ) -> Call[pb.GetConversationRequest, pb.GetConversationResponse, pb.GetConversationResponse]:
     """Return a conversation, and a token to watch it from now on."""
     request = pb.GetConversationRequest(conversation_id=conversation_id)
-    return Call(lambda to: to.conversations.GetConversation, request, _whole)
+    return Call(lambda to: to.conversations.GetConversation, request, whole)
 
 
 def list_conversations(
-    *, page_size: int = 0, page_token: str = "", participant_external_id: str = ""
+    *,
+    page_size: int = 0,
+    page_token: str = "",
+    participant_external_id: str = "",
+    archived: bool | None = None,
+    pinned: bool | None = None,
 ) -> Call[pb.ListConversationsRequest, pb.ListConversationsResponse, pb.ListConversationsResponse]:
-    """Return a page of the conversations, the one with the latest activity first."""
+    """Return a page of the conversations, the one with the latest activity first: of those that
+    are archived or pinned, or are not, or, where None is given, of both."""
     request = pb.ListConversationsRequest(
         page_size=page_size,
         page_token=page_token,
         participant_external_id=participant_external_id,
+        archived=archived,
+        pinned=pinned,
     )
-    return Call(lambda to: to.conversations.ListConversations, request, _whole)
+    return Call(lambda to: to.conversations.ListConversations, request, whole)
 
 
 def update_conversation(
@@ -115,18 +142,36 @@ def update_conversation(
     title: str | None = None,
     model: str | None = None,
     system_prompt: str | None = None,
+    visibility: Conversation.Visibility.ValueType | None = None,
+    archived: bool | None = None,
+    pinned: bool | None = None,
+    expire_time: datetime | Literal["never"] | None = None,
 ) -> Call[pb.UpdateConversationRequest, pb.UpdateConversationResponse, Conversation]:
-    """Change what is given, leave what is None."""
-    given = {"title": title, "model": model, "system_prompt": system_prompt}
+    """Change what is given, leave what is None. `pinned` is the caller's own matter; of an
+    `expire_time`, which must know its time zone, "never" takes away what was set."""
+    given = {
+        "title": title,
+        "model": model,
+        "system_prompt": system_prompt,
+        "visibility": visibility,
+        "archived": archived,
+        "pinned": pinned,
+        "expire_time": expire_time,
+    }
     request = pb.UpdateConversationRequest(
         conversation=Conversation(
             id=conversation_id,
             title=title or "",
             model=model or "",
             system_prompt=system_prompt or "",
+            visibility=visibility or Conversation.VISIBILITY_UNSPECIFIED,
+            archived=bool(archived),
+            pinned=bool(pinned),
         ),
         update_mask=FieldMask(paths=[name for name, value in given.items() if value is not None]),
     )
+    if isinstance(expire_time, datetime):
+        request.conversation.expire_time.FromDatetime(expire_time)
     return Call(lambda to: to.conversations.UpdateConversation, request, lambda a: a.conversation)
 
 
@@ -135,23 +180,78 @@ def delete_conversation(
 ) -> Call[pb.DeleteConversationRequest, pb.DeleteConversationResponse, None]:
     """Delete a conversation with its messages and files."""
     request = pb.DeleteConversationRequest(conversation_id=conversation_id)
-    return Call(lambda to: to.conversations.DeleteConversation, request, _nothing, repeatable=False)
+    return Call(lambda to: to.conversations.DeleteConversation, request, nothing, repeatable=False)
+
+
+def add_participants(
+    conversation_id: str, users: Sequence[User]
+) -> Call[pb.AddParticipantsRequest, pb.AddParticipantsResponse, Conversation]:
+    """Invite people, each named by `id` or `external_id`, who then see the conversation."""
+    request = pb.AddParticipantsRequest(conversation_id=conversation_id, users=users)
+    return Call(lambda to: to.conversations.AddParticipants, request, lambda a: a.conversation)
+
+
+def remove_participant(
+    conversation_id: str, user_id: str
+) -> Call[pb.RemoveParticipantRequest, pb.RemoveParticipantResponse, Conversation | None]:
+    """Take somebody out of a conversation.
+
+    Returns the conversation; None when that was oneself, who sees it no more.
+    """
+    request = pb.RemoveParticipantRequest(conversation_id=conversation_id, user_id=user_id)
+    return Call(
+        lambda to: to.conversations.RemoveParticipant,
+        request,
+        lambda a: a.conversation if a.HasField("conversation") else None,
+        repeatable=False,
+    )
+
+
+def mark_read(
+    conversation_id: str, message_id: str, *, author: User | None = None
+) -> Call[pb.MarkReadRequest, pb.MarkReadResponse, Conversation]:
+    """Say that a conversation was read up to a message, and return it as it then is to who did."""
+    request = pb.MarkReadRequest(
+        conversation_id=conversation_id, message_id=message_id, author=author
+    )
+    return Call(lambda to: to.conversations.MarkRead, request, lambda a: a.conversation)
+
+
+def list_users(
+    *, query: str = "", page_size: int = 0, page_token: str = ""
+) -> Call[pb.ListUsersRequest, pb.ListUsersResponse, pb.ListUsersResponse]:
+    """Return a page of the account's people by their names, or of those with a word that begins
+    like `query`."""
+    request = pb.ListUsersRequest(query=query, page_size=page_size, page_token=page_token)
+    return Call(lambda to: to.conversations.ListUsers, request, whole)
 
 
 def list_messages(
-    conversation_id: str, *, page_size: int = 0, page_token: str = ""
+    conversation_id: str, *, page_size: int = 0, page_token: str = "", from_end: bool = False
 ) -> Call[pb.ListMessagesRequest, pb.ListMessagesResponse, pb.ListMessagesResponse]:
-    """Return a page of the messages, oldest first, and a token to watch from now on."""
+    """Return a page of the messages, oldest first, and a token to watch from now on. `from_end`
+    begins with the page that holds the newest."""
     request = pb.ListMessagesRequest(
-        conversation_id=conversation_id, page_size=page_size, page_token=page_token
+        conversation_id=conversation_id,
+        page_size=page_size,
+        page_token=page_token,
+        from_end=from_end,
     )
-    return Call(lambda to: to.conversations.ListMessages, request, _whole)
+    return Call(lambda to: to.conversations.ListMessages, request, whole)
 
 
 def get_message(message_id: str) -> Call[pb.GetMessageRequest, pb.GetMessageResponse, Message]:
     """Return a message, a reply with the receipt of its context."""
     request = pb.GetMessageRequest(message_id=message_id)
     return Call(lambda to: to.conversations.GetMessage, request, lambda a: a.message)
+
+
+def delete_message(
+    message_id: str,
+) -> Call[pb.DeleteMessageRequest, pb.DeleteMessageResponse, None]:
+    """Delete a user's message with its files and the replies to it."""
+    request = pb.DeleteMessageRequest(message_id=message_id)
+    return Call(lambda to: to.conversations.DeleteMessage, request, nothing)
 
 
 def cancel_reply(
@@ -189,12 +289,30 @@ def search_messages(
     request = pb.SearchMessagesRequest(
         query=query, conversation_id=conversation_id, page_size=page_size, page_token=page_token
     )
-    return Call(lambda to: to.conversations.SearchMessages, request, _whole)
+    return Call(lambda to: to.conversations.SearchMessages, request, whole)
 
 
 def list_models() -> Call[pb.ListModelsRequest, pb.ListModelsResponse, pb.ListModelsResponse]:
     """Return the models, and which one new conversations get."""
-    return Call(lambda to: to.conversations.ListModels, pb.ListModelsRequest(), _whole)
+    return Call(lambda to: to.conversations.ListModels, pb.ListModelsRequest(), whole)
+
+
+def get_usage(
+    *,
+    start_day: str = "",
+    end_day: str = "",
+    group_by: Sequence[UsageGroup.ValueType] = (),
+    user_id: str = "",
+) -> Call[pb.GetUsageRequest, pb.GetUsageResponse, pb.GetUsageResponse]:
+    """Return what was used, in rows that are apart in `group_by`, and the budgets that apply.
+
+    Days are those of UTC, like "2026-11-01": from the first of this month to today if they are not
+    given. `user_id` is whose usage is wanted; without it, of all whom the caller may see.
+    """
+    request = pb.GetUsageRequest(
+        start_day=start_day, end_day=end_day, group_by=group_by, user_id=user_id
+    )
+    return Call(lambda to: to.conversations.GetUsage, request, whole)
 
 
 def get_attachment(
@@ -203,76 +321,6 @@ def get_attachment(
     """Return what is known of a file."""
     request = attachment_pb.GetAttachmentRequest(attachment_id=attachment_id)
     return Call(lambda to: to.attachments.GetAttachment, request, lambda a: a.attachment)
-
-
-def create_account(
-    name: str, *, external_id: str = ""
-) -> Call[admin_pb.CreateAccountRequest, admin_pb.CreateAccountResponse, Account]:
-    """Make an account. One whose external_id exists is returned as it is."""
-    request = admin_pb.CreateAccountRequest(name=name, external_id=external_id)
-    # Only an external_id tells a repetition from a second account.
-    return Call(
-        lambda to: to.admin.CreateAccount,
-        request,
-        lambda a: a.account,
-        repeatable=bool(external_id),
-    )
-
-
-def list_accounts(
-    *, page_size: int = 0, page_token: str = ""
-) -> Call[
-    admin_pb.ListAccountsRequest, admin_pb.ListAccountsResponse, admin_pb.ListAccountsResponse
-]:
-    """Return a page of the accounts, oldest first."""
-    request = admin_pb.ListAccountsRequest(page_size=page_size, page_token=page_token)
-    return Call(lambda to: to.admin.ListAccounts, request, _whole)
-
-
-def delete_account(
-    account_id: str,
-) -> Call[admin_pb.DeleteAccountRequest, admin_pb.DeleteAccountResponse, None]:
-    """Delete an account with everything in it."""
-    request = admin_pb.DeleteAccountRequest(account_id=account_id)
-    return Call(lambda to: to.admin.DeleteAccount, request, _nothing, repeatable=False)
-
-
-def create_api_key(
-    account_id: str,
-    name: str,
-    *,
-    role: ApiKey.Role.ValueType = ApiKey.ROLE_SERVICE,
-    user: User | None = None,
-    expire_time: datetime | None = None,
-) -> Call[
-    admin_pb.CreateApiKeyRequest, admin_pb.CreateApiKeyResponse, admin_pb.CreateApiKeyResponse
-]:
-    """Make a key. `secret` of the answer cannot be shown again. `user` is for a member's key.
-
-    `expire_time` must know its time zone.
-    """
-    request = admin_pb.CreateApiKeyRequest(account_id=account_id, name=name, role=role, user=user)
-    if expire_time is not None:
-        request.expire_time.FromDatetime(expire_time)
-    return Call(lambda to: to.admin.CreateApiKey, request, _whole, repeatable=False)
-
-
-def list_api_keys(
-    account_id: str, *, page_size: int = 0, page_token: str = ""
-) -> Call[admin_pb.ListApiKeysRequest, admin_pb.ListApiKeysResponse, admin_pb.ListApiKeysResponse]:
-    """Return a page of an account's keys, oldest first, revoked ones too."""
-    request = admin_pb.ListApiKeysRequest(
-        account_id=account_id, page_size=page_size, page_token=page_token
-    )
-    return Call(lambda to: to.admin.ListApiKeys, request, _whole)
-
-
-def revoke_api_key(
-    api_key_id: str,
-) -> Call[admin_pb.RevokeApiKeyRequest, admin_pb.RevokeApiKeyResponse, ApiKey]:
-    """Revoke a key."""
-    request = admin_pb.RevokeApiKeyRequest(api_key_id=api_key_id)
-    return Call(lambda to: to.admin.RevokeApiKey, request, lambda a: a.api_key)
 
 
 def send_message(
@@ -316,6 +364,14 @@ def watch_conversation(
     return StreamCall(lambda to: to.conversations.WatchConversation, request)
 
 
+def watch_conversations(
+    resume_token: str,
+) -> StreamCall[pb.WatchConversationsRequest, pb.WatchConversationsResponse]:
+    """Follow all conversations, from a token on or from now."""
+    request = pb.WatchConversationsRequest(resume_token=resume_token)
+    return StreamCall(lambda to: to.conversations.WatchConversations, request)
+
+
 def download_attachment(
     attachment_id: str,
 ) -> StreamCall[attachment_pb.DownloadAttachmentRequest, attachment_pb.DownloadAttachmentResponse]:
@@ -324,9 +380,10 @@ def download_attachment(
     return StreamCall(lambda to: to.attachments.DownloadAttachment, request)
 
 
-def _whole(answer: Answer) -> Answer:
+def whole(answer: Answer) -> Answer:
+    """Return an answer as it is."""
     return answer
 
 
-def _nothing(answer: object) -> None:
-    return None
+def nothing(answer: object) -> None:
+    """Return nothing of an answer."""

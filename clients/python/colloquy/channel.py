@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import grpc
 from grpc import aio
 
-from colloquy.config import Endpoint, Tls
+from colloquy.config import Endpoint, Tls, checked_key
 from colloquy.errors import ConfigurationError
 
 # The server's own receive limit; an answer of it never comes near.
 _RECEIVE_LIMIT = 16 * 1024 * 1024
 _SERVICE_CONFIG = '{"loadBalancingConfig": [{"round_robin": {}}]}'
+
+
+Metadata = tuple[tuple[str, str], ...]
+
+_request_id: ContextVar[str] = ContextVar("x-request-id", default="")
+
+
+@contextmanager
+def followed_as(request_id: str) -> Iterator[None]:
+    """Give all calls that are made within it, and in tasks begun there, an id of your own.
+
+    The server's log has it, and the provider is sent it. It is 1 to 128 letters and digits of ASCII
+    or `._:/+=@-`; the server makes another in place of one that is not.
+    """
+    token = _request_id.set(request_id)
+    try:
+        yield
+    finally:
+        _request_id.reset(token)
 
 
 def options(endpoint: Endpoint) -> list[tuple[str, str | int]]:
@@ -21,8 +43,8 @@ def options(endpoint: Endpoint) -> list[tuple[str, str | int]]:
         ("grpc.max_receive_message_length", _RECEIVE_LIMIT),
         # Replicas behind one name share the calls.
         ("grpc.service_config", _SERVICE_CONFIG),
-        # The server permits a ping every 30 s while a call runs; twice that is well within. Zero
-        # lifts gRPC's limit of two pings without data: a watcher never sends any.
+        # Rare enough for proxies, which hang up on who pings often. Zero lifts gRPC's limit of two
+        # pings without data: a watcher never sends any.
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.keepalive_permit_without_calls", 0),
@@ -61,9 +83,14 @@ def credentials(tls: Tls) -> grpc.ChannelCredentials:
     )
 
 
-def metadata(endpoint: Endpoint) -> tuple[tuple[str, str], ...]:
-    """Return what every call carries."""
-    return (("authorization", f"Bearer {endpoint.api_key}"),)
+def metadata(endpoint: Endpoint) -> Metadata:
+    """Return what a call carries. Raises ColloquyError when there is no key for it now."""
+    key = endpoint.api_key
+    if not isinstance(key, str):
+        key = checked_key(key(), "the token")
+    authorization = ("authorization", f"Bearer {key}")
+    request_id = _request_id.get()
+    return (authorization, ("x-request-id", request_id)) if request_id else (authorization,)
 
 
 def _read(name: str | None) -> bytes | None:

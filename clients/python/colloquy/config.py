@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
@@ -22,6 +22,11 @@ _GRPC_SCHEMES = ("dns:", "ipv4:", "ipv6:", "passthrough:", "unix:", "unix-abstra
 _ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+(%\w+)?\]|[^\s:/?#@\[\]]+)(:(?P<port>\d{1,5}))?")
 
 
+ApiKey = str | Callable[[], str]
+"""A key, or what gives the one to use now, such as a token that is renewed. It is called before
+each call, in any thread, and may wait or raise ColloquyError."""
+
+
 @dataclass(frozen=True)
 class Tls:
     """How to trust the server, and how to be trusted: PEM files. None means the system's roots."""
@@ -36,7 +41,7 @@ class Endpoint:
     """A server to talk to, and the key to talk to it with."""
 
     address: str
-    api_key: str = field(repr=False)
+    api_key: ApiKey = field(repr=False)
     tls: Tls | None = None
 
     @property
@@ -53,7 +58,7 @@ class Endpoint:
 
 def resolve(
     address: str | None = None,
-    api_key: str | None = None,
+    api_key: ApiKey | None = None,
     *,
     tls: bool = False,
     ca_file: str | None = None,
@@ -79,15 +84,25 @@ def resolve(
     wanted = secure if secure is not None else tls or files != Tls()
     endpoint = Endpoint(target, "", files if wanted else None)
 
+    if callable(api_key):
+        return Endpoint(target, api_key, endpoint.tls)
     key = api_key or environ.get(key_variable) or ""
+    if key_variable != "CONVERSATION_API_KEY":
+        # The server takes several of the platform's keys; the first of them is the newest.
+        key = next(iter(key.replace(",", " ").split()), "")
     if not key and key_variable == "CONVERSATION_API_KEY" and endpoint.is_loopback:
         key = development_key() or ""
     if not key:
         raise ConfigurationError(_no_key(key_variable, endpoint))
+    return Endpoint(target, checked_key(key, f"the API key in {key_variable}"), endpoint.tls)
+
+
+def checked_key(key: str, what: str) -> str:
+    """Return a key as it can be sent. Raises ConfigurationError."""
     key = key.strip()
     if not key.isascii() or not key.isprintable():
-        raise ConfigurationError(f"the API key in {key_variable} has characters that no key has")
-    return Endpoint(target, key, endpoint.tls)
+        raise ConfigurationError(f"{what} has characters that no key has")
+    return key
 
 
 def development_key(start: Path | None = None) -> str | None:

@@ -10,8 +10,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
+from colloquy.api.admin_service_pb2 import ExportUserResponse
 from colloquy.api.attachment_service_pb2 import (
     DownloadAttachmentResponse,
     UploadAttachmentRequest,
@@ -123,19 +124,20 @@ class Upload(AbstractContextManager["Upload"]):
         return self._header
 
 
-class Download(AbstractContextManager["Download"]):
-    """A download.
+class _Received:
+    """What comes piece by piece, and in the end is in its place with all bytes or not at all.
 
-    `target` is a path, which is there in the end with all bytes or not at all, or a file open for
-    writing in binary. Raises OSError when it cannot be written.
+    `target` is a path, or a file open for writing in binary.
     """
 
-    def __init__(self, target: str | Path | BinaryIO, progress: Progress | None = None) -> None:
-        self._progress = progress
+    def __init__(self, target: str | Path | BinaryIO) -> None:
         self._path = Path(target) if isinstance(target, str | Path) else None
         self._file: BinaryIO | None = None if isinstance(target, str | Path) else target
         self._part: Path | None = None
-        self._begin()
+        self._size = 0
+
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -145,10 +147,60 @@ class Download(AbstractContextManager["Download"]):
         self._drop_part()
 
     def restart(self) -> bool:
-        """Forget what came. Returns whether the file can be taken from the beginning again."""
+        """Forget what came. Returns whether it can be taken from the beginning again."""
         if self._path is None and self._size:
             return False
         self._drop_part()
+        self._size = 0
+        return True
+
+    def _take(self, chunk: bytes) -> None:
+        self._open().write(chunk)
+        self._size += len(chunk)
+
+    def _put_in_place(self) -> None:
+        file = self._open()
+        if self._path is not None and self._part is not None:
+            file.close()
+            os.replace(self._part, self._path)
+            self._part = None
+
+    def _open(self) -> BinaryIO:
+        if self._file is None:
+            assert self._path is not None
+            part = self._path.parent / f".download-{secrets.token_hex(8)}"
+            self._file = self._create(part)
+            self._part = part
+        return self._file
+
+    def _create(self, part: Path) -> BinaryIO:
+        # Not by tempfile, whose files only their owner may read, also in their final place.
+        return open(part, "xb")
+
+    def _drop_part(self) -> None:
+        if self._part is not None and self._file is not None:
+            self._file.close()
+            self._part.unlink(missing_ok=True)
+        if self._path is not None:
+            self._part = self._file = None
+
+
+class Download(_Received):
+    """A download.
+
+    `target` is a path, which is there in the end with all bytes or not at all, or a file open for
+    writing in binary. Raises OSError when it cannot be written.
+    """
+
+    def __init__(self, target: str | Path | BinaryIO, progress: Progress | None = None) -> None:
+        super().__init__(target)
+        self._progress = progress
+        self._begin()
+
+    def restart(self) -> bool:
+        """Forget what came. Returns whether the file can be taken from the beginning again."""
+        if not super().restart():
+            return False
         self._begin()
         return True
 
@@ -157,9 +209,8 @@ class Download(AbstractContextManager["Download"]):
         if response.HasField("attachment"):
             self._attachment = response.attachment
         elif response.chunk:
-            self._open().write(response.chunk)
+            self._take(response.chunk)
             self._digest.update(response.chunk)
-            self._size += len(response.chunk)
             if self._progress is not None:
                 self._progress(self._size, self._attachment.byte_size)
 
@@ -171,30 +222,25 @@ class Download(AbstractContextManager["Download"]):
             self._digest.hexdigest(),
         ):
             raise ServerError(f"the file {expected.filename} arrived damaged")
-        file = self._open()
-        if self._path is not None and self._part is not None:
-            file.close()
-            os.replace(self._part, self._path)
-            self._part = None
+        self._put_in_place()
         return expected
 
     def _begin(self) -> None:
         self._attachment = Attachment()
         self._digest = hashlib.sha256()
-        self._size = 0
 
-    def _open(self) -> BinaryIO:
-        if self._file is None:
-            assert self._path is not None
-            # Not by tempfile, whose files only their owner may read, also in their final place.
-            part = self._path.parent / f".download-{secrets.token_hex(8)}"
-            self._file = open(part, "xb")  # noqa: SIM115
-            self._part = part
-        return self._file
 
-    def _drop_part(self) -> None:
-        if self._part is not None and self._file is not None:
-            self._file.close()
-            self._part.unlink(missing_ok=True)
-        if self._path is not None:
-            self._part = self._file = None
+class ArchiveDownload(_Received):
+    """The archive of a person, which nobody else can read where it is put: `target` is as in
+    Download."""
+
+    def write(self, response: ExportUserResponse) -> None:
+        """Write the next part."""
+        self._take(response.chunk)
+
+    def finish(self) -> None:
+        """Put the archive in its place."""
+        self._put_in_place()
+
+    def _create(self, part: Path) -> BinaryIO:
+        return open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")

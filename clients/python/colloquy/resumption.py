@@ -12,13 +12,16 @@ A client does what a resumption says: it opens the call that `token` names, give
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Generic, TypeVar
 
-from colloquy.api.conversation_service_pb2 import ConversationEvent
+from colloquy.api.conversation_service_pb2 import ConversationEvent, ConversationsEvent
 from colloquy.api.resources_pb2 import Message
 from colloquy.deduplication import Deduplicator
 from colloquy.errors import ColloquyError, DeadlineExceeded, NotFound, Unavailable
 from colloquy.retry import Retry
 from colloquy.transcript import is_final
+
+Event = TypeVar("Event")
 
 # The server speaks at least every 15 s: after three times that it is taken for gone.
 DEFAULT_SILENCE = 45.0
@@ -29,16 +32,11 @@ def silence_error(seconds: float) -> ColloquyError:
     return Unavailable(f"nothing was heard from the server for {seconds:.0f} s")
 
 
-class Resumption(ABC):
+class Resumption(ABC, Generic[Event]):
     """One stream of the caller, over as many calls as it takes."""
 
-    def __init__(
-        self, deduplicator: Deduplicator, retry: Retry, silence: float = DEFAULT_SILENCE
-    ) -> None:
+    def __init__(self, retry: Retry, silence: float = DEFAULT_SILENCE) -> None:
         self.done = False
-        # Whether a call went so far that the server knows the conversation.
-        self._is_known = False
-        self._deduplicator = deduplicator
         self._retry = retry
         self._silence = silence
         # Whether the caller's timeout ends before silence would be a break.
@@ -47,10 +45,10 @@ class Resumption(ABC):
     @property
     @abstractmethod
     def token(self) -> str | None:
-        """Where WatchConversation goes on; None to make the original call (again)."""
+        """Where the watch goes on; None to make the original call (again)."""
 
     @abstractmethod
-    def receive(self, event: ConversationEvent) -> list[ConversationEvent]:
+    def receive(self, event: Event) -> list[Event]:
         """Take an event and return what to yield to the caller.
 
         Raises OutOfOrder when text before it is missing: the call is then as good as broken.
@@ -72,6 +70,26 @@ class Resumption(ABC):
         """Return the error for a call that ended with OK before its last event."""
         return Unavailable("the stream ended too early")
 
+    def disconnected(self, failure: ColloquyError) -> list[Event]:
+        """Take the end of a call and return what to yield to the caller."""
+        return []
+
+    def backoff(self, failure: ColloquyError) -> float:
+        """Return the seconds to wait before the next call. Raises `failure` when it is no use."""
+        return self._retry.backoff(failure)
+
+
+class ConversationResumption(Resumption[ConversationEvent]):
+    """One that follows a conversation, or a reply in it."""
+
+    def __init__(
+        self, deduplicator: Deduplicator, retry: Retry, silence: float = DEFAULT_SILENCE
+    ) -> None:
+        super().__init__(retry, silence)
+        # Whether a call went so far that the server knows the conversation.
+        self._is_known = False
+        self._deduplicator = deduplicator
+
     def disconnected(self, failure: ColloquyError) -> list[ConversationEvent]:
         """Take the end of a call and return what to yield to the caller.
 
@@ -83,12 +101,8 @@ class Resumption(ABC):
             return [ConversationEvent(resume_token=self._deduplicator.token, deleted=deleted)]
         return []
 
-    def backoff(self, failure: ColloquyError) -> float:
-        """Return the seconds to wait before the next call. Raises `failure` when it is no use."""
-        return self._retry.backoff(failure)
 
-
-class ReplyResumption(Resumption):
+class ReplyResumption(ConversationResumption):
     """Follows one reply: the answer to SendMessage or RegenerateReply."""
 
     def __init__(self, request_id: str, retry: Retry, silence: float = DEFAULT_SILENCE) -> None:
@@ -142,7 +156,7 @@ class ReplyResumption(Resumption):
         return piece.HasField("deleted")
 
 
-class WatchResumption(Resumption):
+class WatchResumption(ConversationResumption):
     """Follows a conversation until it is deleted."""
 
     def __init__(self, token: str, retry: Retry, silence: float = DEFAULT_SILENCE) -> None:
@@ -162,3 +176,38 @@ class WatchResumption(Resumption):
         if pieces or event.HasField("heartbeat"):
             self._retry.reset()
         return pieces
+
+
+class IndexResumption(Resumption[ConversationsEvent]):
+    """Follows all conversations that the caller sees."""
+
+    def __init__(self, token: str, retry: Retry, silence: float = DEFAULT_SILENCE) -> None:
+        super().__init__(retry, silence)
+        self._token = token
+        # Whether the caller holds what a watch that begins anew does not take back.
+        self._holds_something = False
+        self._begins_anew = False
+
+    @property
+    def token(self) -> str:
+        """Empty until the beginning is told, unless the caller gave one."""
+        return self._token
+
+    def receive(self, event: ConversationsEvent) -> list[ConversationsEvent]:
+        """Return the event, unless it is a heartbeat."""
+        self._retry.persist()
+        self._retry.reset()
+        self._token = event.resume_token
+        pieces: list[ConversationsEvent] = []
+        if self._begins_anew and not event.HasField("reset"):
+            pieces.append(ConversationsEvent(reset=ConversationsEvent.Reset()))
+        self._begins_anew = False
+        if not event.HasField("heartbeat"):
+            pieces.append(event)
+        self._holds_something = self._holds_something or bool(pieces)
+        return pieces
+
+    def disconnected(self, failure: ColloquyError) -> list[ConversationsEvent]:
+        """A watch that broke off before its beginning was told begins anew."""
+        self._begins_anew = self._holds_something and not self._token
+        return []

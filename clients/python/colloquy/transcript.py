@@ -80,7 +80,7 @@ class Transcript:
     """A conversation, put together from the events so far.
 
     `conversation` is None until an event brought it. `messages` is in the order in which they were
-    first heard of. Holds every message in memory.
+    first heard of, without those that are deleted. Holds every message in memory.
     """
 
     def __init__(self) -> None:
@@ -108,7 +108,9 @@ class Transcript:
 
     def _replace(self, message: Message) -> None:
         held = self.messages.get(message.id)
-        if held is None:
+        if message.deleted:
+            self.messages.pop(message.id, None)
+        elif held is None:
             self.messages[message.id] = ReplyText(message)
         else:
             held.replace(message)

@@ -38,6 +38,7 @@ def downgrade() -> None:
     """Enters what still waits for it, as nobody would do so later, and drops both."""
     with Session(op.get_bind(), EVERY_ACCOUNT) as session:
         while (batch := indexing.due(session)).reached:
-            indexing.index(session, batch.entries(), batch.reached)
+            indexing.enter(session, batch.entries())
+            indexing.mark(session, batch.reached)
     op.drop_index("ix_conversations_unsearchable", "conversations")
     op.drop_column("conversations", "searchable_version")

@@ -11,6 +11,8 @@ from uuid import UUID
 
 import orjson
 
+from colloquy_server.database.models import State
+from colloquy_server.database.rows import ConversationRow, MessageRow
 from colloquy_server.errors import InvalidField
 
 # Layout version; conversation; version; reply; the version of the reply that was seen; attempt;
@@ -72,6 +74,26 @@ def decode_position(conversation_id: str, token: str) -> Position:
         raise InvalidField({"resume_token": "belongs to another conversation"})
     reply_id = str(UUID(bytes=reply)) if reply != _NO_REPLY else ""
     return Position(version, reply_id, reply_version, attempt, offset)
+
+
+def token_after(
+    conversation: ConversationRow,
+    unfinished: list[MessageRow],
+    shown: list[tuple[MessageRow, str]],
+) -> str:
+    """A token to watch from what was `shown`, each message with its text. A live reply that was
+    not shown is told of from its start."""
+    position = Position(conversation.version)
+    live = next((row for row in unfinished if row.state == State.GENERATING), None)
+    if live is not None:
+        seen = next(((row, text) for row, text in shown if row.id == live.id), None)
+        if seen is None:
+            position.version = min(position.version, live.version - 1)
+        else:
+            row, text = seen
+            position.reply, position.reply_version = row.id, row.version
+            position.attempt, position.offset = row.attempt, len(text)
+    return encode_position(conversation.id, position)
 
 
 def encode_page(*key: str | int) -> str:

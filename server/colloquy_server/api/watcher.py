@@ -13,7 +13,7 @@ from colloquy.api import conversation_service_pb2 as api
 
 from colloquy_server.api import convert
 from colloquy_server.api.tokens import Position, encode_position
-from colloquy_server.database.models import State
+from colloquy_server.database.models import State, Visibility
 from colloquy_server.database.rows import ConversationRow, MessageRow
 from colloquy_server.errors import NotFound
 from colloquy_server.replies.feeds import Feed
@@ -31,9 +31,14 @@ class Watcher:
     which it began, so that whoever goes on with WatchConversation also gets everything else.
     """
 
-    def __init__(self, feed: Feed, position: Position, only: str = "") -> None:
+    def __init__(
+        self, feed: Feed, position: Position, only: str = "", *, audience_version: int
+    ) -> None:
+        """`audience_version` is one at which it was known who sees the conversation."""
         self.feed = feed
         self.done = False
+        self.audience_version = audience_version
+        """The latest change by which somebody may see the conversation no more."""
         self._at = position
         self._version = position.version
         self._only = only
@@ -134,6 +139,7 @@ class Watcher:
             self.feed.deleted = True
             self._version = self.feed.version
             return self.take()
+        self._notice_audience(page.info_version, page.conversation)
         events: list[bytes] = []
         groups: dict[int, list[MessageRow]] = {}
         for message in page.messages:
@@ -164,6 +170,8 @@ class Watcher:
     ) -> None:
         """One change. Until its last event is made, a token stands before it."""
         rows = [row for row in messages if self._wants(row)]
+        if conversation is not None:
+            self._notice_audience(version, conversation)
         if conversation is not None and not self._only:
             if not rows:
                 self._reach(version)
@@ -171,6 +179,11 @@ class Watcher:
         for row in rows:
             self._take_message(row, version if row is rows[-1] else None, events)
         self._reach(version)
+
+    def _notice_audience(self, version: int, conversation: ConversationRow | None) -> None:
+        """Learns that the conversation changed itself, as it stands now if that is known."""
+        if conversation is None or conversation.visibility != Visibility.ACCOUNT:
+            self.audience_version = max(version, self.audience_version)
 
     def _reach(self, version: int | None) -> None:
         if version is None:

@@ -211,7 +211,7 @@ class ContextBuilder:
                 room.tokens -= content.tokens
                 room.raw -= content.raw
 
-    async def fall_back(
+    async def reduce(
         self, account_id: str, reply_id: str, model: Model, refused: Request, *, is_too_long: bool
     ) -> Request | None:
         """Another request after a provider refused one: a shorter one when it was too long, one
@@ -223,6 +223,13 @@ class ContextBuilder:
         self._estimates.too_low(account_id, model.id)
         shorter = await self.build(account_id, reply_id, model, limit=refused.estimated // 2)
         return shorter if shorter.estimated < refused.estimated else None
+
+    def is_over(self, account_id: str, model: Model, request: Request) -> bool:
+        """Whether even the least of a request is more than the model takes: some servers cut off
+        what is too much without a word."""
+        # As in `check_fits`.
+        factor = min(self._estimates.factor(account_id, model.id), 1)
+        return int(request.estimated * factor) > budget(model)
 
     def keep(
         self, conversation_id: str, version: int, request: Request, outcome: Outcome, position: int

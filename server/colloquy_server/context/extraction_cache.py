@@ -8,14 +8,17 @@ import contextlib
 import io
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import IO, TypeVar
 
 import structlog
 
 from colloquy_server.concurrency import KeyedLocks
 from colloquy_server.database.models import Attachment
-from colloquy_server.database.repository import attachments
+from colloquy_server.database.repository import accounting, attachments
+from colloquy_server.database.repository.usage import NANOS, Payer, Spent, estimate
 from colloquy_server.database.transactions import Database
+from colloquy_server.errors import NotFound
 from colloquy_server.files import filetypes
 from colloquy_server.files.extraction import (
     MAX_PICTURES,
@@ -29,9 +32,11 @@ from colloquy_server.files.extraction import (
 from colloquy_server.files.extractors import plain_text
 from colloquy_server.files.files import picture_key
 from colloquy_server.files.filetypes import Kind
-from colloquy_server.files.storage import ObjectMissing, Storage
+from colloquy_server.files.storage import ObjectMissing, Storage, needs_room
 from colloquy_server.providers.catalog import Catalog
 from colloquy_server.providers.client import ProviderError, Providers
+from colloquy_server.providers.models import Transcriber
+from colloquy_server.providers.transcription import Transcript
 
 T = TypeVar("T")
 
@@ -186,13 +191,31 @@ class ExtractionCache:
         async with self._copy(file) as copy:
             try:
                 name = filetypes.audio_name(file.filename, file.content_type)
-                return await self._providers.transcribe(transcriber, copy, name)
+                heard = await self._providers.transcribe(transcriber, copy, name)
             except ProviderError as error:
                 log.warning("not transcribed", **error.log_fields())
                 raise Unreadable(
                     f"it could not be transcribed: {error.message.rstrip('.')}",
                     passes=not error.is_about_content,
                 ) from None
+        await self._book(file, transcriber, heard)
+        return heard.text
+
+    async def _book(self, file: Attachment, transcriber: Transcriber, heard: Transcript) -> None:
+        """Books what a transcription used, for whoever uploaded the recording. Of one whose tokens
+        nobody counted, those of its text stand for them."""
+        if heard.usage is None:
+            spent = estimate(transcriber.id, 0, heard.text)
+        else:
+            usage = heard.usage
+            counted = usage.input_tokens, usage.cached_tokens, usage.output_tokens
+            spent = Spent(transcriber.id, *counted)
+        spent = replace(spent, cost_nanos=_nanos(transcriber, spent))
+        payer = Payer(file.uploader_id)
+        with contextlib.suppress(NotFound):  # the account is gone
+            await self._db.write(
+                file.account_id, accounting.book_alone, file.account_id, payer, spent
+            )
 
     async def _count_pages(self, file: Attachment) -> str:
         async with self._copy(file) as copy:
@@ -212,8 +235,8 @@ class ExtractionCache:
 
     @contextlib.asynccontextmanager
     async def _copy(self, file: Attachment) -> AsyncIterator[IO[bytes]]:
-        """A file's bytes on disk, under no name."""
-        with tempfile.TemporaryFile() as copy:
+        """A file's bytes on disk, under no name. Raises ObjectMissing and StorageUnavailable."""
+        with needs_room(), tempfile.TemporaryFile() as copy:
             await self._storage.save(await self._key(file), copy)
             yield copy
 
@@ -233,3 +256,9 @@ class ExtractionCache:
             if not room:
                 break
         return await asyncio.to_thread(b"".join, pieces)  # which lets others run meanwhile
+
+
+def _nanos(transcriber: Transcriber, spent: Spent) -> int:
+    price = spent.input_tokens * transcriber.input_price
+    price += spent.output_tokens * transcriber.output_price
+    return round(price * NANOS / 1000)

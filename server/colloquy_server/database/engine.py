@@ -7,8 +7,10 @@ from pathlib import Path
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.engine import URL, make_url
 
+from colloquy_server.database.pipelines import PipelinedConnection, connect_pipelined
 from colloquy_server.database.postgres import CONNECT_TIMEOUT, PostgresDatabase
 from colloquy_server.database.sqlite import SqliteDatabase, sqlite_engine
+from colloquy_server.database.timing import OnWait, TimedDatabase
 from colloquy_server.database.transactions import Database
 
 
@@ -17,9 +19,11 @@ def sync_engine(database_url: str) -> Engine:
     url = _with_driver(database_url)
     if url.get_backend_name() == "sqlite":
         return sqlite_engine(url)
-    return create_engine(
+    engine = create_engine(
         url, connect_args={"connect_timeout": CONNECT_TIMEOUT}, hide_parameters=True
     )
+    connect_pipelined(engine, PipelinedConnection)
+    return engine
 
 
 def database_file(database_url: str) -> Path | None:
@@ -36,9 +40,13 @@ def _with_driver(database_url: str) -> URL:
     return url.set(drivername="postgresql+psycopg") if is_postgres else url
 
 
-def open_database(database_url: str, pool_size: int) -> Database:
-    """The database that DATABASE_URL names; `pool_size` is for Postgres."""
+def open_database(database_url: str, pool_size: int, on_wait: OnWait | None = None) -> Database:
+    """The database that DATABASE_URL names; `pool_size` is for Postgres. `on_wait` hears how long
+    each transaction waited."""
     url = _with_driver(database_url)
+    database: Database
     if url.get_backend_name() == "sqlite":
-        return SqliteDatabase(url)
-    return PostgresDatabase(url, pool_size=pool_size)
+        database = SqliteDatabase(url)
+    else:
+        database = PostgresDatabase(url, pool_size=pool_size)
+    return database if on_wait is None else TimedDatabase(database, on_wait)

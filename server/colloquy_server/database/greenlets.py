@@ -18,6 +18,7 @@ import psycopg
 from greenlet import getcurrent, greenlet
 
 from colloquy_server.concurrency import fail, shielded
+from colloquy_server.database.pipelines import PipelinedConnection
 from colloquy_server.database.threads import Threads
 from colloquy_server.database.transactions import DatabaseUnavailable
 
@@ -151,7 +152,7 @@ class Worker(greenlet):
         self.throw(Ended)
 
 
-class Connection(psycopg.Connection[Any]):
+class Connection(PipelinedConnection):
     """A connection whose waits in a lane let the loop go on; elsewhere it is like any other."""
 
     _sockets: Sockets | None = None

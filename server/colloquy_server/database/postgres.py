@@ -8,14 +8,15 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from psycopg import IsolationLevel
 from psycopg.errors import ReadOnlySqlTransaction
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
 from colloquy_server.database.greenlets import Connection as DriverConnection
 from colloquy_server.database.greenlets import Lane, Sockets, run_elsewhere
+from colloquy_server.database.pipelines import connect_pipelined
 from colloquy_server.database.threads import KeptConnections, Threads
-from colloquy_server.database.transactions import Database, Session, commit, translated
+from colloquy_server.database.transactions import Database, Scope, Session, commit, translated
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -53,7 +54,7 @@ class PostgresDatabase(Database):
 
     async def read(
         self,
-        account_id: str,
+        scope: Scope,
         fn: Callable[Concatenate[Session, P], T],
         /,
         *args: P.args,
@@ -61,40 +62,43 @@ class PostgresDatabase(Database):
     ) -> T:
         """On one snapshot of the database."""
         return await self._then.run(
-            lambda: self._run(account_id, lambda s: fn(s, *args, **kwargs), is_read=True)
+            lambda: self._run(scope, lambda s: fn(s, *args, **kwargs), is_read=True)
         )
 
     async def write(
         self,
-        account_id: str,
+        scope: Scope,
         fn: Callable[Concatenate[Session, P], T],
         /,
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
         """Again, if Postgres ends it before its commit: for a deadlock, or because it restarts."""
-        return await self._then.run(lambda: self._run(account_id, lambda s: fn(s, *args, **kwargs)))
+        return await self._then.run(lambda: self._run(scope, lambda s: fn(s, *args, **kwargs)))
 
     async def write_first(
         self,
-        account_id: str,
+        scope: Scope,
         fn: Callable[Concatenate[Session, P], T],
         /,
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
         """The same, on connections of its own."""
-        return await self._first.run(
-            lambda: self._run(account_id, lambda s: fn(s, *args, **kwargs))
-        )
+        return await self._first.run(lambda: self._run(scope, lambda s: fn(s, *args, **kwargs)))
 
-    def _run(self, account_id: str, fn: Callable[[Session], T], *, is_read: bool = False) -> T:
+    async def erase_deleted(self) -> bool:
+        """Does nothing: Postgres reuses the room by itself, by its autovacuum, and nothing that is
+        done from here would overwrite it."""
+        return True
+
+    def _run(self, scope: Scope, fn: Callable[[Session], T], *, is_read: bool = False) -> T:
         for is_last in (False, False, True):
             with translated():
                 try:
                     with self._connections.use() as connection:
                         _prepare(connection, is_read=is_read)
-                        return commit(connection, account_id, fn)
+                        return commit(connection, scope, fn, self.on_events)
                 except DBAPIError as error:
                     if error.connection_invalidated:
                         # Those that were kept are most likely lost too, with the same Postgres:
@@ -162,8 +166,5 @@ def _postgres_engine(url: URL, pool_size: int) -> Engine:
 
     engine.dialect.is_disconnect = is_lost  # type: ignore[assignment, method-assign]
 
-    @event.listens_for(engine, "do_connect")
-    def _connect(_dialect: object, _record: object, args: Any, options: Any) -> DriverConnection:
-        return DriverConnection.connect(*args, **options)
-
+    connect_pipelined(engine, DriverConnection)
     return engine

@@ -10,17 +10,21 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import Select, and_, select
+from sqlalchemy.orm import aliased
 
-from colloquy_server.database.models import Attachment, Conversation, Message, User
+from colloquy_server.database.models import Account, Attachment, Conversation, Message, User
+from colloquy_server.database.values import DAY
 
 
 class UserRow(NamedTuple):
-    """A person; `external_id` is None for the account's default user."""
+    """A person; `external_id` is None for the account's default user. `email` is shown to nobody
+    else."""
 
     id: str
     external_id: str | None
     display_name: str = ""
     avatar_url: str = ""
+    email: str = ""
 
 
 class MessageRow(NamedTuple):
@@ -41,6 +45,7 @@ class MessageRow(NamedTuple):
     attachment_count: int = 0
     reply_to: str | None = None
     model: str = ""
+    requested_model: str = ""
     attempt: int = 0
     superseded: bool = False
     finish_reason: str = ""
@@ -57,14 +62,24 @@ class MessageRow(NamedTuple):
     strikes: int = 0
     cancel_requested: bool = False
     queue_rank: int = 0
+    deleted: bool = False
     content: str = ""
     author: UserRow | None = None
     attachments: Sequence[Attachment] = ()
 
+    @property
+    def asked_for(self) -> str:
+        """The model that was asked for, also where a fallback answered in its place."""
+        return self.requested_model or self.model
+
 
 class ConversationRow(NamedTuple):
-    """A conversation with those who wrote in it, in the order of their first messages; see
-    `models.Conversation`."""
+    """A conversation with who made it, if that is known, and its participants in the order in which
+    they came to it; see `models.Conversation`. What follows them is only there where it was asked
+    for: whether a reply is being written or waits, and what it is to one user (`personal`).
+
+    `expire_time` is when it is deleted, whoever said so; None for never.
+    """
 
     id: str
     account_id: str
@@ -72,6 +87,8 @@ class ConversationRow(NamedTuple):
     model: str
     system_prompt: str
     external_id: str | None
+    own_external_id: str | None
+    visibility: int
     version: int
     info_version: int
     message_count: int
@@ -79,12 +96,19 @@ class ConversationRow(NamedTuple):
     update_time: int
     last_message_time: int | None
     activity_time: int
+    archived: bool = False
+    expire_time: int | None = None
+    creator: UserRow | None = None
     participants: Sequence[UserRow] = ()
+    replying: bool = False
+    pinned: bool = False
+    unread_count: int = 0
 
 
 USER = tuple(getattr(User, name) for name in UserRow._fields)
 CONVERSATION = tuple(
-    getattr(Conversation, name) for name in ConversationRow._fields if name != "participants"
+    getattr(Conversation, name)
+    for name in ConversationRow._fields[: ConversationRow._fields.index("creator")]
 )
 MESSAGE_NAMES = tuple(name for name in MessageRow._fields if name not in ("author", "attachments"))
 MESSAGE = tuple(getattr(Message, name) for name in MESSAGE_NAMES)
@@ -94,7 +118,22 @@ MESSAGE_WITHOUT_TEXT = MESSAGE[: MESSAGE_NAMES.index("content")]
 """For statements whose caller has the text, which may be 1 MiB, in its hands already."""
 
 _WIDTH = len(MESSAGE)
+_OWN_WIDTH = len(CONVERSATION)
+_creator = aliased(User)
 author_of_message = and_(User.id == Message.author_id, User.account_id == Message.account_id)
+
+
+def select_conversations() -> Select[Any]:
+    """Conversations with who made them, to be read by `conversation_without_participants`."""
+    made_by = and_(
+        _creator.id == Conversation.creator_id, _creator.account_id == Conversation.account_id
+    )
+    names = (getattr(_creator, name) for name in UserRow._fields)
+    return (
+        select(*CONVERSATION, *names, Account.retention_days)
+        .outerjoin(_creator, made_by)
+        .outerjoin(Account, Account.id == Conversation.account_id)
+    )
 
 
 def select_messages() -> Select[Any]:
@@ -110,9 +149,16 @@ def message(row: Sequence[Any]) -> MessageRow:
     return found
 
 
-def bare_conversation(row: Sequence[Any]) -> ConversationRow:
-    """A row of CONVERSATION: without participants."""
-    return ConversationRow._make((*row, ()))
+def conversation_without_participants(row: Sequence[Any]) -> ConversationRow:
+    """A row of `select_conversations`."""
+    own, made_by, kept_days = row[:_OWN_WIDTH], row[_OWN_WIDTH:-1], row[-1]
+    creator = UserRow._make(made_by) if made_by[0] is not None else None
+    found = ConversationRow._make((*own, creator, (), False, False, 0))
+    if not kept_days:
+        return found
+    ends = [found.activity_time + kept_days * DAY]
+    ends += [found.expire_time] if found.expire_time is not None else []
+    return found._replace(expire_time=min(ends))
 
 
 def values_of(row: MessageRow) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""Binds statements to an account: each gets `account_id = …` for every table that is Owned.
+"""Binds statements to an account: each gets `account_id = …` for every table that is Owned, and a
+member's what `audience.py` has for it.
 
 What cannot be bound by itself has to be written so, and is refused otherwise: a nested SELECT and
 the right side of an outer join say in their own conditions whose rows they are, by `of_account` or
@@ -7,7 +8,7 @@ by the `account_id` of a table beside them; an INSERT says it in its values.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -23,12 +24,12 @@ from sqlalchemy import (
     Select,
     Table,
     Update,
-    bindparam,
     select,
 )
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import BinaryExpression
 
+from colloquy_server.database import audience
 from colloquy_server.database.models import Owned
 
 EVERY_ACCOUNT: Final = "*"
@@ -37,7 +38,7 @@ EVERY_ACCOUNT: Final = "*"
 Values = Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
 """What a statement is run with: for each of its parameters, or many times over."""
 
-_ACCOUNT: Final[BindParameter[Any]] = bindparam("account")
+_ACCOUNT: Final[BindParameter[Any]] = audience.NAMED.account
 
 
 class Unscoped(Exception):
@@ -49,43 +50,105 @@ def of_account(table: type[Owned]) -> ColumnElement[bool]:
     return table.account_id == _ACCOUNT
 
 
-def bound(statement: Executable, account_id: str, values: Values) -> tuple[Executable, Values]:
-    """A statement and its values, for one account. Raises Unscoped."""
+def bound(
+    statement: Executable,
+    account_id: str,
+    values: Values,
+    viewer_id: str = "",
+    *,
+    is_admitted: bool = False,
+) -> tuple[Executable, Values]:
+    """A statement and its values, for one account, or for a member who is its viewer; `is_admitted`
+    as in `audience.condition_of`. Raises Unscoped."""
     if isinstance(statement, Insert):
         _check_values(statement, account_id, values)
         return statement, values
-    known = _bound.get(statement)
-    if known is None:
-        known = _bound[statement] = _bind(statement)
-    if not known[1]:
-        return statement, values
+    whole, needs_account = _once(_bound, statement, _bind)
+    if needs_account:
+        values = _with(values, {"account": account_id})
+    if viewer_id:
+        part, needs_viewer = _seen(whole, is_admitted=is_admitted)
+        return part, _with(values, {"viewer": viewer_id}) if needs_viewer else values
+    return whole, values
+
+
+def _with(values: Values, more: Mapping[str, str]) -> Values:
     if values is None:
-        return known[0], {"account": account_id}
+        return more
     if isinstance(values, Mapping):
-        return known[0], {**values, "account": account_id}
-    return known[0], [{**each, "account": account_id} for each in values]
+        return {**values, **more}
+    return [{**each, **more} for each in values]
 
 
-# What is bound once stays so: its SQL is then made only once, too.
-_bound: WeakKeyDictionary[Any, tuple[Executable, bool]] = WeakKeyDictionary()
+_Known = WeakKeyDictionary[Any, tuple[Executable | None, bool]]
+"""What was made of statements: None for one that is left as it is, as it would never go from here
+if it held itself."""
+
+
+def _once(
+    known: _Known, statement: Executable, make: Callable[[Executable], tuple[Executable, bool]]
+) -> tuple[Executable, bool]:
+    """What `make` makes of a statement. What is bound once stays so: its SQL is then made only
+    once, too."""
+    found = known.get(statement)
+    if found is None:
+        made, is_changed = make(statement)
+        found = known[statement] = (None if made is statement else made), is_changed
+    return found[0] if found[0] is not None else statement, found[1]
+
+
+_bound: _Known = WeakKeyDictionary()
+_seen_by_viewers: tuple[_Known, _Known] = WeakKeyDictionary(), WeakKeyDictionary()
+
+
+def _seen(statement: Executable, *, is_admitted: bool) -> tuple[Executable, bool]:
+    """A statement of an account with the conditions for a viewer, and whether it has any."""
+    known = _seen_by_viewers[is_admitted]
+    return _once(known, statement, lambda each: _limit(each, is_admitted=is_admitted))
+
+
+def _limit(statement: Executable, *, is_admitted: bool) -> tuple[Executable, bool]:
+    conditions = []
+    for table in _tables_of(statement):
+        owned = _owned(table)
+        if owned is None:
+            continue
+        condition = audience.condition_of(owned, is_admitted=is_admitted)
+        if condition is not None:
+            conditions.append(condition(table, audience.NAMED))
+    if conditions:
+        return statement.where(*conditions), True  # type: ignore[attr-defined]
+    if not is_admitted:
+        for inner in _nested(statement):
+            if any(_owned(table) in audience.CONVERSATIONS for table in inner.get_final_froms()):
+                raise Unscoped("a nested SELECT alone does not say who sees it")
+    return statement, False
+
+
+def _tables_of(statement: Executable) -> Iterable[FromClause]:
+    """The tables that a statement reads or changes itself."""
+    if isinstance(statement, Select):
+        return _open_tables(statement.get_final_froms())
+    if isinstance(statement, Update | Delete):
+        return dict.fromkeys((statement.table, *_tables_in(statement.whereclause)))
+    raise Unscoped(f"{type(statement).__name__} cannot be bound to an account")
+
+
+def _nested(statement: Executable) -> list[Select[Any]]:
+    return [
+        element
+        for element in visitors.iterate(statement)  # type: ignore[arg-type]
+        if isinstance(element, Select) and element is not statement
+    ]
 
 
 def _bind(statement: Executable) -> tuple[Executable, bool]:
     """The statement with its conditions, and whether it needs the account."""
-    tables: Iterable[FromClause]
-    if isinstance(statement, Select):
-        tables = _open_tables(statement.get_final_froms())
-    elif isinstance(statement, Update | Delete):
-        tables = dict.fromkeys((statement.table, *_tables_in(statement.whereclause)))
-    else:
-        raise Unscoped(f"{type(statement).__name__} cannot be bound to an account")
-    conditions = [table.c.account_id == _ACCOUNT for table in tables if _is_owned(table)]
-    statement = statement.where(*conditions) if conditions else statement
-    nested = [
-        element
-        for element in visitors.iterate(statement)
-        if isinstance(element, Select) and element is not statement
-    ]
+    tables = _tables_of(statement)
+    conditions = [table.c.account_id == _ACCOUNT for table in tables if _owned(table) is not None]
+    if conditions:
+        statement = statement.where(*conditions)  # type: ignore[attr-defined]
+    nested = _nested(statement)
     for inner in nested:
         for table in _open_tables(inner.get_final_froms()):
             _require(table, inner.whereclause)
@@ -102,7 +165,7 @@ def _tables_in(condition: ColumnElement[bool] | None) -> Iterator[FromClause]:
 
 
 def _check_values(statement: Insert, account_id: str, values: Values) -> None:
-    if not _is_owned(statement.table):
+    if _owned(statement.table) is None:
         return
     rows = [values] if isinstance(values, Mapping) else values or [{}]
     for row in rows:
@@ -112,7 +175,7 @@ def _check_values(statement: Insert, account_id: str, values: Values) -> None:
 
 
 def _require(table: FromClause, condition: object) -> None:
-    if not _is_owned(table):
+    if _owned(table) is None:
         return
     for element in visitors.iterate(condition) if condition is not None else ():  # type: ignore[arg-type]
         if isinstance(element, BinaryExpression):
@@ -124,10 +187,11 @@ def _require(table: FromClause, condition: object) -> None:
     raise Unscoped(f"{table.description} is read without saying whose it is")
 
 
-def _is_owned(table: FromClause) -> bool:
+def _owned(table: FromClause) -> Table | None:
+    """The table that is Owned behind a name for it, if it is one."""
     while isinstance(table, Alias):
         table = table.element
-    return isinstance(table, Table) and table in _OWNED
+    return table if isinstance(table, Table) and table in _OWNED else None
 
 
 _OWNED = frozenset(table.__table__ for table in Owned.__subclasses__())  # type: ignore[attr-defined]

@@ -13,20 +13,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+import structlog
+from colloquy.operations.log_safety import name_error
 from colloquy.operations.private_files import make_private_database
+from colloquy.operations.sqlite_erasure import SECURE_DELETE, erase_deleted
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
 
 from colloquy_server.concurrency import fail
 from colloquy_server.database.threads import KeptConnections, Threads
-from colloquy_server.database.transactions import Database, Session, translated
+from colloquy_server.database.transactions import Database, Scope, Session, translated
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+log = structlog.get_logger()
 
 _BUSY_TIMEOUT = 10.0
 """Seconds to wait for another process's write lock on the SQLite file, a migration's say."""
+
+_FULL_TEXT = "search_words"
+"""The table that holds the terms of search."""
 
 _BATCH_SIZE = 64
 _BATCH_SECONDS = 0.01
@@ -40,10 +47,11 @@ class _Job:
 
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
-    account_id: str
+    scope: Scope
     fn: Callable[[Session], Any]
     result: Any = None
     error: BaseException | None = None
+    has_events: bool = False
 
     def deliver(self) -> None:
         """Tells who waits, in the loop's thread."""
@@ -64,6 +72,7 @@ class SqliteDatabase(Database):
     """
 
     def __init__(self, url: URL, *, readers: int = 2) -> None:
+        self._file = Path(url.database or "")
         self._engine = sqlite_engine(url)
         self._written = KeptConnections(self._engine.connect)
         self._read = KeptConnections(
@@ -75,10 +84,11 @@ class SqliteDatabase(Database):
         self._is_writing = False
         self._lock = threading.Lock()
         self._readers = Threads(readers, "sqlite-reader")
+        self._eraser = Threads(1, "sqlite-eraser")
 
     async def read(
         self,
-        account_id: str,
+        scope: Scope,
         fn: Callable[Concatenate[Session, P], T],
         /,
         *args: P.args,
@@ -91,7 +101,7 @@ class SqliteDatabase(Database):
                 translated(),
                 self._read.use() as connection,
                 connection.begin(),
-                Session(connection, account_id) as session,
+                Session(connection, scope) as session,
             ):
                 return fn(session, *args, **kwargs)
 
@@ -99,30 +109,38 @@ class SqliteDatabase(Database):
 
     async def write(
         self,
-        account_id: str,
+        scope: Scope,
         fn: Callable[Concatenate[Session, P], T],
         /,
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
         """In the writer thread."""
-        return await self._submit(self._then, account_id, lambda s: fn(s, *args, **kwargs))
+        return await self._submit(self._then, scope, lambda s: fn(s, *args, **kwargs))
 
     async def write_first(
         self,
-        account_id: str,
+        scope: Scope,
         fn: Callable[Concatenate[Session, P], T],
         /,
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
         """In the writer thread, before all that waits in `write`."""
-        return await self._submit(self._first, account_id, lambda s: fn(s, *args, **kwargs))
+        return await self._submit(self._first, scope, lambda s: fn(s, *args, **kwargs))
 
-    async def _submit(self, queue: deque[_Job], account_id: str, fn: Callable[[Session], T]) -> T:
+    async def erase_deleted(self) -> bool:
+        """In a thread of its own, beside the others."""
+        try:
+            return await self._eraser.run(lambda: erase_deleted(self._file, full_text=_FULL_TEXT))
+        except sqlite3.Error as error:
+            log.warning("deleted text is not taken out", error=name_error(error))
+            return False
+
+    async def _submit(self, queue: deque[_Job], scope: Scope, fn: Callable[[Session], T]) -> T:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        queue.append(_Job(loop, future, account_id, fn))
+        queue.append(_Job(loop, future, scope, fn))
         with self._lock:
             if not self._is_writing:
                 self._is_writing = True
@@ -157,7 +175,8 @@ class SqliteDatabase(Database):
                     one.result, one.error = None, one.error or error
             for loop in {one.loop for one in batch}:
                 with suppress(RuntimeError):  # the loop has ended, and with it those who waited
-                    loop.call_soon_threadsafe(_deliver, [one for one in batch if one.loop is loop])
+                    own = [one for one in batch if one.loop is loop]
+                    loop.call_soon_threadsafe(self._deliver, own)
 
     def _run_batch(self, batch: list[_Job]) -> None:
         """Commits the first transaction of the batch, and with it those that come meanwhile."""
@@ -176,13 +195,14 @@ class SqliteDatabase(Database):
         driver.execute("SAVEPOINT job")
         is_kept = False
         try:
-            shared = Session(connection, job.account_id, shares_transaction=True)
+            shared = Session(connection, job.scope, shares_transaction=True)
             with translated(), shared as session:
                 job.result = job.fn(session)
-                session.flush()
+                session.complete()
                 if session.in_transaction():  # the ORM's savepoint
                     session.commit()
                 is_kept = not session.is_undone
+                job.has_events = is_kept and session.has_events
         except BaseException as error:
             job.error = error
             if not driver.in_transaction:  # SQLite has rolled all of it back: the disk is full, say
@@ -191,18 +211,22 @@ class SqliteDatabase(Database):
             driver.execute("ROLLBACK TO job")
         driver.execute("RELEASE job")
 
+    # --- in the event loop --------------------------------------------------------------------
+
+    def _deliver(self, jobs: list[_Job]) -> None:
+        for job in jobs:
+            job.deliver()
+        if any(job.has_events and job.error is None for job in jobs):
+            self.on_events()
+
     async def close(self) -> None:
         """Lets running transactions end, then closes all connections."""
         await self._writer.close()
         await self._readers.close()
+        await self._eraser.close()
         self._written.close()
         self._read.close()
         self._engine.dispose()
-
-
-def _deliver(jobs: list[_Job]) -> None:
-    for job in jobs:
-        job.deliver()
 
 
 def sqlite_engine(url: URL) -> Engine:
@@ -224,6 +248,7 @@ def sqlite_engine(url: URL) -> Engine:
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA synchronous = FULL")
         cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.execute(SECURE_DELETE)
         cursor.close()
 
     @event.listens_for(engine, "begin")

@@ -8,14 +8,16 @@ way.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, Executable, Insert
+from sqlalchemy import Connection, Dialect, Executable, Insert
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.exc import DBAPIError, NoResultFound
 from sqlalchemy.sql.compiler import SQLCompiler
 
+from colloquy_server.database.pipelines import Prepared
 from colloquy_server.database.scope import Values
 
 
@@ -61,7 +63,14 @@ class Rows:
 class _Compiled:
     """A statement as one database takes it."""
 
-    __slots__ = ("_is_positional", "_parameters", "is_complete", "returns_rows", "sql")
+    __slots__ = (
+        "_is_positional",
+        "_parameters",
+        "is_complete",
+        "prepared",
+        "returns_rows",
+        "sql",
+    )
 
     def __init__(
         self,
@@ -71,8 +80,10 @@ class _Compiled:
         *,
         is_many: bool,
     ) -> None:
+        dialect = connection.dialect
+        is_pipelined = dialect.name == "postgresql"
         compiled = statement.compile(  # type: ignore[attr-defined]
-            dialect=connection.dialect,
+            dialect=_NUMBERING if is_pipelined else dialect,
             column_keys=list(values) if isinstance(statement, Insert) else None,
             for_executemany=is_many,
         )
@@ -91,6 +102,8 @@ class _Compiled:
             or compiled.update_prefetch
         )
         """Whether this is all: it needs nothing of SQLAlchemy when it is run."""
+        self.prepared = Prepared(self.sql, len(names)) if is_pipelined else None
+        """As a `PipelinedConnection` takes it, which all to Postgres are."""
 
     def parameters(self, values: Mapping[str, Any]) -> Any:
         """The values in the form in which the driver takes them."""
@@ -101,16 +114,27 @@ class _Compiled:
         return tuple(value for _, value in made) if self._is_positional else dict(made)
 
 
-_compiled: WeakKeyDictionary[Executable, dict[tuple[str, bool, frozenset[str]], _Compiled]]
+_NUMBERING: Final[Dialect] = PGDialect_psycopg(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
+"""A dialect that numbers parameters, as Postgres itself has them."""
+
+
+_Key = tuple[str, bool, frozenset[str]]
+_compiled: WeakKeyDictionary[Executable, dict[_Key, _Compiled]]
 _compiled = WeakKeyDictionary()
 
 
 def run(connection: Connection, statement: Executable, values: Values) -> Rows:
     """Runs a statement in the transaction in which the connection is, for no values not at all;
     raises what SQLAlchemy would."""
+    return send(connection, statement, values)()
+
+
+def send(connection: Connection, statement: Executable, values: Values) -> Callable[[], Rows]:
+    """The same, but Postgres gets it with the next statement, or with the commit. What is returned
+    waits for its rows, and raises what then goes wrong."""
     many = None if values is None or isinstance(values, Mapping) else values
     if many is not None and not many:
-        return Rows((), 0)
+        return lambda: _NO_ROWS
     known = _compiled.get(statement)
     if known is None:  # made for this once, as far as is known: SQLAlchemy knows its like
         _compiled[statement] = {}
@@ -122,30 +146,81 @@ def run(connection: Connection, statement: Executable, values: Values) -> Rows:
         compiled = known[key] = _Compiled(statement, connection, one, is_many=many is not None)
     if not compiled.is_complete:
         return _run_by_sqlalchemy(connection, statement, values)
-    listeners = connection.dispatch
-    sql = compiled.sql
+    run = _execute if compiled.prepared is None else _send
+    return run(connection, compiled, [one] if many is None else many, is_many=many is not None)
+
+
+_NO_ROWS: Final = Rows((), 0)
+
+
+def _execute(
+    connection: Connection,
+    compiled: _Compiled,
+    values: Sequence[Mapping[str, Any]],
+    *,
+    is_many: bool,
+) -> Callable[[], Rows]:
+    """At once, as any driver does."""
+    sql, listeners = compiled.sql, connection.dispatch
     try:
         for told in listeners.before_cursor_execute:
-            told(connection, None, sql, one, None, many is not None)
+            told(connection, None, sql, values, None, is_many)
         cursor = connection.connection.cursor()
         try:
-            if many is None:
-                cursor.execute(sql, compiled.parameters(one))
+            if is_many:
+                cursor.executemany(sql, [compiled.parameters(each) for each in values])
             else:
-                cursor.executemany(sql, [compiled.parameters(each) for each in many])
+                cursor.execute(sql, compiled.parameters(values[0]))
             rows = Rows(cursor.fetchall() if compiled.returns_rows else (), cursor.rowcount)
         finally:
             cursor.close()
         for told in listeners.after_cursor_execute:
-            told(connection, None, sql, one, None, many is not None)
-        return rows
+            told(connection, None, sql, values, None, is_many)
+        return lambda: rows
     except connection.dialect.loaded_dbapi.Error as error:
         raise _as_sqlalchemy_has_it(connection, sql, error) from error
 
 
-def _run_by_sqlalchemy(connection: Connection, statement: Executable, values: Values) -> Rows:
-    result = connection.execute(statement, values)
-    return Rows(result.all() if result.returns_rows else (), result.rowcount)
+def _send(
+    connection: Connection,
+    compiled: _Compiled,
+    values: Sequence[Mapping[str, Any]],
+    *,
+    is_many: bool,
+) -> Callable[[], Rows]:
+    """With what comes after it."""
+    sql, listeners = compiled.sql, connection.dispatch
+    driver: Any = connection.connection.driver_connection
+    try:
+        for told in listeners.before_cursor_execute:
+            told(connection, None, sql, values, None, is_many)
+        sent = [driver.send(compiled.prepared, compiled.parameters(each)) for each in values]
+    except connection.dialect.loaded_dbapi.Error as error:
+        raise _as_sqlalchemy_has_it(connection, sql, error) from error
+
+    def fetch() -> Rows:
+        try:
+            if is_many:
+                rows = Rows((), sum(each.fetch()[1] for each in sent))
+            else:
+                rows = Rows(*sent[0].fetch())
+        except connection.dialect.loaded_dbapi.Error as error:
+            raise _as_sqlalchemy_has_it(connection, sql, error) from error
+        for told in listeners.after_cursor_execute:
+            told(connection, None, sql, values, None, is_many)
+        return rows
+
+    return fetch
+
+
+def _run_by_sqlalchemy(
+    connection: Connection, statement: Executable, values: Values
+) -> Callable[[], Rows]:
+    # SQLAlchemy says -1 of an INSERT unless it is asked.
+    options = {"preserve_rowcount": True}
+    result = connection.execute(statement, values, execution_options=options)
+    rows = Rows(result.all() if result.returns_rows else (), result.rowcount)
+    return lambda: rows
 
 
 def _as_sqlalchemy_has_it(connection: Connection, sql: str, error: Any) -> BaseException:

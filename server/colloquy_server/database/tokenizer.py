@@ -67,6 +67,16 @@ def terms(text: str) -> Iterator[Term]:
             yield Term(normal[:_MAX_TERM], match.start(), match.end())
 
 
+_MAX_WORDS = 500
+"""Characters of somebody's words that are kept: what an index of Postgres takes ends at 2.7 kB."""
+
+
+def joined_words(*texts: str) -> str:
+    """The terms of names, each with a space before it: what begins with a letter is found by that
+    letter with a space before it."""
+    return "".join(f" {term.text}" for text in texts for term in terms(text))[:_MAX_WORDS]
+
+
 def searchable(text: str) -> Iterator[Term]:
     """The terms by which a text can be found: the first ones, of a very long text."""
     room = _MAX_BYTES

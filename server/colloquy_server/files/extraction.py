@@ -1,5 +1,6 @@
-"""Reads files that strangers made, each in a process of its own (`extractors`), which is
-ended when it takes too long. What takes long runs at low priority, and is no stream's problem."""
+"""Reads files that strangers made, each in a process of its own (`extractors`), which holds nothing
+but the file and is ended when it takes too long. What takes long runs at low priority, and is no
+stream's problem."""
 
 from __future__ import annotations
 
@@ -12,13 +13,19 @@ import sys
 from dataclasses import dataclass
 from typing import IO
 
+import structlog
+
 from colloquy_server.concurrency import FairSemaphore
+from colloquy_server.confinement import ENVIRONMENT
 from colloquy_server.files.extractors.pictures import MAX_PICTURES, Pictures
 from colloquy_server.files.extractors.results import MAX_TEXT, ExtractedText, Pages
 
 __all__ = ["MAX_PICTURES", "ExtractedText", "Extractor", "Pages", "Pictures", "Unreadable"]
 
-_WORKER = "colloquy_server.files.extractors"
+log = structlog.get_logger()
+
+# -I: no folder of ours, no variable of ours
+_WORKER = (sys.executable, "-I", "-m", "colloquy_server.files.extractors")
 
 _TIMEOUT = 30.0
 """Seconds for one file, by the clock; the worker itself ends after some seconds of work."""
@@ -120,16 +127,13 @@ class Extractor:
     async def _run(self, task: str, file: IO[bytes], content_type: str, seconds: float) -> bytes:
         file.seek(0)
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-I",  # no folder of ours, no variable of ours
-            "-m",
-            _WORKER,
+            *_WORKER,
             task,
             content_type,
             stdin=file,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env={"LC_ALL": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1"},
+            env={**ENVIRONMENT, "OPENBLAS_NUM_THREADS": "1"},
             start_new_session=True,
         )
         try:
@@ -154,6 +158,10 @@ class Extractor:
             raise Unreadable(_TOO_LONG)
         if code == -signal.SIGKILL:  # the system kills what is large when its memory ends
             raise TooSlow
+        # A file does that, or a defect of a reader: what it said may hold what is in the file.
+        log.warning(
+            "extraction ended unexpectedly", task=task, content_type=content_type, code=code
+        )
         raise Unreadable("it is damaged")
 
 

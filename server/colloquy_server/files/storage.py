@@ -5,7 +5,11 @@ Everything is streamed: no file is ever whole in memory because it passes throug
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import asyncio
+import contextlib
+import errno
+import glob
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,7 +28,7 @@ _LOCAL_PART = 1 << 20
 """Bytes of a part of an upload in parts, of which two or three are in memory: the least that S3
 takes, and less for a disk."""
 
-_CONFIG = {
+CONFIG = {
     "s3": (
         "AWS_ACCESS_KEY_ID",
         "AWS_SECRET_ACCESS_KEY",
@@ -60,11 +64,28 @@ class ObjectMissing(ColloquyError):
     """A file's bytes are not in the store."""
 
 
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+@contextlib.contextmanager
+def needs_room() -> Iterator[None]:
+    """Around what writes files of this machine's: raises StorageUnavailable where there is no room
+    for them."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise StorageUnavailable from error
+
+
 class Storage:
     """One store."""
 
-    def __init__(self, store: ObjectStore) -> None:
+    def __init__(self, store: ObjectStore, folder: Path | None = None) -> None:
+        """`folder` is where a local store is."""
         self._store = store
+        self._folder = folder
         self._part = _LOCAL_PART if isinstance(store, LocalStore) else _PART
 
     @staticmethod
@@ -79,8 +100,9 @@ class Storage:
                 folder = Path(url.removeprefix("file://"))
                 make_private_folder(folder)
                 close_to_others(folder)
-                return Storage(LocalStore(folder.resolve()))
-            names = _CONFIG[url.partition("://")[0]]
+                folder = folder.resolve()
+                return Storage(LocalStore(folder), folder)
+            names = CONFIG[url.partition("://")[0]]
             config: Any = {name.lower(): environ[name] for name in names if environ.get(name)}
             allows_http = "http://" in str(config.get("aws_endpoint_url", ""))
             return Storage(from_url(url, config=config, client_options={"allow_http": allows_http}))
@@ -97,10 +119,13 @@ class Storage:
         except BaseError as error:
             raise StorageUnavailable from error
 
-    async def stream(self, key: str) -> AsyncIterator[bytes]:
-        """An object's bytes, piece by piece. Raises ObjectMissing."""
+    async def stream(self, key: str, wanted: tuple[int, int] | None = None) -> AsyncIterator[bytes]:
+        """An object's bytes, piece by piece: all, or those from the first of the places that are
+        `wanted` to before the other. Raises ObjectMissing."""
         try:
-            found = await obstore.get_async(self._store, key)
+            found = await obstore.get_async(
+                self._store, key, options={"range": wanted} if wanted else None
+            )
             async for piece in found.stream(min_chunk_size=CHUNK):
                 data = memoryview(piece)
                 for start in range(0, len(data), CHUNK):
@@ -117,10 +142,24 @@ class Storage:
         file.seek(0)
 
     async def remove(self, key: str) -> None:
-        """Removes an object; it does not matter if it is not there."""
+        """Removes an object; it does not matter if it is not there. From a local folder also
+        removes what a process left that died while it stored it, and the folder around it when that
+        is empty."""
+        if self._folder is not None:
+            await asyncio.to_thread(_remove_broken_off, self._folder / key)
         try:
             await obstore.delete_async(self._store, key)
         except (FileNotFoundError, obstore.exceptions.NotFoundError):
             pass
         except BaseError as error:
             raise StorageUnavailable from error
+        if self._folder is not None:
+            with contextlib.suppress(OSError):  # there is more in it, or it is gone
+                await asyncio.to_thread((self._folder / key).parent.rmdir)
+
+
+def _remove_broken_off(path: Path) -> None:
+    """A local store writes an object under its name with a number, and renames it when it is
+    whole."""
+    for left in path.parent.glob(f"{glob.escape(path.name)}#*"):
+        left.unlink(missing_ok=True)

@@ -103,7 +103,12 @@ class Catalog:
             entries.default_model,
             entries.title_model,
             [
-                Transcriber(entry.model, providers[entry.provider])
+                Transcriber(
+                    entry.model,
+                    providers[entry.provider],
+                    entry.input_price,
+                    entry.output_price,
+                )
                 for entry in entries.transcription_model
                 if entry.provider in usable
             ],
@@ -151,6 +156,15 @@ class Catalog:
                 field,
             )
         raise ModelError("MODEL_UNKNOWN", f'There is no model "{shown}". {offer}', field)
+
+    def fallbacks(self, model_id: str) -> tuple[str, ...]:
+        """The models that may answer in place of one, the best first; they may be unavailable."""
+        model = self._by_id.get(model_id)
+        return model.fallbacks if model is not None else ()
+
+    def find(self, model_id: str) -> Model | None:
+        """A model by its id, available or not; None when there is none of that id."""
+        return self._by_id.get(model_id)
 
     def default(self) -> Model | None:
         """The model of conversations that choose none; None when none is available."""
@@ -224,6 +238,7 @@ def _model(model_id: str, entry: catalog_file.ModelEntry, provider: Provider) ->
         cached_input_price=entry.cached_input_price,
         rules=_rules(entry).over(provider.rules),
         name=entry.name or "",
+        fallbacks=tuple(entry.fallbacks),
     )
 
 

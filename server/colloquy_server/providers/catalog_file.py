@@ -202,6 +202,7 @@ class ModelEntry(RequestEntry):
 
     provider: Name
     name: Name | None = None
+    fallbacks: _Preference = []
     input_kinds: list[InputKind] = []
     context_window: _Tokens
     max_output_tokens: Annotated[int, Field(gt=0)]
@@ -221,6 +222,8 @@ class TranscriberEntry(Entry):
 
     model: Name
     provider: Name
+    input_price: _Price = 0.0
+    output_price: _Price = 0.0
 
 
 class FileEntry(Entry):
@@ -281,6 +284,7 @@ def _check_references(entries: FileEntry) -> None:
     for model_id, entry in entries.models.items():
         if entry.provider not in entries.providers:
             raise CatalogError(f'models.{model_id}.provider: no provider "{entry.provider}"')
+        _check_fallbacks(model_id, entry.fallbacks, entries)
     for transcriber in entries.transcription_model:
         if transcriber.provider not in entries.providers:
             raise CatalogError(f'transcription_model: no provider "{transcriber.provider}"')
@@ -295,6 +299,17 @@ def _check_references(entries: FileEntry) -> None:
         for model_id in preference:
             if model_id not in entries.models:
                 raise CatalogError(f'{place}: no model "{model_id}"')
+
+
+def _check_fallbacks(model_id: str, fallbacks: list[str], entries: FileEntry) -> None:
+    place = f"models.{model_id}.fallbacks"
+    if len(set(fallbacks)) < len(fallbacks):
+        raise CatalogError(f"{place}: a model is there twice")
+    if model_id in fallbacks:
+        raise CatalogError(f"{place}: name others than the model itself")
+    for fallback in fallbacks:
+        if fallback not in entries.models and not entries.discovers:
+            raise CatalogError(f'{place}: no model "{fallback}"')
 
 
 _FIELDS = sorted(

@@ -14,12 +14,13 @@ from colloquy_server.providers.connection import (
     Waits,
     broken_off,
     certificates,
+    endpoint,
     is_near,
 )
 from colloquy_server.providers.errors import ProviderError, request_id_of
 from colloquy_server.providers.local_model import LocalModel, LocalModelError
 from colloquy_server.providers.models import Model, Provider, Timeouts, Transcriber
-from colloquy_server.providers.transcription import transcribe
+from colloquy_server.providers.transcription import Transcript, transcribe
 from colloquy_server.providers.usage import TokenUsage
 from colloquy_server.providers.watchdog import Watchdog
 from colloquy_server.telemetry import Generation, Telemetry
@@ -72,8 +73,8 @@ class Providers:
                 self._telemetry.generation(model.provider.id, model.id)
             )
             stack.push(generation.note_error)
-            base_url = await self._base_url(model.provider, stack)
-            connection = await self._connection(model.provider, base_url)
+            base_url, key = await self._address(model.provider, stack)
+            connection = await self._connection(model.provider, base_url, key)
             waits = self._waits(model.rules.timeouts, base_url)
             started = asyncio.get_running_loop().time()
             response = await connection.ask(
@@ -88,10 +89,12 @@ class Providers:
                 error.request_id = error.request_id or request_id_of(response.headers)
                 raise
 
-    async def transcribe(self, transcriber: Transcriber, file: IO[bytes], filename: str) -> str:
+    async def transcribe(
+        self, transcriber: Transcriber, file: IO[bytes], filename: str
+    ) -> Transcript:
         """What is said in a recording. Raises ProviderError."""
         async with contextlib.AsyncExitStack() as stack:
-            base_url = await self._base_url(transcriber.provider, stack)
+            base_url, _ = await self._address(transcriber.provider, stack)
             await asyncio.to_thread(certificates)
             timeouts = transcriber.provider.rules.timeouts
             waits = self._waits(timeouts.over(Timeouts(total=_TRANSCRIPTION_SECONDS)), base_url)
@@ -101,11 +104,19 @@ class Providers:
         """What an address of a provider's server answers in JSON, None when that is something
         else; asked by POST if there is a body. Raises ProviderError."""
         async with contextlib.AsyncExitStack() as stack:
-            base_url = await self._base_url(provider, stack)
-            connection = await self._connection(provider, base_url)
+            base_url, key = await self._address(provider, stack)
+            connection = await self._connection(provider, base_url, key)
             timeouts = Timeouts(first_byte=_FIRST_BYTE_SECONDS)  # no model is loaded for it
             waits = self._waits(timeouts.over(provider.rules.timeouts), base_url)
             return await connection.fetch(url, body, waits)
+
+    async def check(self, provider: Provider) -> None:
+        """Ask a provider that is elsewhere which models it has, to see that it is there and takes
+        the key. Raises ProviderError."""
+        async with contextlib.AsyncExitStack() as stack:
+            base_url, _ = await self._address(provider, stack)
+        address, _ = endpoint(provider, base_url)
+        await self.fetch(provider, f"{address}/models")
 
     async def close(self) -> None:
         """Close all connections and end the local model."""
@@ -116,16 +127,20 @@ class Providers:
         if self._local_model is not None:
             await self._local_model.close()
 
-    async def _base_url(self, provider: Provider, stack: contextlib.AsyncExitStack) -> str:
+    async def _address(
+        self, provider: Provider, stack: contextlib.AsyncExitStack
+    ) -> tuple[str, str]:
+        """Where the provider is, and the key that is not in the environment: the local model's."""
         if provider.weights is None:
             own = provider.base_url or self._environ.get("OPENAI_BASE_URL", "").strip()
-            return own or _OPENAI_BASE_URL
+            return own or _OPENAI_BASE_URL, ""
         if self._local_model is None:
             raise ProviderError("PROVIDER_UNAVAILABLE", "The local model is not installed here.")
         try:
-            return await stack.enter_async_context(self._local_model.slot(provider.weights))
+            server = await stack.enter_async_context(self._local_model.slot(provider.weights))
         except LocalModelError as error:
             raise ProviderError("PROVIDER_UNAVAILABLE", str(error), detail=error.detail) from None
+        return server.base_url, server.key
 
     def _waits(self, timeouts: Timeouts, base_url: str) -> Waits:
         near = _NEAR_FIRST_BYTE_SECONDS if is_near(base_url) else _FIRST_BYTE_SECONDS
@@ -136,15 +151,15 @@ class Providers:
             timeouts.total or self._total_timeout,
         )
 
-    async def _connection(self, provider: Provider, base_url: str) -> Connection:
+    async def _connection(self, provider: Provider, base_url: str, key: str) -> Connection:
         if provider.id not in self._connections:
             await asyncio.to_thread(certificates)  # which would stop all streams meanwhile
         known = self._connections.get(provider.id)
-        if known is not None and known.base_url == base_url:
+        if known is not None and (known.base_url, known.key) == (base_url, key):
             return known
-        connection = Connection(provider, base_url, self._environ)
+        connection = Connection(provider, base_url, self._environ, key)
         self._connections[provider.id] = connection
-        if known is not None:  # the local model came up again on another port
+        if known is not None:  # the local model came up again, elsewhere
             await known.close()
         return connection
 

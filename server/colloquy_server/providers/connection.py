@@ -29,6 +29,7 @@ from colloquy_server.providers.errors import ProviderError, broken, from_status
 from colloquy_server.providers.models import Model, Provider
 from colloquy_server.providers.sse import MAX_EVENT_BYTES
 from colloquy_server.providers.watchdog import TotalTimeout
+from colloquy_server.tracing import provider_headers
 
 TROUBLE = (aiohttp.ClientError, HttpProcessingError, OSError)
 """What a connection raises when something is wrong with it; TimeoutError is an OSError."""
@@ -57,13 +58,21 @@ class Waits:
 class Connection:
     """Asks one provider. Its sockets are kept open for a moment and shared by all requests."""
 
-    def __init__(self, provider: Provider, base_url: str, environ: Mapping[str, str]) -> None:
-        """`base_url` is the provider's address at the moment. Read `certificates` in a thread
-        before. Raises ProviderError for a proxy that is none of HTTP."""
+    def __init__(
+        self, provider: Provider, base_url: str, environ: Mapping[str, str], key: str = ""
+    ) -> None:
+        """`base_url` is the provider's address at the moment, and `key` what it asks for if that is
+        not in the environment. Read `certificates` in a thread before. Raises ProviderError for a
+        proxy that is none of HTTP."""
         self.base_url = base_url
+        self.key = key
         self._address, self._query = endpoint(provider, base_url)
         self._limit = "max_tokens" if is_named(provider) else "max_completion_tokens"
         own = private_headers(provider, environ)
+        if key:
+            own["Authorization"] = f"Bearer {key}"
+        self._named = frozenset(name.lower() for name, _ in provider.headers)
+        """The headers that are the catalogue's to say."""
         proxy = proxy_of(base_url)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
@@ -84,7 +93,12 @@ class Connection:
         url = f"{self._address}/chat/completions"
         url = url.replace(MODEL_IN_URL, quote(model.provider_name, safe=""))
         data = _body(self._fields(model, max_output_tokens), messages)
-        return await self._send("POST", f"{url}{_query(self._query)}", data, waits)
+        told = {
+            name: value
+            for name, value in provider_headers().items()
+            if name.lower() not in self._named
+        }
+        return await self._send("POST", f"{url}{_query(self._query)}", data, waits, told)
 
     async def fetch(self, url: str, body: object, waits: Waits) -> object:
         """What an address of the same server answers in JSON, None when that is something else.
@@ -106,12 +120,17 @@ class Connection:
         await self._session.close()
 
     async def _send(
-        self, method: str, url: str, data: bytes | _Body | None, waits: Waits
+        self,
+        method: str,
+        url: str,
+        data: bytes | _Body | None,
+        waits: Waits,
+        headers: Mapping[str, str] | None = None,
     ) -> aiohttp.ClientResponse:
         failure: ProviderError
         try:
             async with asyncio.timeout(min(waits.first_byte, waits.total)):
-                response = await self._request(method, url, data, waits)
+                response = await self._request(method, url, data, waits, headers)
                 if 200 <= response.status < 300:
                     return response
                 try:
@@ -126,7 +145,12 @@ class Connection:
         raise failure  # outside the handler: the error carries the provider's text
 
     async def _request(
-        self, method: str, url: str, data: bytes | _Body | None, waits: Waits
+        self,
+        method: str,
+        url: str,
+        data: bytes | _Body | None,
+        waits: Waits,
+        headers: Mapping[str, str] | None,
     ) -> aiohttp.ClientResponse:
         """The answer, also when the provider's server moved it to another path of its own. Other
         redirects are answers too: they lose the body, or take it to a host that nobody named."""
@@ -135,6 +159,7 @@ class Connection:
                 method,
                 url,
                 data=data,
+                headers=headers,
                 allow_redirects=False,
                 # Silence is timed by who reads: a timer a stream instead of one a packet.
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=waits.connect),

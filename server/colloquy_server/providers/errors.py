@@ -70,7 +70,7 @@ class ProviderError(Exception):
             "status": self.status,
             "code": " ".join(self.codes),
             "param": " ".join(self.params),
-            "request_id": self.request_id,
+            "provider_request_id": self.request_id,
         }
         return {name: value for name, value in fields.items() if value}
 

@@ -6,10 +6,14 @@ import asyncio
 import collections
 import contextlib
 import hashlib
+import secrets
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from colloquy_server.confinement import ENVIRONMENT
 from colloquy_server.providers.models import Weights
 
 _CONTEXT_TOKENS = 4096
@@ -17,7 +21,9 @@ _SLOTS = 4  # replies at a time; on two cores a fifth one would only slow the ot
 _START_SECONDS = 60.0  # 2 s on an idle machine
 _END_SECONDS = 5.0
 _LOG_LINES = 20
-_WORKER = Path(__file__).with_name("local_model_worker.py")
+_HEALTH_SECONDS = 0.05  # between two looks
+# -I: no folder of ours, no variable of ours
+_WORKER = (sys.executable, "-I", str(Path(__file__).with_name("local_model_worker.py")))
 
 
 class LocalModelError(Exception):
@@ -28,6 +34,15 @@ class LocalModelError(Exception):
         self.detail = detail
 
 
+@dataclass(frozen=True, slots=True)
+class LocalServer:
+    """Where the child listens, and the key that it asks for: other users of this machine reach its
+    port too."""
+
+    base_url: str
+    key: str = field(repr=False)
+
+
 class LocalModel:
     """Runs at most one child process, starts it again if it died, and ends it with `close`.
 
@@ -36,7 +51,7 @@ class LocalModel:
 
     def __init__(self) -> None:
         self._slots = asyncio.Semaphore(_SLOTS)
-        self._start: asyncio.Task[str] | None = None
+        self._start: asyncio.Task[LocalServer] | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._log_reader: asyncio.Task[None] | None = None
         self._closed = False
@@ -48,13 +63,13 @@ class LocalModel:
         return process.pid if process is not None and process.returncode is None else None
 
     @contextlib.asynccontextmanager
-    async def slot(self, weights: Weights) -> AsyncIterator[str]:
-        """Wait for a free place, and for the child if it must be started; gives its base URL.
+    async def slot(self, weights: Weights) -> AsyncIterator[LocalServer]:
+        """Wait for a free place, and for the child if it must be started; gives where it listens.
 
         Raises LocalModelError.
         """
         async with self._slots:
-            yield await self._base_url(weights)
+            yield await self._server(weights)
 
     async def close(self) -> None:
         """End the child."""
@@ -64,7 +79,7 @@ class LocalModel:
             await asyncio.wait([self._start])
         await self._end_child()
 
-    async def _base_url(self, weights: Weights) -> str:
+    async def _server(self, weights: Weights) -> LocalServer:
         if self._closed:
             raise LocalModelError("The local model is shutting down.")
         task = self._start
@@ -78,7 +93,7 @@ class LocalModel:
                 raise LocalModelError("The local model is shutting down.") from None
             raise
 
-    async def _run_child(self, weights: Weights) -> str:
+    async def _run_child(self, weights: Weights) -> LocalServer:
         await self._end_child()
         path = weights.path()
         if path is None:
@@ -93,22 +108,30 @@ class LocalModel:
             )
         log: collections.deque[bytes] = collections.deque(maxlen=_LOG_LINES)
         process = self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", str(_WORKER)),  # -P: it imports nothing of this folder
+            *_WORKER,
             *(str(path), str(_CONTEXT_TOKENS), str(_SLOTS)),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
+            env=ENVIRONMENT,
             start_new_session=True,  # Ctrl-C in the terminal is the server's to handle
         )
+        assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
+        key = secrets.token_urlsafe(32)
+        process.stdin.write(f"{key}\n".encode())  # arguments and variables are for others to see
         log_reader = self._log_reader = asyncio.create_task(_read_log(process.stderr, log))
         try:
             async with asyncio.timeout(_START_SECONDS):
                 address = (await process.stdout.readline()).decode().strip()
+                if address:
+                    await _until_healthy(address)
         except TimeoutError:
             await self._end_child()
             raise LocalModelError("The local model took too long to start.", _tail(log)) from None
+        except OSError:
+            address = ""
         except asyncio.CancelledError:
             await self._end_child()
             raise
@@ -116,7 +139,7 @@ class LocalModel:
             await asyncio.wait([log_reader])
             await self._end_child()
             raise LocalModelError("The local model could not be started.", _tail(log))
-        return f"{address}/v1"
+        return LocalServer(f"{address}/v1", key)
 
     async def _end_child(self) -> None:
         process, log_reader = self._process, self._log_reader
@@ -135,6 +158,22 @@ class LocalModel:
                     process.kill()
             if log_reader is not None:
                 log_reader.cancel()
+
+
+async def _until_healthy(address: str) -> None:
+    """Waits until the child has loaded its model. Raises OSError when it no more listens."""
+    while not await _is_healthy(address):  # noqa: ASYNC110 - it announces nothing
+        await asyncio.sleep(_HEALTH_SECONDS)
+
+
+async def _is_healthy(address: str) -> bool:
+    target = urlsplit(address)
+    reader, writer = await asyncio.open_connection(target.hostname, target.port)
+    try:
+        writer.write(b"GET /health HTTP/1.0\r\n\r\n")
+        return b" 200 " in await reader.readline()
+    finally:
+        writer.close()
 
 
 async def _read_log(stream: asyncio.StreamReader, log: collections.deque[bytes]) -> None:

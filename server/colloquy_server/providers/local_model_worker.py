@@ -1,38 +1,41 @@
 """The local model's process: llama.cpp's OpenAI-compatible server on a free loopback port.
 
-Run by `local_model` with the arguments MODEL_FILE CONTEXT_TOKENS SLOTS.
-Writes its address as one line to standard output when it is healthy, and all else to standard
-error. Ends when standard input does, and so with its parent, however that ends.
+Run by `local_model` with the arguments MODEL_FILE CONTEXT_TOKENS SLOTS, and as the first line of
+standard input the key that callers need.
+Writes its address as one line to standard output when it listens, and all else to standard error.
+Ends when standard input does, and so with its parent, however that ends.
 """
 
 from __future__ import annotations
 
-import http.client
 import importlib
 import os
 import signal
 import sys
 import threading
-import time
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-xllamacpp: Any = importlib.import_module("xllamacpp")  # it has no type hints
+from colloquy_server.confinement import close_inherited, confine_local_model
 
 
 def main() -> None:
     """Serve until standard input ends."""
+    close_inherited()
     _ignore_signals()
+    key = sys.stdin.buffer.readline().decode().strip()
     report = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # llama.cpp prints where it likes
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
     path, context_tokens, slots = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    server = xllamacpp.Server(_params(path, context_tokens, slots))
+    xllamacpp: Any = importlib.import_module("xllamacpp")  # it has no type hints
+    params = _params(xllamacpp, path, context_tokens, slots)
+    params.api_keys = [key]
+    confine_local_model(Path(path))  # before llama.cpp starts its threads, which inherit it
+    server = xllamacpp.Server(params)
     _ignore_signals()  # again: llama.cpp has set handlers of its own
-    address: str = server.listening_address
-    _wait_until_healthy(address)
-    report.write(f"{address}\n")
+    report.write(f"{server.listening_address}\n")
     report.close()
     threading.Event().wait()
 
@@ -43,7 +46,7 @@ def _ignore_signals() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def _params(path: str, context_tokens: int, slots: int) -> Any:
+def _params(xllamacpp: Any, path: str, context_tokens: int, slots: int) -> Any:
     params = xllamacpp.CommonParams()
     params.model.path = path
     params.hostnames, params.port = ["127.0.0.1"], 0
@@ -57,17 +60,6 @@ def _params(path: str, context_tokens: int, slots: int) -> Any:
     params.endpoint_slots = False  # it shows other conversations' prompts
     params.cors_origins = ""  # no web page has business here
     return params
-
-
-def _wait_until_healthy(address: str) -> None:
-    target = urlsplit(address)
-    while True:
-        connection = http.client.HTTPConnection(str(target.hostname), target.port, timeout=10)
-        connection.request("GET", "/health")
-        if connection.getresponse().status == 200:
-            return
-        connection.close()
-        time.sleep(0.05)
 
 
 def _end_with_parent() -> None:

@@ -142,6 +142,8 @@ class Model:
     """Those of its provider included."""
     name: str = ""
     """What its provider knows it by, when that is not its id."""
+    fallbacks: tuple[str, ...] = ()
+    """The models that are asked in its place when it cannot answer, in this order."""
 
     def __hash__(self) -> int:
         return hash(self.id)
@@ -165,3 +167,6 @@ class Transcriber:
 
     id: str
     provider: Provider
+    input_price: float = 0.0
+    """USD per 1,000 tokens, as is `output_price`."""
+    output_price: float = 0.0

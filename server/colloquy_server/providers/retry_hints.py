@@ -95,7 +95,7 @@ def _seconds(value: str | None) -> float | None:
 def _until(value: str) -> float | None:
     try:
         date = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         try:
             date = datetime.fromisoformat(value)
         except ValueError:

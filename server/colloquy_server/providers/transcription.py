@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import IO, Any, cast
 from urllib.parse import quote
 
 import httpx2
 import openai
+import pydantic
 
 from colloquy_server.providers.catalog_file import MODEL_IN_URL
 from colloquy_server.providers.connection import (
@@ -25,6 +27,8 @@ from colloquy_server.providers.connection import (
 from colloquy_server.providers.errors import ProviderError, broken, from_status
 from colloquy_server.providers.models import Provider, Transcriber
 from colloquy_server.providers.text_repair import repaired
+from colloquy_server.providers.usage import TokenUsage, UsageReader
+from colloquy_server.tracing import provider_headers
 
 _SDK_TROUBLE = (
     openai.OpenAIError,
@@ -35,6 +39,14 @@ _SDK_TROUBLE = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """What is said in a recording, and what its provider counted, if it counts tokens."""
+
+    text: str
+    usage: TokenUsage | None
+
+
 async def transcribe(
     transcriber: Transcriber,
     base_url: str,
@@ -42,7 +54,7 @@ async def transcribe(
     waits: Waits,
     file: IO[bytes],
     filename: str,
-) -> str:
+) -> Transcript:
     """What is said in a recording. Raises ProviderError. Read `certificates` in a thread before."""
     provider = transcriber.provider
     timeout = httpx2.Timeout(None, connect=waits.connect)
@@ -73,14 +85,17 @@ async def transcribe(
                     model=transcriber.id,
                     file=(filename, await asyncio.to_thread(file.read)),
                     response_format="json",
-                    extra_headers=cast(Any, _left_out(provider) | own),
+                    extra_headers=cast(Any, provider_headers() | _left_out(provider) | own),
                 )
         except _SDK_TROUBLE as error:
             failure = _translate(error)
         else:
             said = getattr(answer, "text", None)  # the SDK does not look at what came
             if isinstance(said, str):
-                return repaired(said)
+                reader = UsageReader()
+                used = getattr(answer, "usage", None)
+                reader.feed(used.model_dump() if isinstance(used, pydantic.BaseModel) else used)
+                return Transcript(repaired(said), reader.usage())
             failure = broken("a transcription without text")
     raise failure  # outside the handler: the SDK's error carries the provider's text
 

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from colloquy_server.concurrency import FairSemaphore, KeyedLocks
 from colloquy_server.context.builder import ContextBuilder
-from colloquy_server.database.models import Attachment
+from colloquy_server.database.models import Attachment, State
 from colloquy_server.database.repository import sending
 from colloquy_server.database.repository.changes import Lease
+from colloquy_server.database.repository.quotas import Charge, Limits
 from colloquy_server.database.repository.sending import Choice, Prompt, Sent
-from colloquy_server.database.transactions import Database, Session
+from colloquy_server.database.transactions import Database, Scope, Session, account_of
 from colloquy_server.providers.discovery import Discovery
 from colloquy_server.replies.bus import Bus
 from colloquy_server.replies.cancellation import Cancellation
 from colloquy_server.replies.executor import Executor
 from colloquy_server.replies.feeds import Feed, Feeds
 from colloquy_server.replies.ownership import Ownership
+from colloquy_server.replies.prices import expectation
 
 _STORED_AT_ONCE = 8
 _STORED_AT_ONCE_EACH = 4
@@ -47,8 +49,10 @@ class Admission:
         executor: Executor,
         cancellation: Cancellation,
         max_queued: int,
+        limits: Limits,
     ) -> None:
-        """`max_queued` is how many replies may wait in one conversation."""
+        """`max_queued` is how many replies may wait in one conversation; `limits` are those of
+        accounts that have none of their own."""
         self._db = db
         self._feeds = feeds
         self._bus = bus
@@ -58,30 +62,42 @@ class Admission:
         self._executor = executor
         self._cancellation = cancellation
         self._max_queued = max_queued
+        self._limits = limits
         self._locks = KeyedLocks()
         self._slots = FairSemaphore(_STORED_AT_ONCE, each=_STORED_AT_ONCE_EACH)
 
-    async def send(self, account_id: str, prompt: Prompt) -> Started:
+    async def send(self, scope: Scope, prompt: Prompt, charge: Charge) -> Started:
         """Stores a prompt and its reply. Raises NotFound, InvalidField, RequestIdReused,
-        ConversationBusy, QueueFull."""
+        ConversationBusy, QueueFull, QuotaExceeded, BudgetExceeded."""
+        account_id = account_of(scope)
         check = self._check(account_id, "")
+        charge = replace(charge, default=self._limits)
         return await self._admit(
-            account_id,
+            scope,
             prompt.conversation_id,
-            lambda s, lease: sending.send(s, account_id, prompt, check, lease, self._max_queued),
+            lambda s, lease: sending.send(
+                s, account_id, prompt, check, lease, self._max_queued, charge
+            ),
         )
 
     async def regenerate(
-        self, account_id: str, message_id: str, model: str, request_id: str | None
+        self,
+        scope: Scope,
+        message_id: str,
+        model: str,
+        request_id: str | None,
+        charge: Charge,
     ) -> Started:
         """Stores a new reply to the same prompt. Raises NotFound, InvalidField, RequestIdReused,
-        QueueFull."""
+        QueueFull, QuotaExceeded, BudgetExceeded."""
+        account_id = account_of(scope)
         check = self._check(account_id, model)
+        charge = replace(charge, default=self._limits)
         return await self._admit(
-            account_id,
+            scope,
             message_id,
             lambda s, lease: sending.regenerate(
-                s, account_id, message_id, model, request_id, check, lease, self._max_queued
+                s, account_id, message_id, model, request_id, check, lease, self._max_queued, charge
             ),
         )
 
@@ -93,12 +109,13 @@ class Admission:
         ) -> Choice:
             model = self._discovery.catalog.resolve(model_id or usual_model)
             self._contexts.check_fits(account_id, model, system_prompt, content, files)
-            return Choice(model.id, self._contexts.reader(account_id, model))
+            expect = expectation(model, system_prompt, content, files)
+            return Choice(model.id, self._contexts.reader(account_id, model), expect)
 
         return check
 
     async def _admit(
-        self, account_id: str, key: str, store: Callable[[Session, Lease | None], Sent]
+        self, scope: Scope, key: str, store: Callable[[Session, Lease | None], Sent]
     ) -> Started:
         """Stores a request and starts what it made; also when its caller goes away meanwhile.
 
@@ -106,11 +123,12 @@ class Admission:
         there each would hold a connection that others need. Accounts take turns, so that a thousand
         requests of one delay another's by those that are being stored.
         """
-        lock = self._locks.of(key)
+        # By its account too: who only knows a conversation's id delays nobody in it.
+        lock = self._locks.of(f"{account_of(scope)}/{key}")
 
         async def in_turn() -> Started:
-            async with lock, self._slots.slot(account_id):
-                return await self._store(account_id, store)
+            async with lock, self._slots.slot(account_of(scope)):
+                return await self._store(scope, store)
 
         # While servers are asked for new models nobody waits behind it.
         task = asyncio.create_task(self._discovery.choosing(in_turn))
@@ -120,23 +138,26 @@ class Admission:
             task.add_done_callback(self._close_unwatched)
             raise
 
-    async def _store(
-        self, account_id: str, store: Callable[[Session, Lease | None], Sent]
-    ) -> Started:
+    async def _store(self, scope: Scope, store: Callable[[Session, Lease | None], Sent]) -> Started:
+        account_id = account_of(scope)
         ownership = self._ownership
         has_room = ownership.room > 0
         ownership.reserved += has_room
         lease = ownership.lease if has_room else None
         deadline = ownership.new_deadline()
         try:
-            sent = await self._db.write(account_id, store, lease)
+            sent = await self._db.write(scope, store, lease)
         finally:
             ownership.reserved -= has_room
         feed = self._feeds.open_at(account_id, sent.change)
         if sent.owned:
-            self._executor.launch(sent.reply, deadline, is_new=True, history=sent.history)
+            self._executor.launch(
+                sent.reply, deadline, is_new=True, history=sent.history, is_called=True
+            )
         elif lease is None:
             self._bus.publish({"kind": "work"})  # another process may have room
+        if sent.reply.state == State.QUEUED:
+            self._executor.note_waiting(sent.reply.id)
         if sent.interrupted is not None:
             self._cancellation.interrupt(account_id, sent.interrupted)
         return Started(sent, feed)

@@ -41,6 +41,13 @@ class Bus(ABC):
 
     is_up: bool = True
     """Whether events are believed to arrive."""
+    disconnects: int = 0
+    """How often a connection was lost, or could not be made."""
+
+    @property
+    def waiting(self) -> int:
+        """Events that are not sent yet."""
+        return 0
 
     @abstractmethod
     def publish(self, event: Event) -> None:
@@ -96,12 +103,18 @@ class PostgresBus(Bus):
     is_up = False
 
     def __init__(self, url: str) -> None:
+        self.disconnects = 0
         self._url = url
         self._id = uuid4().hex[:12]
         self._handlers: list[Handler] = []
         self._waiting: list[str] = []
         self._has_waiting = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def waiting(self) -> int:
+        """Those of the next batch."""
+        return len(self._waiting)
 
     def publish(self, event: Event) -> None:
         """Sends with the next batch. An event that is too large for a notification is dropped."""
@@ -150,6 +163,7 @@ class PostgresBus(Bus):
                     pause = _RECONNECT[0]
                     await work(connection)
             except (psycopg.Error, OSError) as error:
+                self.disconnects += 1
                 log.warning("bus is down", work=work.__name__, error=type(error).__name__)
             except Exception:
                 log.exception("bus failed", work=work.__name__)

@@ -11,8 +11,9 @@ from colloquy_server.concurrency import shielded
 from colloquy_server.database.models import State
 from colloquy_server.database.repository import cancellation, messages
 from colloquy_server.database.repository.cancellation import CancelResult
+from colloquy_server.database.repository.usage import Pricing
 from colloquy_server.database.rows import MessageRow
-from colloquy_server.database.transactions import Database, DatabaseUnavailable
+from colloquy_server.database.transactions import Database, DatabaseUnavailable, Scope, account_of
 from colloquy_server.errors import NotFound
 from colloquy_server.replies.bus import Bus
 from colloquy_server.replies.executor import Executor
@@ -29,8 +30,15 @@ class Cancellation:
     """Sees cancels through."""
 
     def __init__(
-        self, db: Database, feeds: Feeds, bus: Bus, ownership: Ownership, executor: Executor
+        self,
+        db: Database,
+        feeds: Feeds,
+        bus: Bus,
+        ownership: Ownership,
+        executor: Executor,
+        price: Pricing,
     ) -> None:
+        self._price = price
         self._db = db
         self._feeds = feeds
         self._bus = bus
@@ -38,19 +46,20 @@ class Cancellation:
         self._executor = executor
         self._interrupts: set[asyncio.Task[None]] = set()
 
-    async def cancel(self, account_id: str, message_id: str) -> MessageRow:
+    async def cancel(self, scope: Scope, message_id: str) -> MessageRow:
         """Stops a reply; returns it as it then stands. Raises NotFound, InvalidField."""
-        asked = await self._db.write_first(account_id, cancellation.cancel, message_id)
-        reply = await self._see_through(account_id, asked)
+        asked = await self._db.write_first(scope, cancellation.cancel, message_id)
+        reply = await self._see_through(account_of(scope), asked)
         assert reply is not None
         return reply
 
     async def cancel_request(
-        self, account_id: str, conversation_id: str, request_id: str
+        self, scope: Scope, conversation_id: str, request_id: str
     ) -> MessageRow | None:
         """Stops the reply of a request; None when the request has not come. Raises NotFound."""
+        account_id = account_of(scope)
         asked = await self._db.write_first(
-            account_id, cancellation.cancel_request, account_id, conversation_id, request_id
+            scope, cancellation.cancel_request, account_id, conversation_id, request_id
         )
         return await self._see_through(account_id, asked)
 
@@ -95,6 +104,7 @@ class Cancellation:
             next_lease,
             text,
             attempt,
+            self._price,
         )
         if ended is not None and reply is not None:
             ownership.fence(reply)

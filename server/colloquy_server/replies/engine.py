@@ -1,6 +1,6 @@
 """The reply engine: all that callers may ask of replies, and the parts that do it.
 
-    Admission ───┐               ┌ Generator ── providers
+    Admission ───┐               ┌ Fallbacks ── Generator ── providers
     Cancellation ┼─ Executor ────┤
     (Scheduler) ─┘     │         └ Publisher ── Feeds
     Drain ──────── Ownership
@@ -13,13 +13,23 @@ owns it generates, and its lease it renews (`upkeep`); what other processes left
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
 from colloquy_server.concurrency import shielded
 from colloquy_server.context.builder import ContextBuilder
-from colloquy_server.database.repository import access, conversations
+from colloquy_server.database.repository import access, conversations, deletion, retention
+from colloquy_server.database.repository.audit import audited
 from colloquy_server.database.repository.changes import Change
+from colloquy_server.database.repository.deletion import Deletion, Leaving
+from colloquy_server.database.repository.quotas import FREE, Charge, Limits
 from colloquy_server.database.repository.sending import Prompt
+from colloquy_server.database.repository.usage import Spent
 from colloquy_server.database.rows import MessageRow
-from colloquy_server.database.transactions import EVERY_ACCOUNT, Database
+from colloquy_server.database.transactions import EVERY_ACCOUNT, Database, Scope
+from colloquy_server.errors import NotFound
 from colloquy_server.providers.client import Providers
 from colloquy_server.providers.discovery import Discovery
 from colloquy_server.replies.admission import Admission, Started
@@ -30,8 +40,12 @@ from colloquy_server.replies.executor import Executor
 from colloquy_server.replies.feeds import Feeds
 from colloquy_server.replies.generation import RetryPolicy
 from colloquy_server.replies.ownership import Ownership
+from colloquy_server.replies.prices import priced
 from colloquy_server.replies.publishing import Publisher
 from colloquy_server.settings import Settings
+from colloquy_server.telemetry import Telemetry
+
+log = structlog.get_logger()
 
 
 class Replies:
@@ -46,8 +60,9 @@ class Replies:
         contexts: ContextBuilder,
         bus: Bus,
         settings: Settings,
+        telemetry: Telemetry,
     ) -> None:
-        self.ownership = Ownership(db, feeds, settings)
+        self.ownership = Ownership(db, feeds, settings, telemetry)
         self.publisher = Publisher(self.ownership, feeds, bus)
         self.executor = Executor(
             db,
@@ -58,8 +73,10 @@ class Replies:
             RetryPolicy(settings.provider_attempts, settings.retry_base),
             self.ownership,
             self.publisher,
+            telemetry,
         )
-        self._cancellation = Cancellation(db, feeds, bus, self.ownership, self.executor)
+        self._discovery = discovery
+        self._cancellation = Cancellation(db, feeds, bus, self.ownership, self.executor, self.price)
         self._admission = Admission(
             db,
             feeds,
@@ -70,7 +87,10 @@ class Replies:
             self.executor,
             self._cancellation,
             settings.max_queued_per_conversation,
+            Limits.of_server(settings),
         )
+        self.has_erased = asyncio.Event()
+        """Set when something was deleted; `erasure` clears it."""
         self._drain = Drain(db, bus, self.ownership, self.publisher)
         self._db = db
         self._contexts = contexts
@@ -78,54 +98,131 @@ class Replies:
         self._bus = bus
         bus.subscribe(self._on_event)
 
-    async def send(self, account_id: str, prompt: Prompt) -> Started:
-        """Stores a prompt and its reply, and sees to it that the reply is generated.
+    def price(self, spent: Spent) -> Spent:
+        """What an answer that was cut off may have cost."""
+        return priced(self._discovery.catalog.find(spent.model), spent)
 
-        Raises NotFound, InvalidField, RequestIdReused, ConversationBusy, QueueFull.
+    async def send(self, scope: Scope, prompt: Prompt, charge: Charge = FREE) -> Started:
+        """Stores a prompt and its reply, and sees to it that the reply is generated. `charge` says
+        whom that counts for.
+
+        Raises NotFound, InvalidField, RequestIdReused, ConversationBusy, QueueFull, QuotaExceeded,
+        BudgetExceeded.
         """
-        return await self._admission.send(account_id, prompt)
+        return await self._admission.send(scope, prompt, charge)
 
     async def regenerate(
-        self, account_id: str, message_id: str, model: str, request_id: str | None
+        self,
+        scope: Scope,
+        message_id: str,
+        model: str,
+        request_id: str | None,
+        charge: Charge = FREE,
     ) -> Started:
-        """Stores a new reply to the same prompt, and sees to it that it is generated.
+        """Stores a new reply to the same prompt, and sees to it that it is generated. `charge` is
+        as in `send`.
 
-        Raises NotFound, InvalidField, RequestIdReused, QueueFull.
+        Raises NotFound, InvalidField, RequestIdReused, QueueFull, QuotaExceeded, BudgetExceeded.
         """
-        return await self._admission.regenerate(account_id, message_id, model, request_id)
+        return await self._admission.regenerate(scope, message_id, model, request_id, charge)
 
-    async def cancel(self, account_id: str, message_id: str) -> MessageRow:
+    async def cancel(self, scope: Scope, message_id: str) -> MessageRow:
         """Stops a reply; returns it as it then stands. Raises NotFound, InvalidField."""
-        return await self._cancellation.cancel(account_id, message_id)
+        return await self._cancellation.cancel(scope, message_id)
 
     async def cancel_request(
-        self, account_id: str, conversation_id: str, request_id: str
+        self, scope: Scope, conversation_id: str, request_id: str
     ) -> MessageRow | None:
         """Stops the reply of a request; None when the request has not come. Raises NotFound."""
-        return await self._cancellation.cancel_request(account_id, conversation_id, request_id)
+        return await self._cancellation.cancel_request(scope, conversation_id, request_id)
 
-    async def delete_conversation(self, account_id: str, conversation_id: str) -> None:
-        """Deletes a conversation and stops its replies. Raises NotFound."""
+    async def delete_conversation(self, scope: Scope, conversation_id: str) -> None:
+        """Deletes a conversation and stops its replies. Raises NotFound, PermissionDenied."""
         change, live = await shielded(
-            self._db.write(account_id, conversations.delete, conversation_id)
+            self._db.write(scope, audited(conversations.delete), conversation_id, self.price)
         )
-        self._fence_deleted(live)
-        self._feeds.apply(change)
-        self._contexts.forget(conversation_id)
+        self._erased(Deletion(change, live))
+
+    async def expire_conversation(self, account_id: str, conversation_id: str) -> bool:
+        """The same for one whose time has come; False when it has not, or the conversation is gone
+        already."""
+        try:
+            deleted = await shielded(
+                self._db.write(account_id, retention.expire, conversation_id, self.price)
+            )
+        except NotFound:
+            return False
+        if deleted is None:
+            return False
+        self._erased(deleted)
+        log.info(
+            "audit",
+            action=retention.ACTION,
+            actor="server",
+            account_id=account_id,
+            target_id=conversation_id,
+        )
+        return True
+
+    async def delete_message(self, scope: Scope, message_id: str) -> None:
+        """Deletes a user's message with the replies to it, which are stopped. Raises NotFound,
+        PermissionDenied, InvalidField."""
+        deleted = await shielded(
+            self._db.write(scope, audited(deletion.delete_message), message_id, self.price)
+        )
+        if deleted is not None:
+            self._erased(deleted)
+
+    async def delete_user(self, user_id: str) -> Leaving:
+        """Deletes a user with all that they said, and returns who it was once their keys are gone;
+        the rest goes on by itself (`erasure`). Raises NotFound, InvalidField."""
+        user = await shielded(
+            self._db.write(EVERY_ACCOUNT, audited(deletion.begin_leaving), user_id)
+        )
+        self.has_erased.set()
+        return user
+
+    async def delete_leaving(self, user: Leaving) -> None:
+        """Deletes what is left of a user who is leaving, piece by piece. Others may do the same."""
+        account_id, user_id = user.account_id, user.user_id
+        while True:
+            found = await self._db.read(account_id, deletion.conversation_of, user_id)
+            if found is None:
+                if await self._db.write(account_id, deletion.finish_leaving, user_id):
+                    return
+                continue
+            is_done = False
+            while not is_done:
+                try:
+                    deleted = await shielded(
+                        self._db.write(account_id, deletion.delete_said, found, user_id, self.price)
+                    )
+                except NotFound:
+                    break
+                self._erased(deleted)
+                is_done = deleted.is_done
+
+    def _erased(self, deleted: Deletion) -> None:
+        """Passes on what a transaction deleted, and forgets what is held of it here."""
+        self._fence_deleted(deleted.live)
+        self._feeds.apply(deleted.change)
+        self._contexts.forget(deleted.change.conversation_id)
         self.ownership.has_work.set()
+        self.has_erased.set()
 
     async def delete_account(self, account_id: str) -> None:
         """Deletes an account with all that is in it. Raises NotFound."""
         gone, live = await shielded(
-            self._db.write(EVERY_ACCOUNT, access.delete_account, account_id)
+            self._db.write(EVERY_ACCOUNT, audited(access.delete_account), account_id)
         )
         self._fence_deleted(live)
         for conversation_id in gone:
             self._feeds.apply(Change(conversation_id, 0, deleted=True))
             self._contexts.forget(conversation_id)
         self.ownership.has_work.set()
+        self.has_erased.set()
 
-    def _fence_deleted(self, message_ids: list[str]) -> None:
+    def _fence_deleted(self, message_ids: Sequence[str]) -> None:
         """Lets go of replies whose rows are deleted, and has their owners elsewhere do so."""
         for message_id in message_ids:
             self._bus.publish({"kind": "cancel", "message": message_id})
@@ -145,6 +242,9 @@ class Replies:
         kind = event["kind"]
         if kind == "work":
             self.ownership.has_work.set()
+            return
+        if kind == "deleted" or event.get("erases"):
+            self._contexts.forget(event["conversation"])
             return
         reply = self.ownership.live.get(event.get("message", ""))
         if reply is None:

@@ -1,37 +1,43 @@
-"""Runs the replies that this process owns, each as a task that is tied to nobody's call: builds
-the context, has it generated, and stores the attempts and the end."""
+"""Runs the replies that this process owns, each as a task that is tied to nobody's call: has them
+generated, and stores the attempts and the end."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextvars import Context
 from dataclasses import replace
-from functools import partial
 from typing import Concatenate, ParamSpec
 
 import structlog
 
+from colloquy_server import tracing
 from colloquy_server.concurrency import shielded
 from colloquy_server.context.builder import ContextBuilder
-from colloquy_server.database.models import State
+from colloquy_server.database.models import Role, State
 from colloquy_server.database.repository import leases
-from colloquy_server.database.repository.changes import Fenced, Transition
+from colloquy_server.database.repository.changes import Change, Fenced, Transition
 from colloquy_server.database.repository.history import History
 from colloquy_server.database.repository.leases import Outcome
+from colloquy_server.database.repository.usage import NANOS, Spent
 from colloquy_server.database.rows import MessageRow
 from colloquy_server.database.transactions import Database, Session
-from colloquy_server.providers.catalog import ModelError
 from colloquy_server.providers.client import ProviderError, Providers
 from colloquy_server.providers.discovery import Discovery
+from colloquy_server.replies.fallbacks import Fallbacks
 from colloquy_server.replies.feeds import Feeds
 from colloquy_server.replies.generation import Generator, RetryPolicy, outcome_of
 from colloquy_server.replies.live_reply import LiveReply
 from colloquy_server.replies.ownership import Ownership
 from colloquy_server.replies.publishing import Publisher
+from colloquy_server.telemetry import Telemetry
 
 P = ParamSpec("P")
 
 log = structlog.get_logger()
+
+_ASKED_BY = 10_000
+"""Replies that wait whose calls' ids are kept, those that came last."""
 
 _WENT_WRONG = "Something went wrong in the server. Try again."
 
@@ -49,20 +55,24 @@ class Executor:
         retries: RetryPolicy,
         ownership: Ownership,
         publisher: Publisher,
+        telemetry: Telemetry,
     ) -> None:
         self._db = db
         self._feeds = feeds
-        self._discovery = discovery
         self._contexts = contexts
         self._ownership = ownership
         self._publisher = publisher
-        self._generator = Generator(
+        self._telemetry = telemetry
+        generator = Generator(
             providers,
             retries,
             on_attempt=self._begin_attempt,
             on_text=publisher.receive,
-            on_failure=_log_failure,
+            on_failure=self._note_failure,
         )
+        self._asked_by: dict[str, str] = {}
+        """The ids of the calls that asked for replies which wait, by these."""
+        self._fallbacks = Fallbacks(db, discovery, contexts, ownership, generator)
 
     # --- claiming -----------------------------------------------------------------------------
 
@@ -85,6 +95,7 @@ class Executor:
                 ownership.reserved -= 1
             if transition is not None:
                 self._adopt(transition, deadline)
+                self._count_ended(transition.change)
             return transition
 
         ownership.reserved += 1
@@ -97,47 +108,40 @@ class Executor:
             self.launch(transition.owned, deadline, is_new=is_new)
 
     def launch(
-        self, row: MessageRow, deadline: float, *, is_new: bool, history: History | None = None
+        self,
+        row: MessageRow,
+        deadline: float,
+        *,
+        is_new: bool,
+        history: History | None = None,
+        is_called: bool = False,
     ) -> None:
         """Begins to generate a reply that this process has come to own. `history` is what its
-        model may know, if that was read already."""
+        model may know, if that was read already; `is_called` where the call that is served here
+        asked for it."""
         if self._ownership.has_ended:  # too late to release it: its lease runs out
             return
-        reply = LiveReply.of(row, deadline, is_new=is_new)
+        context = None
+        followed_by = tracing.request_id.get()
+        if not is_called:  # whatever led to it here, another call or another reply's end
+            context = Context()
+            followed_by = self._asked_by.pop(row.id, row.id)
+            context.run(tracing.request_id.set, followed_by)
+        reply = LiveReply.of(row, deadline, is_new=is_new, followed_by=followed_by)
         self._ownership.add(reply)
         self._publisher.suspend_detector.begin()
-        reply.generation = asyncio.create_task(self._generate(reply, history))
-        reply.task = asyncio.create_task(self._see_through(reply))
+        generation = self._fallbacks.generate(reply, history)
+        reply.generation = asyncio.create_task(generation, context=context)
+        reply.task = asyncio.create_task(self._see_through(reply), context=context)
 
-    # --- generating ---------------------------------------------------------------------------
+    def note_waiting(self, message_id: str) -> None:
+        """A reply waits that the call which is served here asked for: it is followed by the call's
+        id, should its turn come in this process."""
+        self._asked_by[message_id] = tracing.request_id.get() or message_id
+        if len(self._asked_by) > _ASKED_BY:
+            del self._asked_by[next(iter(self._asked_by))]
 
-    async def _generate(self, reply: LiveReply, history: History | None) -> Outcome:
-        try:
-            model = await self._discovery.resolve(reply.model)
-        except ModelError as error:
-            return outcome_of(reply, State.FAILED, error.reason, error.fields["model"])
-        while_owner = self._ownership.while_owner
-        request = await while_owner(reply, self._contexts.build, reply.message_id, model, history)
-        reply.request = request
-
-        async def fall_back(error: ProviderError) -> bytes | None:
-            nonlocal request
-            other = await while_owner(
-                reply,
-                partial(self._contexts.fall_back, is_too_long=error.is_too_long),
-                reply.message_id,
-                model,
-                request,
-            )
-            if other is None:
-                return None
-            request = reply.request = other
-            return request.messages
-
-        outcome = await self._generator.generate(reply, model, request.messages, fall_back)
-        if reply.usage is not None:
-            self._contexts.learn(reply.account_id, model, request, reply.usage.input_tokens)
-        return outcome
+    # --- seeing it through --------------------------------------------------------------------
 
     async def _see_through(self, reply: LiveReply) -> None:
         """Waits for a reply's end, whatever it is, and stores it."""
@@ -150,23 +154,25 @@ class Executor:
             if reply.is_fenced or (self._ownership.is_draining and not reply.is_cancelled):
                 return None  # somebody else's now, or released
             if not reply.is_cancelled:
-                log.error("reply was cut off", message_id=reply.message_id)
+                log.error("reply was cut off", **reply.ids)
                 outcome = outcome_of(reply, State.FAILED, "INTERNAL", _WENT_WRONG)
             else:
                 outcome = outcome_of(reply, State.CANCELLED)
         except Exception:
-            log.exception("reply failed", message_id=reply.message_id)
+            log.exception("reply failed", **reply.ids)
             outcome = outcome_of(reply, State.FAILED, "INTERNAL", _WENT_WRONG)
         try:
             await self._finish(reply, outcome)
         except Fenced:
             self._ownership.fence(reply)
         except Exception:  # its lease runs out, and it is taken over
-            log.exception("reply not stored", message_id=reply.message_id)
+            log.exception("reply not stored", **reply.ids)
             self._ownership.fence(reply)
         return None
 
     async def _begin_attempt(self, reply: LiveReply, text: str) -> None:
+        spent = tuple(reply.unbooked.values())
+
         async def begin() -> None:
             transition = await self._ownership.while_owner(
                 reply,
@@ -176,8 +182,13 @@ class Executor:
                 reply.message_id,
                 reply.epoch,
                 text,
+                reply.asked_model,
+                reply.attempt,
+                spent,
             )
             assert transition.owned is not None
+            self._count_used(spent)
+            reply.unbooked.clear()
             reply.begin(transition.owned.attempt, text)
             self._feeds.apply(transition.change)
 
@@ -200,22 +211,20 @@ class Executor:
             next_lease,
         )
         ownership.remove(reply)
+        self._telemetry.reply_ended(
+            reply.model,
+            outcome.state.name.lower(),
+            outcome.error_reason,
+            attempts=reply.attempt,
+        )
+        self._count_used(outcome.spent)
         self._adopt(transition, deadline)
-        # If nothing changed since the request was read, the next one goes on from it.
-        is_next = transition.change.version == reply.version + 1
-        if reply.request is not None and transition.is_last and is_next:
-            self._contexts.keep(
-                reply.conversation_id,
-                transition.change.version,
-                reply.request,
-                outcome,
-                reply.position,
-            )
+        keep_for_next(self._contexts, reply, transition, outcome)
         ownership.has_work.set()
         if outcome.state != State.COMPLETED:  # the others are told by their calls' lines
             log.info(
                 "reply not completed",
-                message_id=reply.message_id,
+                **reply.ids,
                 account_id=reply.account_id,
                 model=reply.model,
                 state=outcome.state.name,
@@ -223,12 +232,43 @@ class Executor:
                 error=outcome.error_reason or None,
             )
 
+    def _count_ended(self, change: Change) -> None:
+        """Of replies that ended over their owners' heads; what they used, nobody knows."""
+        for row in change.messages:
+            if row.role == Role.ASSISTANT and row.state >= State.COMPLETED:
+                self._telemetry.reply_ended(
+                    row.model,
+                    State(row.state).name.lower(),
+                    row.error_reason,
+                    attempts=row.attempt,
+                )
 
-def _log_failure(reply: LiveReply, error: ProviderError, delay: float | None) -> None:
-    log.warning(
-        "provider failed",
-        message_id=reply.message_id,
-        model=reply.model,
-        retry_in=None if delay is None else round(delay, 1),
-        **error.log_fields(),
-    )
+    def _count_used(self, booked: Iterable[Spent]) -> None:
+        for spent in booked:
+            tokens = {
+                "input": spent.input_tokens,
+                "cached": spent.cached_tokens,
+                "output": spent.output_tokens,
+            }
+            self._telemetry.used(spent.model, tokens, spent.cost_nanos / NANOS)
+
+    def _note_failure(self, reply: LiveReply, error: ProviderError, delay: float | None) -> None:
+        model = reply.asked_model
+        self._telemetry.provider_failed(model, error.reason, is_retried=delay is not None)
+        log.warning(
+            "provider failed",
+            **reply.ids,
+            model=model,
+            retry_in=None if delay is None else round(delay, 1),
+            **error.log_fields(),
+        )
+
+
+def keep_for_next(
+    contexts: ContextBuilder, reply: LiveReply, ended: Transition, outcome: Outcome
+) -> None:
+    """Keeps what a reply's model was told, for the next one to go on from, if nothing changed since
+    that was read."""
+    version = ended.change.version
+    if reply.request is not None and ended.is_last and version == reply.version + 1:
+        contexts.keep(reply.conversation_id, version, reply.request, outcome, reply.position)

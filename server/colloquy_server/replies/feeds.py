@@ -17,6 +17,7 @@ from colloquy_server.database.repository.changes import Change
 from colloquy_server.database.rows import MessageRow
 from colloquy_server.database.transactions import EVERY_ACCOUNT, Database
 from colloquy_server.errors import ColloquyError
+from colloquy_server.replies.account_feeds import AccountFeeds
 from colloquy_server.replies.bus import Bus, Event
 from colloquy_server.replies.live_reply import LiveText
 from colloquy_server.replies.mirrors import Mirrors
@@ -74,6 +75,8 @@ class Feed:
         """Takes in what a transaction changed. Changes may come late, twice or not at all."""
         if change.deleted:
             self.deleted = True
+        elif change.erases:  # what is held here may still have what is gone
+            self.notice(change.version)
         elif change.version == self.version + 1 and not change.is_hint:
             self.version += 1
             self._recent.append(change)
@@ -101,6 +104,7 @@ class Feed:
         """Learns that there are changes up to `version`, which the database has."""
         if version > self.version:
             self._recent.clear()
+            self._last_read = None
             self.floor = self.version = version
             self.wake()
 
@@ -133,7 +137,8 @@ class Feed:
         finally:
             del self._reads[wanted]
             read.ended.set()
-        self._last_read = (wanted, read.page)
+        if read.page.version >= self.version:  # an older one may have what is deleted
+            self._last_read = (wanted, read.page)
         return read.page
 
     def after(self, version: int) -> Change:
@@ -206,6 +211,7 @@ class Feeds:
         self.live: dict[str, LiveText] = {}
         self.has_changed = asyncio.Event()
         """Set when this process changed a conversation; `search_indexing` clears it."""
+        self.accounts = AccountFeeds(db)
         self._bus = bus
         self._feeds: dict[str, Feed] = {}
         self._stream_end: ColloquyError | None = None
@@ -217,17 +223,23 @@ class Feeds:
         feed = self._feeds.get(change.conversation_id)
         if feed is not None:
             feed.apply(change)
-        conversation_id = change.conversation_id
+        about = {"conversation": change.conversation_id, "account": change.account}
+        self.accounts.hint(change.account)
         if change.deleted:
-            self._bus.publish({"kind": "deleted", "conversation": conversation_id})
+            self._bus.publish({"kind": "deleted", **about})
             return
         self.has_changed.set()
         if change.messages or change.conversation:
-            self._bus.publish(
-                {"kind": "changed", "conversation": conversation_id, "version": change.version}
-            )
+            event = {"kind": "changed", **about, "version": change.version}
+            self._bus.publish({**event, "erases": True} if change.erases else event)
+
+    def announce(self, account_id: str) -> None:
+        """Passes on that something changed in an account which is no change of a conversation."""
+        self.accounts.hint(account_id)
+        self._bus.publish({"kind": "account", "account": account_id})
 
     def _on_event(self, event: Event) -> None:
+        self.accounts.hint(event.get("account", ""))
         feed = self._feeds.get(event.get("conversation", ""))
         if feed is None:
             return
@@ -324,8 +336,14 @@ class Feeds:
             del self._feeds[feed.conversation_id]
             self.mirrors.drop(feed.conversation_id)
 
+    @property
+    def watchers(self) -> int:
+        """Who follows a conversation here."""
+        return sum(feed.watchers for feed in list(self._feeds.values()))
+
     def end_streams(self, error: ColloquyError) -> None:
         """Ends every stream, now and from now on, with this error."""
+        self.accounts.end_streams(error)
         self._stream_end = error
         for feed in self._feeds.values():
             feed.broken = error

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from colloquy_server.database.models import State
 from colloquy_server.database.repository.leases import Outcome
+from colloquy_server.database.repository.usage import estimate
 from colloquy_server.providers.catalog import Model
 from colloquy_server.providers.client import ProviderError, Providers
 from colloquy_server.replies.live_reply import LiveReply
+from colloquy_server.replies.prices import priced
 
 MAX_REPLY_BYTES = 1 << 20
 """Where a reply ends, in bytes of UTF-8."""
@@ -60,12 +62,13 @@ class Generator:
         reply: LiveReply,
         model: Model,
         messages: bytes,
-        fall_back: Callable[[ProviderError], Awaitable[bytes | None]],
+        reduce: Callable[[ProviderError], Awaitable[bytes | None]],
     ) -> Outcome:
-        """Generates the reply; `messages` is a JSON array. Provider trouble becomes an Outcome too.
+        """Generates the reply by this model; `messages` is a JSON array. Raises ProviderError when
+        the model is given up.
 
-        When the provider does not take the messages, `fall_back` is asked once for others; it
-        returns None when there are none to be tried.
+        When the provider does not take the messages, `reduce` is asked once for others; it returns
+        None when there are none to be tried.
         """
         failures = 0
         may_change = True
@@ -75,7 +78,7 @@ class Generator:
             except ProviderError as error:
                 if error.is_about_content and may_change:
                     may_change = False
-                    others = await fall_back(error)
+                    others = await reduce(error)
                     if others is not None:
                         self._on_failure(reply, error, 0.0)
                         messages = others
@@ -83,7 +86,7 @@ class Generator:
                 failures += 1
                 if not error.retryable or failures >= self._retries.attempts:
                     self._on_failure(reply, error, None)
-                    return outcome_of(reply, State.FAILED, error.reason, error.message)
+                    raise
                 delay = self._retries.backoff(failures, error.retry_after)
                 self._on_failure(reply, error, delay)
             await asyncio.sleep(delay)
@@ -93,9 +96,27 @@ class Generator:
         reply.is_first_request = False
         reply.finish_reason = ""
         reply.usage = None
+        answer = _Answer()
+        try:
+            await self._take(reply, model, messages, answer, continues=continues)
+        except ProviderError as error:
+            answer.may_cost = answer.may_cost and _may_cost(error, answer)
+            raise
+        finally:
+            if reply.usage is None and answer.may_cost:
+                asked = reply.asked.given.estimated_tokens if reply.asked else 0
+                reply.owe(priced(model, estimate(model.id, asked, "".join(answer.pieces))))
+        return outcome_of(reply, State.COMPLETED)
+
+    async def _take(
+        self, reply: LiveReply, model: Model, messages: bytes, answer: _Answer, *, continues: bool
+    ) -> None:
+        """Takes an answer in."""
         async with self._providers.open(model, messages) as stream:
+            answer.has_begun = True
             try:
                 async for piece in stream:
+                    answer.pieces.append(piece)
                     text = fit(piece, MAX_REPLY_BYTES - (reply.size if continues else 0))
                     if continues:
                         self._on_text(reply, text)
@@ -108,11 +129,26 @@ class Generator:
             finally:
                 reply.finish_reason = reply.finish_reason or stream.finish_reason or ""
                 if (usage := stream.usage) is not None:
-                    cost = model.cost_usd(
-                        usage.input_tokens, usage.output_tokens, usage.cached_tokens
-                    )
-                    reply.spend(usage, cost)
-        return outcome_of(reply, State.COMPLETED)
+                    reply.spend(model, usage)
+
+
+@dataclass(slots=True)
+class _Answer:
+    """What came of an answer: its text, and whether the provider began one. An estimate stands for
+    what one `may_cost` of which no usage is told."""
+
+    pieces: list[str] = field(default_factory=list)
+    has_begun: bool = False
+    may_cost: bool = True
+
+
+def _may_cost(error: ProviderError, answer: _Answer) -> bool:
+    """Whether a request that failed may cost all the same: one that is refused does not."""
+    if answer.pieces or error.is_blank:
+        return True
+    is_refused = error.status is not None or bool(error.codes)
+    is_cut = answer.has_begun and error.reason == "PROVIDER_UNAVAILABLE"
+    return not is_refused and (is_cut or error.reason == "PROVIDER_TIMEOUT")
 
 
 def fit(text: str, room: int) -> str:
@@ -134,4 +170,5 @@ def outcome_of(reply: LiveReply, state: State, reason: str = "", message: str = 
         input_tokens=spent.input_tokens if spent else None,
         output_tokens=spent.output_tokens if spent else None,
         cost_usd=reply.cost_usd if spent else None,
+        spent=tuple(reply.unbooked.values()),
     )

@@ -20,6 +20,7 @@ from colloquy_server.database.transactions import EVERY_ACCOUNT, Database, Datab
 from colloquy_server.replies.feeds import Feeds
 from colloquy_server.replies.live_reply import LiveReply
 from colloquy_server.settings import Settings
+from colloquy_server.telemetry import Telemetry
 
 T = TypeVar("T")
 
@@ -32,7 +33,9 @@ _DATABASE_PAUSE = 0.2
 class Ownership:
     """The leases of one process."""
 
-    def __init__(self, db: Database, feeds: Feeds, settings: Settings) -> None:
+    def __init__(
+        self, db: Database, feeds: Feeds, settings: Settings, telemetry: Telemetry
+    ) -> None:
         self.live: dict[str, LiveReply] = {}
         """The replies that this process generates, by id."""
         self.has_work = asyncio.Event()
@@ -47,6 +50,7 @@ class Ownership:
         self._db = db
         self._feeds = feeds
         self._settings = settings
+        self._telemetry = telemetry
 
     # --- slots --------------------------------------------------------------------------------
 
@@ -85,6 +89,12 @@ class Ownership:
         """Whether the reply is still this process's, as far as it knows."""
         return self.live.get(reply.message_id) is reply
 
+    def holds(self, message_id: str) -> bool:
+        """Whether this process owns a reply by its own clock, whatever the database's says: that
+        one may have been set forward, and the next renewal makes the lease a true one."""
+        reply = self.live.get(message_id)
+        return reply is not None and boottime() < reply.deadline
+
     def remove(self, reply: LiveReply) -> None:
         """A reply has ended, or is not this process's any more."""
         if self.owns(reply):
@@ -103,6 +113,7 @@ class Ownership:
         nothing more of it."""
         if not reply.is_fenced:
             log.warning("reply fenced", message_id=reply.message_id, epoch=reply.epoch)
+            self._telemetry.lease_lost("expired" if boottime() >= reply.deadline else "fenced")
         reply.is_fenced = True
         if reply.generation is not None:
             reply.generation.cancel()

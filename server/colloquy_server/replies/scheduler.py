@@ -12,7 +12,8 @@ import structlog
 from colloquy_server.concurrency import wait_up_to
 from colloquy_server.database.repository import leases, queue
 from colloquy_server.database.repository import titles as title_rows
-from colloquy_server.database.repository.changes import Transition
+from colloquy_server.database.repository.changes import Lease, Transition
+from colloquy_server.database.repository.usage import Pricing
 from colloquy_server.database.rows import MessageRow
 from colloquy_server.database.transactions import (
     EVERY_ACCOUNT,
@@ -24,6 +25,7 @@ from colloquy_server.replies.executor import Executor
 from colloquy_server.replies.feeds import Feeds
 from colloquy_server.replies.ownership import Ownership
 from colloquy_server.replies.titles import Titles
+from colloquy_server.telemetry import Telemetry
 
 T = TypeVar("T")
 
@@ -54,14 +56,16 @@ class Scheduler:
         ownership: Ownership,
         executor: Executor,
         titles: Titles,
-        max_live_per_account: int,
+        price: Pricing,
+        telemetry: Telemetry,
     ) -> None:
+        self._price = price
         self._db = db
         self._feeds = feeds
         self._ownership = ownership
         self._executor = executor
         self._titles = titles
-        self._max_live_per_account = max_live_per_account
+        self._telemetry = telemetry
 
     async def run_once(self) -> None:
         """One look for work."""
@@ -69,10 +73,10 @@ class Scheduler:
         ownership.has_work.clear()
         room = min(max(ownership.room, 0), _LIMIT)
         expired, waiting, owed = await self._db.read(
-            EVERY_ACCOUNT, _find_work, room, self._max_live_per_account
+            EVERY_ACCOUNT, _find_work, room, ownership.lease
         )
         for row in expired:
-            if ownership.room > 0:
+            if ownership.room > 0 and not ownership.holds(row.id):
                 await _isolated(self._take_over(row), "take over", row.id)
         has_more = await self._start(waiting, room)
         if not ownership.is_draining:
@@ -85,7 +89,7 @@ class Scheduler:
     async def _take_over(self, row: MessageRow) -> Transition | None:
         """Takes over a reply of an owner whose lease is over."""
         text, attempt = self._feeds.known_text(row)
-        return await self._executor.claim(
+        taken = await self._executor.claim(
             row.account_id,
             leases.take_over,
             row.conversation_id,
@@ -93,7 +97,12 @@ class Scheduler:
             self._ownership.lease,
             text,
             attempt,
+            self._price,
         )
+        if taken is not None:
+            was_released = row.lease_until == leases.RELEASED
+            self._telemetry.lease_taken_over("released" if was_released else "expired")
+        return taken
 
     async def _start(self, waiting: list[tuple[str, str]], room: int) -> bool:
         """Starts replies that wait, as far as there is room; says whether to look again at once.
@@ -112,13 +121,13 @@ class Scheduler:
 
 
 def _find_work(
-    s: Session, room: int, max_live_per_account: int
+    s: Session, room: int, lease: Lease
 ) -> tuple[list[MessageRow], list[tuple[str, str]], list[tuple[str, str]]]:
     """Replies of dead owners, conversations in which a reply waits, and those that owe a title."""
     return (
-        leases.expired(s, room) if room else [],
-        queue.startable(s, room + _SPARE, max_live_per_account),
-        title_rows.owed(s, _LIMIT),
+        leases.expired(s, room, lease.ttl) if room else [],
+        queue.startable(s, room + _SPARE, lease.per_account),
+        title_rows.owed(s, _LIMIT, lease.ttl),
     )
 
 

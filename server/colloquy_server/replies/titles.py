@@ -5,17 +5,25 @@ from __future__ import annotations
 import asyncio
 import re
 import unicodedata
+from collections.abc import Sequence
 
 import orjson
 import structlog
+from colloquy.operations.log_safety import name_error
 
+from colloquy_server import tracing
+from colloquy_server.context.token_estimates import estimate_tokens
 from colloquy_server.database.models import MICROS
+from colloquy_server.database.repository import accounting
 from colloquy_server.database.repository import titles as title_rows
+from colloquy_server.database.repository.titles import Exchange
+from colloquy_server.database.repository.usage import NOBODY, Payer, Spent
 from colloquy_server.database.transactions import Database, DatabaseUnavailable
 from colloquy_server.errors import NotFound
 from colloquy_server.providers.catalog import Catalog
 from colloquy_server.providers.client import ProviderError, Providers
 from colloquy_server.replies.feeds import Feeds
+from colloquy_server.replies.prices import spent_of
 
 log = structlog.get_logger()
 
@@ -75,30 +83,62 @@ class Titles:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _make(self, account_id: str, conversation_id: str) -> None:
+        tracing.request_id.set(conversation_id)
+        payer, spent = NOBODY, list[Spent]()
         try:
             exchange = await self._db.write(
                 account_id, title_rows.claim, conversation_id, self._ttl
             )
             if exchange is None:
                 return
-            prompt, reply = exchange
-            answer = await self._ask(prompt, reply)
-            title = tidy(answer) or tidy(prompt)
-            if not title:
-                return
-            change = await self._db.write(account_id, title_rows.set_title, conversation_id, title)
-            if change is not None:
-                self._feeds.apply(change)
+            payer = exchange.payer
+            answer = await self._ask(exchange.prompt, exchange.reply, spent)
+            title = tidy(answer) or tidy(exchange.prompt)
+            if title and await self._set(account_id, conversation_id, exchange, title, spent):
+                spent.clear()
         except NotFound:  # deleted meanwhile
-            return
+            pass
         except ProviderError as error:
             log.warning("no title", conversation_id=conversation_id, **error.log_fields())
-        except DatabaseUnavailable:  # it stays owed
+        except DatabaseUnavailable:  # it stays owed, and may be booked
+            spent.clear()
             log.warning("database is away", work="title", conversation_id=conversation_id)
         except Exception:
             log.exception("no title", conversation_id=conversation_id)
+        await self._book(account_id, payer, spent)
 
-    async def _ask(self, prompt: str, reply: str) -> str:
+    async def _set(
+        self,
+        account_id: str,
+        conversation_id: str,
+        exchange: Exchange,
+        title: str,
+        spent: Sequence[Spent],
+    ) -> bool:
+        """Stores a title with what was used for it; says whether it did."""
+        change = await self._db.write(
+            account_id,
+            title_rows.set_title,
+            conversation_id,
+            title,
+            exchange.prompt_id,
+            exchange.payer,
+            spent,
+        )
+        if change is not None:
+            self._feeds.apply(change)
+        return change is not None
+
+    async def _book(self, account_id: str, payer: Payer, spent: list[Spent]) -> None:
+        """Books what was used for a title that was not stored."""
+        try:
+            for each in spent:
+                await self._db.write(account_id, accounting.book_alone, account_id, payer, each)
+        except (NotFound, DatabaseUnavailable) as error:
+            log.warning("title not booked", error=name_error(error))
+
+    async def _ask(self, prompt: str, reply: str, spent: list[Spent]) -> str:
+        """What the model answers; `spent` gets what that used."""
         model = self._catalog.title()
         if model is None:
             return ""
@@ -111,12 +151,18 @@ class Titles:
         async with self._providers.open(
             model, orjson.dumps(request), max_output_tokens=min(limit, model.max_output_tokens)
         ) as stream:
+            came: list[str] = []
             try:
-                return "".join([piece async for piece in stream])
+                async for piece in stream:
+                    came.append(piece)  # noqa: PERF401 - what came stays when it breaks off
+                return "".join(came)
             except ProviderError as error:
                 if error.is_blank:  # a short output is soon used up by thinking
                     return ""
                 raise
+            finally:
+                asked = estimate_tokens(request[0]["content"] + request[1]["content"])
+                spent.append(spent_of(model, stream.usage, asked, "".join(came)))
 
 
 def tidy(answer: str) -> str:

@@ -1,5 +1,5 @@
-"""The background work of a process: loops that save, renew, fence, poll, index and schedule, each
-for ever. What each does is in the module of its class."""
+"""The background work of a process: loops that save, renew, fence, poll, index, expire, erase and
+schedule, each for ever. What each does is in the module of its class."""
 
 from __future__ import annotations
 
@@ -9,16 +9,22 @@ from typing import Protocol
 import structlog
 
 from colloquy_server.database.transactions import Database, DatabaseUnavailable
+from colloquy_server.replies.backlog import BacklogGauges
+from colloquy_server.replies.budget_sweep import BudgetSweep
 from colloquy_server.replies.bus import Bus
 from colloquy_server.replies.checkpoints import Checkpoints
 from colloquy_server.replies.engine import Replies
+from colloquy_server.replies.erasure import Erasure
 from colloquy_server.replies.feeds import Feeds
 from colloquy_server.replies.polling import Polling
+from colloquy_server.replies.removal_sweep import RemovalSweep
 from colloquy_server.replies.renewal import LeaseExpiry, LeaseRenewal, TitleRenewal
+from colloquy_server.replies.retention_sweep import RetentionSweep
 from colloquy_server.replies.scheduler import Scheduler
 from colloquy_server.replies.search_indexing import SearchIndexing
 from colloquy_server.replies.titles import Titles
 from colloquy_server.settings import Settings
+from colloquy_server.telemetry import Telemetry
 
 log = structlog.get_logger()
 
@@ -50,6 +56,7 @@ class Upkeep:
         replies: Replies,
         titles: Titles,
         settings: Settings,
+        telemetry: Telemetry,
     ) -> None:
         ownership = replies.ownership
         self._loops: tuple[Loop, ...] = (
@@ -59,14 +66,12 @@ class Upkeep:
             LeaseExpiry(ownership),
             Polling(feeds),
             SearchIndexing(db, feeds),
-            Scheduler(
-                db,
-                feeds,
-                ownership,
-                replies.executor,
-                titles,
-                settings.max_live_replies_per_account,
-            ),
+            Erasure(db, replies),
+            RemovalSweep(db),
+            RetentionSweep(db, replies),
+            BudgetSweep(db),
+            Scheduler(db, feeds, ownership, replies.executor, titles, replies.price, telemetry),
+            *([BacklogGauges(db, telemetry)] if telemetry.counts else []),
         )
         self._titles = titles
         self._tasks: list[asyncio.Task[None]] = []

@@ -15,6 +15,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from alembic import command
 from alembic.config import Config
 from colloquy.operations.private_files import make_private_database
+from colloquy.operations.sqlite_erasure import SECURE_DELETE, erase_deleted
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL, ExceptionContext, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -50,6 +51,8 @@ class Database:
         # SQLite: what waits for the transaction that is being committed, to share the next one.
         self._waiting: list[tuple[Callable[[Session], Any], asyncio.Future[Any]]] = []
         self._commit_task: asyncio.Task[None] | None = None
+        # Text was deleted, perhaps by a process that died then, and may still be in the files.
+        self._is_erasure_owed = True
 
     @cached_property
     def async_engine(self) -> AsyncEngine:
@@ -84,6 +87,22 @@ class Database:
         if self._commit_task is None:
             self._commit_task = asyncio.create_task(self._commit_all())
         return await future
+
+    def note_deletion(self) -> None:
+        """Have `erase_deleted` look again: something was deleted."""
+        self._is_erasure_owed = True
+
+    async def erase_deleted(self) -> None:
+        """Take what was deleted out of the files of a SQLite database, if anything was since that
+        was done; what somebody is reading is left for the next time. Raises sqlite3.Error."""
+        file = make_url(self._url).database
+        if self._is_sqlite and file and self._is_erasure_owed:
+            self._is_erasure_owed = False
+            is_done = False
+            try:
+                is_done = await asyncio.to_thread(erase_deleted, Path(file))
+            finally:
+                self._is_erasure_owed |= not is_done
 
     async def close(self) -> None:
         """Close all connections."""
@@ -184,6 +203,7 @@ def _begin_immediate(engine: Any) -> None:
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA synchronous = FULL")
         cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.execute(SECURE_DELETE)
         cursor.close()
 
     @event.listens_for(engine, "begin")

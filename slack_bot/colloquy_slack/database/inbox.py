@@ -9,9 +9,9 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, and_, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from colloquy_slack.database.models import Kind, Request, State
 
@@ -129,6 +129,13 @@ def unfinished_by_workspace(s: Session) -> dict[str, tuple[int, set[int]]]:
     return found
 
 
+def backlog(s: Session) -> tuple[int, float]:
+    """Return how many requests are not done, and when the oldest of them came in; 0 for none."""
+    found = select(func.count(), func.min(Request.received_at)).where(Request.state.in_(UNFINISHED))
+    number, oldest = s.execute(found).one()
+    return number, oldest or 0.0
+
+
 def stopped_among(s: Session, rows: Collection[int]) -> dict[int, bool]:
     """Return which of these requests somebody wants stopped, and whether by deleting them."""
     if not rows:
@@ -175,6 +182,23 @@ def by_ts(s: Session, team_id: str, channel_id: str, ts: str) -> Request | None:
     return s.scalars(found).one_or_none()
 
 
+def last_reply_to(s: Session, team_id: str, user_id: str) -> str:
+    """Return the id of the last reply to something that a user wrote; empty when there is none."""
+    found = (
+        select(Request.reply_id)
+        .where(
+            Request.team_id == team_id,
+            Request.user_id == user_id,
+            Request.kind == Kind.MESSAGE,
+            Request.reply_id != "",
+            Request.is_deleted.is_(False),
+        )
+        .order_by(Request.id.desc())
+        .limit(1)
+    )
+    return s.scalars(found).one_or_none() or ""
+
+
 def set_fields(s: Session, /, row_id: int, **values: Any) -> tuple[bool, bool]:
     """Set fields of a request. Returns whether somebody wants it stopped, and deleted it."""
     statement = update(Request).where(Request.id == row_id).values(**values)
@@ -191,31 +215,79 @@ def mark_stopped(s: Session, team_id: str, row_id: int) -> Request | None:
     return row
 
 
+def finish(s: Session, row_id: int) -> None:
+    """Note that a request is done. One whose message was deleted is forgotten."""
+    row = s.get(Request, row_id, with_for_update=True)
+    if row is not None:
+        row.state = State.DONE
+        if row.is_deleted:
+            _forget(row)
+
+
 def mark_deleted(s: Session, team_id: str, channel_id: str, ts: str) -> bool:
     """Note that a message was deleted. Returns False when it is not known (yet)."""
-    row = by_ts(s, team_id, channel_id, ts)
+    found = select(Request).where(
+        Request.team_id == team_id, Request.channel_id == channel_id, Request.ts == ts
+    )
+    row = s.scalars(found.with_for_update()).one_or_none()
     if row is not None:
         row.is_deleted = True
         if row.state in UNFINISHED:
             row.is_stopped = True
         else:
-            row.text, row.content, row.files = "", "", []
+            _forget(row)
     return row is not None
 
 
-def withdrawn_conversation(s: Session, team_id: str, channel_id: str, ts: str) -> str:
-    """Return the id of the conversation that a deleted message was in when nothing else was ever
-    asked there; empty otherwise."""
-    row = by_ts(s, team_id, channel_id, ts)
-    if row is None or not row.external_id or row.state in UNFINISHED:
-        return ""
-    others = select(Request.id).where(
-        Request.team_id == team_id,
-        Request.external_id == row.external_id,
+def _forget(row: Request) -> None:
+    """Keep nothing of what a request said, but where it was said and that it came."""
+    row.text, row.content, row.files = "", "", []
+    row.author, row.notes, row.attachment_ids = {}, [], []
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawal:
+    """A request whose message was deleted, and that the server has."""
+
+    row_id: int
+    conversation_id: str
+    reply_id: str
+    is_only: bool
+    """Nothing else was ever asked in its conversation, or all of it was deleted."""
+
+
+def _to_withdraw() -> ColumnElement[bool]:
+    return and_(
+        Request.is_deleted,
+        Request.state == State.DONE,
         Request.kind == Kind.MESSAGE,
-        Request.is_deleted.is_(False),
+        Request.reply_id != "",
     )
-    return "" if s.scalars(others.limit(1)).first() is not None else row.conversation_id
+
+
+def withdrawals(s: Session, team_id: str) -> list[Withdrawal]:
+    """Return what is to be deleted at the server, of a workspace."""
+    other = aliased(Request)
+    others = select(other.id).where(
+        other.team_id == Request.team_id,
+        other.external_id == Request.external_id,
+        other.kind == Kind.MESSAGE,
+        other.is_deleted.is_(False),
+    )
+    found = select(Request.id, Request.conversation_id, Request.reply_id, ~others.exists()).where(
+        Request.team_id == team_id, _to_withdraw()
+    )
+    return [Withdrawal(*row) for row in s.execute(found)]
+
+
+def with_withdrawals(s: Session) -> list[str]:
+    """Return the workspaces of which something is to be deleted at the server."""
+    return list(s.scalars(select(Request.team_id).where(_to_withdraw()).distinct()))
+
+
+def mark_withdrawn(s: Session, row_id: int) -> None:
+    """Note that the server has nothing of a request any more."""
+    s.execute(update(Request).where(Request.id == row_id).values(reply_id="", conversation_id=""))
 
 
 def store_deleted(s: Session, new: NewRequest) -> None:
@@ -225,12 +297,11 @@ def store_deleted(s: Session, new: NewRequest) -> None:
 
 
 def retry(row: Request) -> bool:
-    """Have a request that the server refused tried again, unless its message was deleted since.
-    Returns False when it is not done yet."""
+    """Have a request that the server refused tried again. Returns False when it is not done
+    yet."""
     if row.state != State.DONE:
         return False
-    if not row.is_deleted:
-        row.state, row.is_stopped = State.NEW, False
+    row.state, row.is_stopped = State.NEW, False
     return True
 
 

@@ -184,6 +184,20 @@ class Channel(Base):
     prompt: Mapped[str] = mapped_column(Text)
 
 
+class WatchedChannel(Base):
+    """A private channel that the bot is in, or one that may have become one."""
+
+    __tablename__ = "slack_watched_channels"
+    __table_args__ = (Index("ix_slack_watched_channels_due", "team_id", "due_at"),)
+
+    team_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    channel_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    # When to look who is in it: seconds since 1970; null: when it is told of.
+    due_at: Mapped[float | None] = mapped_column(Float)
+    # False: its conversations were never held for private.
+    is_private: Mapped[bool]
+
+
 class Thread(Base):
     """What was set for a thread, and whom people in it talk to."""
 
@@ -230,6 +244,17 @@ class Account(Base):
     encrypted_key: Mapped[str] = mapped_column(Text)
 
 
+class Departure(Base):
+    """A workspace that took the app away, whose conversations the server still has."""
+
+    __tablename__ = "slack_departures"
+
+    team_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    account_id: Mapped[str] = mapped_column(String(64))
+    # Seconds since 1970.
+    left_at: Mapped[float] = mapped_column(Float)
+
+
 class Notice(Base):
     """Something that was told to whoever installed the app: it is told once."""
 
@@ -241,8 +266,10 @@ class Notice(Base):
 
 
 class RetiredKey(Base):
-    """A key of the server that has no workspace any more, until it is revoked."""
+    """A key of the server that has no workspace any more, until it has revoked itself."""
 
     __tablename__ = "slack_retired_keys"
 
     api_key_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    encrypted_key: Mapped[str] = mapped_column(Text)
+    """Empty when it was retired by a version that did not keep it."""

@@ -5,12 +5,14 @@ Functions of a Session. A post whose `ts` is empty is in doubt: it may or may no
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from colloquy_slack.database.inbox import UNFINISHED
 from colloquy_slack.database.models import Post, Request
 
 FILE = -1
@@ -29,6 +31,17 @@ def intend(s: Session, request_row: int, number: int) -> None:
     dialect = postgresql if s.get_bind().dialect.name == "postgresql" else sqlite
     values = {"request_row": request_row, "number": number, "ts": "", "file_id": ""}
     s.execute(dialect.insert(Post).values(values).on_conflict_do_nothing())
+
+
+def doubt_unfinished(s: Session, numbers: Iterable[int]) -> int:
+    """Note of all requests that are not done that messages of these numbers may have been posted:
+    each is then looked up in Slack before it is posted. Returns how many requests."""
+    rows = list(s.scalars(select(Request.id).where(Request.state.in_(UNFINISHED))))
+    wanted = list(numbers)
+    for row in rows:
+        for number in wanted:
+            intend(s, row, number)
+    return len(rows)
 
 
 def record(s: Session, /, request_row: int, number: int, **values: Any) -> None:

@@ -15,6 +15,7 @@ from colloquy_slack.database.models import (
     Thread,
     ThreadMessage,
     ThreadRead,
+    WatchedChannel,
 )
 
 
@@ -45,5 +46,8 @@ def delete_workspace(s: Session, team_id: str) -> None:
 
     What was posted for the requests is no longer known.
     """
-    for table in (Request, Channel, Thread, Person, ThreadMessage, ThreadRead, Notice):
+    for table in (
+        *(Request, Channel, Thread, Person, ThreadMessage, ThreadRead, Notice),
+        WatchedChannel,
+    ):
         s.execute(delete(table).where(table.team_id == team_id))

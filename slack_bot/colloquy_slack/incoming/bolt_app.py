@@ -26,7 +26,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from colloquy_slack.database.engine import Database
 from colloquy_slack.settings import Settings
-from colloquy_slack.workspaces.installations import STATES_TABLE, Installations, OrgWideInstallation
+from colloquy_slack.workspaces.installations import STATES_TABLE, InstallationRefused, Installations
 from colloquy_slack.workspaces.registry import InstalledWorkspaces, WorkspaceRegistry
 from colloquy_slack.workspaces.scopes import SCOPES
 from colloquy_slack.workspaces.workspace import Workspace
@@ -143,8 +143,8 @@ async def _revoke(client: AsyncWebClient, token: str) -> None:
 
 
 async def _not_installed(args: AsyncFailureArgs) -> BoltResponse:
-    if isinstance(args.error, OrgWideInstallation):
-        log.warning("installation for a whole organization refused")
+    if isinstance(args.error, InstallationRefused):
+        log.warning("installation refused", why=type(args.error).__name__)
         return BoltResponse(
             status=403,
             headers={"Content-Type": "text/html; charset=utf-8"},

@@ -12,14 +12,16 @@ from collections.abc import Coroutine
 from typing import Any
 
 import structlog
-from colloquy import ColloquyError
+from colloquy import ColloquyError, followed_as
 
 from colloquy_slack.action_ids import ANSWER_EDIT
-from colloquy_slack.database import inbox, outbox
+from colloquy_slack.database import audiences, inbox, outbox
 from colloquy_slack.database.inbox import NewRequest
 from colloquy_slack.database.models import State
+from colloquy_slack.external_ids import request_id
 from colloquy_slack.incoming import routing
 from colloquy_slack.incoming.message_events import (
+    CONVERSIONS,
     MessageDeleted,
     MessageEdited,
     UserMessage,
@@ -31,6 +33,7 @@ from colloquy_slack.runtime import Runtime
 from colloquy_slack.slack_api import SlackError
 from colloquy_slack.surfaces import commands
 from colloquy_slack.workspaces.registry import Identity, WorkspaceRegistry
+from colloquy_slack.workspaces.withdrawal import withdraw_deleted
 
 log = structlog.get_logger()
 
@@ -54,7 +57,11 @@ class Intake:
 
     async def message(self, identity: Identity, event: dict[str, Any]) -> None:
         """Take in a `message` or `app_mention` event."""
-        team_id, parsed = identity.team_id, parse(event, identity.bot_user_id)
+        team_id = identity.team_id
+        if event.get("subtype") in CONVERSIONS:
+            await self.channel_changed(team_id, str(event.get("channel")), is_new=True)
+            return
+        parsed = parse(event, identity.bot_user_id)
         if isinstance(parsed, UserMessage):
             self._runtime.failpoint("event received")
             await self._new(team_id, parsed)
@@ -64,7 +71,16 @@ class Intake:
             now = self._runtime.now()
             await self._runtime.db.run(routing.store_deletion, team_id, parsed, now)
             self._workspaces.wake(team_id)
-            self.run_in_background(self._withdraw(team_id, parsed))
+            self._runtime.db.note_deletion()
+            self.run_in_background(self._withdraw(team_id))
+
+    async def channel_changed(self, team_id: str, channel_id: str, *, is_new: bool) -> None:
+        """Have it looked who sees what is said in a channel; with `is_new` also in one that was
+        public as far as is known."""
+        await self._runtime.db.run(
+            audiences.mark_due, team_id, channel_id, self._runtime.now(), is_new=is_new
+        )
+        self._workspaces.wake(team_id)
 
     async def stop_request(self, team_id: str, row_id: int) -> None:
         """Stop a request."""
@@ -121,7 +137,9 @@ class Intake:
         self._runtime.failpoint("event stored")
         self._workspaces.wake(team_id)
         if response is not None:
-            self.run_in_background(self._respond(response))
+            asked = response.request
+            with followed_as(request_id(asked.team_id, asked.channel_id, asked.ts)):
+                self.run_in_background(self._respond(response))
 
     async def _respond(self, response: routing.Response) -> None:
         request = response.request
@@ -144,15 +162,13 @@ class Intake:
             text = _MUTED if response.owed is Owed.MUTED else _NOTHING_TO_STOP
         await self._notify(request, text)
 
-    async def _withdraw(self, team_id: str, deleted: MessageDeleted) -> None:
-        """Delete the conversation of an answered message that was deleted, if it was the only
-        one. Single messages stay with the server, which can delete conversations only."""
-        conversation_id = await self._runtime.db.run(
-            inbox.withdrawn_conversation, team_id, deleted.channel_id, deleted.ts
-        )
-        workspace = await self._workspaces.get(team_id) if conversation_id else None
-        if workspace is not None:
-            await workspace.colloquy.delete_conversation(conversation_id)
+    async def _withdraw(self, team_id: str) -> None:
+        """Delete at the server what was answered and is deleted; what is being answered goes when
+        that has ended."""
+        if await self._runtime.db.run(inbox.withdrawals, team_id):
+            workspace = await self._workspaces.get(team_id)
+            if workspace is not None:
+                await withdraw_deleted(self._runtime, workspace)
 
     async def _edited(self, team_id: str, edited: MessageEdited) -> None:
         """Offer to answer an edited message again; one that now calls the bot is a new one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from colloquy.api.resources_pb2 import RATING_BAD, RATING_GOOD, RATING_UNSPECIFIED
@@ -38,9 +39,12 @@ class Listeners:
 
     def add_to(self, app: AsyncApp) -> None:
         """Register all with Bolt."""
+        app.use(self.on_anything)
         app.event("message")(self.on_message)
         app.event("app_mention")(self.on_message)
         app.event("reaction_added")(self.on_reaction)
+        app.event("member_joined_channel")(self.on_membership)
+        app.event("member_left_channel")(self.on_membership)
         app.event("agent_session_stopped")(self.on_session_stopped)
         app.event("app_home_opened")(self.on_home_opened)
         app.action(STOP)(self.on_stop)
@@ -54,6 +58,16 @@ class Listeners:
         app.event(_EVERY_ID)(_ignore)
         app.action(_EVERY_ID)(_acknowledge)
 
+    async def on_anything(
+        self,
+        body: dict[str, Any],
+        next: Callable[[], Awaitable[None]],  # noqa: A002 - Bolt's name
+    ) -> None:
+        """Something came from Slack, whatever it is."""
+        kind = "action" if "actions" in body else "command" if "command" in body else ""
+        self._runtime.telemetry.received(kind or str((body.get("event") or {}).get("type")))
+        await next()
+
     # Events.
 
     async def on_message(self, event: dict[str, Any], context: AsyncBoltContext) -> None:
@@ -66,6 +80,11 @@ class Listeners:
         if event.get("reaction") in STOP_REACTIONS and item.get("type") == "message":
             team_id = (await self._identity(context)).team_id
             await self._intake.stop_at(team_id, str(item["channel"]), str(item["ts"]))
+
+    async def on_membership(self, event: dict[str, Any], context: AsyncBoltContext) -> None:
+        """Somebody came into a channel, or left it."""
+        team_id = (await self._identity(context)).team_id
+        await self._intake.channel_changed(team_id, str(event.get("channel")), is_new=False)
 
     async def on_session_stopped(self, event: dict[str, Any], context: AsyncBoltContext) -> None:
         """Somebody pressed Slack's own stop button."""
@@ -129,11 +148,11 @@ class Listeners:
         await ack()
 
     async def _rate(self, workspace: Workspace, reply_id: str, rating: str, user_id: str) -> None:
-        profile = await workspace.profile(user_id, self._runtime.now())
+        who = await workspace.profile(user_id, self._runtime.now())
         await workspace.colloquy.rate_reply(
             reply_id,
             _RATINGS.get(rating, RATING_UNSPECIFIED),
-            author=author(workspace.team_id, user_id, profile.name, profile.avatar_url),
+            author=author(workspace.team_id, user_id, who.name, who.avatar_url, who.email),
         )
 
     async def on_answer_edit(

@@ -15,6 +15,9 @@ _SUBTYPES = {"", "file_share", "thread_broadcast", "me_message"}
 _BOT_SUBTYPES = {*_SUBTYPES, "bot_message"}
 """Subtypes of messages that apps write."""
 
+CONVERSIONS = {"channel_convert_to_private", "channel_convert_to_public"}
+"""Subtypes of the messages with which Slack says that a channel's kind was changed."""
+
 _SLACKBOT = "USLACKBOT"
 """Slack's own user, in whose name reminders and automatic answers come."""
 

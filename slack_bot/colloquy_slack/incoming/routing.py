@@ -150,7 +150,7 @@ def store_repetition(
     """Have a reply regenerated, or a request that was refused tried again. Returns False when that
     has to wait until the request is done."""
     row = inbox.get(s, team_id, row_id)
-    if row is None:
+    if row is None or row.is_deleted:
         return True
     if not row.reply_id:
         return inbox.retry(row)

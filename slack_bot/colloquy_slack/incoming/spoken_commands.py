@@ -7,7 +7,7 @@ import html
 import re
 
 _COMMAND = re.compile(
-    r"help|new|mute|unmute|mode(?: (?:all|mentions|auto))?|channel (?:on|off)"
+    r"help|new|usage|mute|unmute|mode(?: (?:all|mentions|auto))?|channel (?:on|off)"
     r"|prompt(?: reset)?|model(?: (?P<model>[\w./:@+-]+))?",
     re.IGNORECASE,
 )

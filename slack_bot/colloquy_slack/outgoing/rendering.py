@@ -177,6 +177,8 @@ def _footer(view: ReplyView, value: str, is_cut: bool, has_feedback: bool) -> li
         footer = [_truncated(view.model)] if view.model else []
         if view.phase is Phase.CANCELLED and view.text:
             footer.append("stopped")
+        if view.web_link:
+            footer.append(f"<{view.web_link}|Open on the web>")
         if footer:
             blocks.append(_context(" · ".join(footer)))
     if view.phase is Phase.COMPLETED and has_feedback:

@@ -99,6 +99,9 @@ class ReplyMessages:
         self._posted = {post.number: _Posted(post.ts) for post in posts if post.number >= 0}
         # Messages that others took the place of, by their numbers in the outbox: to be deleted.
         self._superseded = {post.number: post.ts for post in posts if post.number < outbox.FILE}
+        # The first that was looked up and is not in Slack. They are posted in order: no later one
+        # is there that is not known.
+        self._absent_from: int | None = None
         # Slack does not take the whole text as a file: it is all posted instead.
         self._has_no_file = False
         self._format = MessageFormat()
@@ -149,7 +152,9 @@ class ReplyMessages:
                     await self._runtime.sleep(wait)
                 elif not await self._edit(number, posted, message):
                     return False
-        for number in [number for number in self._posted if number >= len(rendered)]:
+        for number in sorted(number for number in self._posted if number >= len(rendered)):
+            if not self._posted[number].ts:
+                await self._find(number)
             await self._delete(number, self._posted[number].ts)
             del self._posted[number]
         for number, ts in list(self._superseded.items()):
@@ -230,12 +235,16 @@ class ReplyMessages:
 
     async def _find(self, number: int) -> bool:
         """Look up a post that is in doubt. Returns whether it is in Slack."""
+        if self._absent_from is not None and number > self._absent_from:
+            return False
         # What was on its way may not have arrived yet.
         await self._runtime.sleep(ARRIVES_WITHIN)
         ts = await find_post(self._runtime, self._workspace, self._request, number)
         if ts:
             self._posted[number].ts = ts
             await self._runtime.db.run(outbox.record, self._request.id, number, ts=ts)
+        else:
+            self._absent_from = number
         return bool(ts)
 
     async def _post_until_accepted(

@@ -37,6 +37,8 @@ class ReplyView:
     notes: tuple[str, ...] = ()
     # Whether the answer may be asked for again with a button.
     is_repeatable: bool = True
+    # Where the conversation is on the web.
+    web_link: str = ""
 
     @property
     def is_final(self) -> bool:

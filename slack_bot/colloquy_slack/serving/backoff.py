@@ -10,6 +10,9 @@ from colloquy_slack.outgoing.reply_view import Phase
 MAX_SERVER_ERRORS = 5
 """An error inside the server may be a passing one. One that comes more often in a row is not."""
 
+BUDGET_EXCEEDED = "BUDGET_EXCEEDED"
+"""The reason of a refusal that says when it ends, and that lasts days."""
+
 _FIRST_DELAY = 0.5
 _MAX_DELAY = 10.0
 """Seconds between two tries to reach the server."""
@@ -34,9 +37,10 @@ class Backoff:
 
 
 def is_transient(error: ColloquyError) -> bool:
-    """Whether an error is about the moment: what the request itself is guilty of does not pass."""
+    """Whether an error is about the moment: what the request itself is guilty of does not pass,
+    and a budget starts anew when nobody waits any more."""
     if isinstance(error, ResourceExhausted):
-        return error.retry_after is not None
+        return error.retry_after is not None and error.reason != BUDGET_EXCEEDED
     return error.transient or isinstance(error, DeadlineExceeded)
 
 

@@ -10,6 +10,7 @@ from colloquy_slack.database import inbox, preferences
 from colloquy_slack.database.models import Request
 from colloquy_slack.prompts import MAX_NAMES, system_prompt
 from colloquy_slack.runtime import Runtime
+from colloquy_slack.serving import audiences
 from colloquy_slack.workspaces.workspace import Workspace
 
 
@@ -24,26 +25,36 @@ async def open_conversation(runtime: Runtime, workspace: Workspace, request: Req
         preferences.conversation_model, request.team_id, request.channel_id, request.user_id
     )
     prompt = await _system_prompt(runtime, workspace, request)
+    audience = await audiences.of_request(runtime, workspace, request)
+    visibility = audiences.visibility(audience)
     try:
         conversation = await colloquy.create_conversation(
-            external_id=request.external_id, model=model, system_prompt=prompt
+            external_id=request.external_id,
+            model=model,
+            system_prompt=prompt,
+            visibility=visibility,
         )
     except InvalidArgument:
         if not model:
             raise
         # The model that was chosen is gone: the default one answers.
         conversation = await colloquy.create_conversation(
-            external_id=request.external_id, system_prompt=prompt
+            external_id=request.external_id, system_prompt=prompt, visibility=visibility
         )
+    # It may have been there before, whoever made it.
+    await audiences.apply(workspace, conversation, audience, runtime.now())
     if conversation.system_prompt != prompt:
         await colloquy.update_conversation(conversation.id, system_prompt=prompt)
     return conversation.id
 
 
-async def refresh_prompt(runtime: Runtime, workspace: Workspace, request: Request) -> None:
-    """Bring the system prompt of a conversation that is there up to date. Raises ColloquyError."""
+async def refresh(runtime: Runtime, workspace: Workspace, request: Request) -> None:
+    """Bring the system prompt and the audience of a conversation that is there up to date. Raises
+    ColloquyError."""
     prompt = await _system_prompt(runtime, workspace, request)
+    audience = await audiences.of_request(runtime, workspace, request)
     found = await workspace.colloquy.get_conversation(request.conversation_id)
+    await audiences.apply(workspace, found.conversation, audience, runtime.now())
     if found.conversation.system_prompt != prompt:
         await workspace.colloquy.update_conversation(found.conversation.id, system_prompt=prompt)
 

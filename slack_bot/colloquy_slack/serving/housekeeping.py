@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from collections.abc import Callable
 
 import structlog
 from colloquy import ColloquyError
 from sqlalchemy.exc import SQLAlchemyError
 
-from colloquy_slack.database import listening, retention, thread_messages
+from colloquy_slack.database import inbox, listening, retention, thread_messages
 from colloquy_slack.logs import describe
 from colloquy_slack.runtime import Runtime
 from colloquy_slack.workspaces.registry import WorkspaceRegistry
+from colloquy_slack.workspaces.withdrawal import withdraw_deleted
 
 log = structlog.get_logger()
 
@@ -24,8 +27,11 @@ when it was not (a button may still ask for that), and how often that is seen to
 _CLEANUP_INTERVAL = 60.0
 """Seconds between two tries to finish what workspaces left behind that went away."""
 
-_LISTENING_INTERVAL = 30.0
-"""Seconds between two notes that this process takes events in."""
+_DEPARTED_INTERVAL = 3_600.0
+"""Seconds between looks for workspaces that went away so long ago that they are erased."""
+
+_BACKLOG_INTERVAL = 5.0
+"""Seconds between two looks at what waits, for those who watch the bot."""
 
 
 class Housekeeping:
@@ -33,8 +39,15 @@ class Housekeeping:
 
     def __init__(self, runtime: Runtime, workspaces: WorkspaceRegistry) -> None:
         self._runtime, self._workspaces = runtime, workspaces
-        self._delete_at = self._clean_up_at = self._listening_at = 0.0
+        self._delete_at = self._clean_up_at = self._listening_at = self._departed_at = 0.0
+        self._backlog_at = 0.0
+        self._backlog: tuple[int, float] | None = None
+        observe = runtime.telemetry.observe
+        observe("colloquy.slack.request.unfinished", lambda: self._told(lambda found: found[0]))
+        observe("colloquy.slack.request.oldest", lambda: self._told(self._age))
         self._cleanup: asyncio.Task[None] | None = None
+        self._departed: asyncio.Task[None] | None = None
+        self._erasure: asyncio.Task[None] | None = None
 
     def clean_up_next(self) -> None:
         """Have the next round clean up: a workspace may have gone."""
@@ -43,19 +56,38 @@ class Housekeeping:
     async def run_due(self) -> None:
         """Do what is due. Raises SQLAlchemyError."""
         await self._note_listening()
+        await self._note_backlog()
         await self._delete_old_text()
         self._start_cleanup()
+        self._start_erasing_departed()
+        self._start_erasure()
 
     async def stop(self) -> None:
         """Cancel what is under way."""
-        if self._cleanup is not None:
-            self._cleanup.cancel()
-            await asyncio.gather(self._cleanup, return_exceptions=True)
+        for task in (self._cleanup, self._departed, self._erasure):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
 
     async def _note_listening(self) -> None:
         if self._runtime.clock() >= self._listening_at:
-            self._listening_at = self._runtime.clock() + _LISTENING_INTERVAL
+            self._listening_at = self._runtime.clock() + listening.NOTE_INTERVAL
             await self._runtime.db.run(listening.go_on, self._runtime.now())
+
+    async def _note_backlog(self) -> None:
+        """Keep what waits ready to be told, where somebody wants metrics."""
+        if self._runtime.telemetry.counts and self._runtime.clock() >= self._backlog_at:
+            self._backlog_at = self._runtime.clock() + _BACKLOG_INTERVAL
+            self._backlog = None  # should the database be away
+            self._backlog = await self._runtime.db.run(inbox.backlog)
+
+    def _told(
+        self, value_of: Callable[[tuple[int, float]], float]
+    ) -> list[tuple[float, dict[str, str]]]:
+        return [] if self._backlog is None else [(value_of(self._backlog), {})]
+
+    def _age(self, found: tuple[int, float]) -> float:
+        return max(0.0, self._runtime.now() - found[1]) if found[0] else 0.0
 
     async def _delete_old_text(self) -> None:
         if self._runtime.clock() >= self._delete_at:
@@ -65,6 +97,7 @@ class Housekeeping:
                 retention.delete_text, now - _ANSWERED_TEXT_TTL, now - _UNANSWERED_TEXT_TTL
             )
             await self._runtime.db.run(thread_messages.delete_expired, now)
+            self._runtime.db.note_deletion()
 
     def _start_cleanup(self) -> None:
         """The server may hang, and the leases do not wait for it."""
@@ -76,5 +109,34 @@ class Housekeeping:
     async def _clean_up(self) -> None:
         try:
             await self._workspaces.clean_up()
+            for team_id in await self._runtime.db.run(inbox.with_withdrawals):
+                workspace = await self._workspaces.get(team_id)
+                if workspace is not None:
+                    await withdraw_deleted(self._runtime, workspace)
         except (ColloquyError, SQLAlchemyError) as error:
             log.warning("cleanup failed", error=describe(error))
+
+    def _start_erasing_departed(self) -> None:
+        """It may be much, and tokens do not wait for it."""
+        is_running = self._departed is not None and not self._departed.done()
+        if not is_running and self._runtime.clock() >= self._departed_at:
+            self._departed_at = self._runtime.clock() + _DEPARTED_INTERVAL
+            self._departed = asyncio.create_task(self._erase_departed())
+
+    async def _erase_departed(self) -> None:
+        try:
+            await self._workspaces.erase_departed()
+        except (ColloquyError, SQLAlchemyError) as error:
+            log.warning("workspaces not erased", error=describe(error))
+            self._departed_at = self._runtime.clock() + _CLEANUP_INTERVAL
+
+    def _start_erasure(self) -> None:
+        """Somebody may read the database for long, and the leases do not wait for them."""
+        if self._erasure is None or self._erasure.done():
+            self._erasure = asyncio.create_task(self._erase())
+
+    async def _erase(self) -> None:
+        try:
+            await self._runtime.db.erase_deleted()
+        except sqlite3.Error as error:
+            log.warning("deleted text is not taken out", error=describe(error))

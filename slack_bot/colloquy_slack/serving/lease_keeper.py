@@ -51,6 +51,8 @@ class LeaseKeeper:
         self._connecting: dict[str, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
         self._housekeeping = Housekeeping(runtime, workspaces)
+        runtime.telemetry.observe("colloquy.slack.workspaces", lambda: [(len(self._served), {})])
+        runtime.telemetry.observe("colloquy.slack.request.live", lambda: [(self._live, {})])
 
     def wake(self) -> None:
         """Workspaces came or went: see to it now."""
@@ -76,6 +78,11 @@ class LeaseKeeper:
         stopping = self._served.keys() | self._connecting.keys()
         await asyncio.gather(*(self._stop_serving(team_id) for team_id in stopping))
         await self._runtime.db.run(leases.release_all, self._owner)
+
+    @property
+    def _live(self) -> int:
+        """How many requests are answered here."""
+        return sum(serving.worker.live for serving in list(self._served.values()))
 
     async def _poll(self) -> None:
         """Wake the workers that have work which another process took in: one query for all."""

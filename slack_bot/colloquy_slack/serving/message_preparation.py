@@ -56,7 +56,7 @@ async def prepare_message(runtime: Runtime, workspace: Workspace, request: Reque
     profile = await workspace.profile(request.user_id, runtime.now())
     words = mentions.to_plain_text(written.text, names, workspace.bot_user_id)
     text = context_block.guard(words or _without_words(profile.name, written, selection))
-    user = author(request.team_id, request.user_id, profile.name, profile.avatar_url)
+    user = author(request.team_id, request.user_id, profile.name, profile.avatar_url, profile.email)
     fields: dict[str, object] = {
         "text": written.text,
         "content": block + text,
@@ -66,6 +66,7 @@ async def prepare_message(runtime: Runtime, workspace: Workspace, request: Reque
             "external_id": user.external_id,
             "display_name": user.display_name,
             "avatar_url": user.avatar_url,
+            "email": user.email,
         },
     }
     return Prepared(fields, earlier.progress)

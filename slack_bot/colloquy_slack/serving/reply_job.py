@@ -26,9 +26,9 @@ from colloquy_slack.outgoing.refusals import tell_refusal
 from colloquy_slack.outgoing.reply_messages import DeliveryFailed
 from colloquy_slack.outgoing.reply_view import CUT_OFF, Phase, ReplyView
 from colloquy_slack.runtime import Runtime
-from colloquy_slack.serving.backoff import Backoff, phase_during
+from colloquy_slack.serving.backoff import BUDGET_EXCEEDED, Backoff, phase_during
 from colloquy_slack.serving.conversation_lock import ConversationLock
-from colloquy_slack.serving.conversation_setup import open_conversation, refresh_prompt
+from colloquy_slack.serving.conversation_setup import open_conversation, refresh
 from colloquy_slack.serving.message_preparation import prepare_message
 from colloquy_slack.serving.thinking_status import show_thinking
 from colloquy_slack.slack_api import TokenRejected
@@ -62,7 +62,8 @@ class ReplyJob:
         is what the outbox holds for the request."""
         self._runtime, self._workspace, self._request = runtime, workspace, request
         self._lock = lock
-        self._request_id = request_id(request.team_id, request.channel_id, request.ts)
+        self.request_id = request_id(request.team_id, request.channel_id, request.ts)
+        """What it is known by at the server, and followed by through all logs."""
         self._delivery = Delivery(runtime, workspace, request, lease_left, self._on_stop, posts)
         # What the server accepted, and how far it has come.
         self._reply: ReplyText | None = None
@@ -105,15 +106,15 @@ class ReplyJob:
                 following.add_done_callback(lambda _: (cancelling.cancel(), thinking.cancel()))
                 group.create_task(self._delivery.run())
         except* (LeaseExpired, TokenRejected) as left:
-            log.info("reply left open", request=self._request_id, why=describe(left))
+            log.info("reply left open", request=self.request_id, why=describe(left))
             is_done = False
         except* DeliveryFailed as failed:
             why = str(failed.exceptions[0])
-            log.warning("reply not delivered", request=self._request_id, why=why)
+            log.warning("reply not delivered", request=self.request_id, why=why)
             await tell_refusal(self._workspace, self._request, why)
         if not is_done:
             return False
-        await self._runtime.db.run(inbox.set_fields, self._request.id, state=State.DONE)
+        await self._runtime.db.run(inbox.finish, self._request.id)
         self._runtime.failpoint("reply delivered")
         return True
 
@@ -132,7 +133,7 @@ class ReplyJob:
                     if delay is None:
                         self._show_refusal(error)
                         return
-                    log.info("server call failed", request=self._request_id, error=describe(error))
+                    log.info("server call failed", request=self.request_id, error=describe(error))
                     if self._reply is None:
                         self._lock.set_phase(phase_during(error))
                         self._show_waiting(phase_during(error))
@@ -152,7 +153,7 @@ class ReplyJob:
         if not self._request.conversation_id:
             await self._open_conversation()
         elif self._request.kind is Kind.REGENERATE and self._reply is None:
-            await refresh_prompt(self._runtime, self._workspace, self._request)
+            await refresh(self._runtime, self._workspace, self._request)
         if self._request.is_stopped:
             await self._cancel()
         try:
@@ -169,13 +170,13 @@ class ReplyJob:
     def _call(self) -> AsyncReply:
         request, colloquy = self._request, self._workspace.colloquy
         if request.kind is Kind.REGENERATE:
-            return colloquy.regenerate(request.target_reply_id, request_id=self._request_id)
+            return colloquy.regenerate(request.target_reply_id, request_id=self.request_id)
         return colloquy.send(
             request.conversation_id,
             request.content or "",
             attachment_ids=request.attachment_ids,
             author=User(**request.author),
-            request_id=self._request_id,
+            request_id=self.request_id,
         )
 
     async def _accepted(self, accepted: ConversationEvent.Accepted) -> None:
@@ -213,15 +214,20 @@ class ReplyJob:
         notes = tuple(self._request.notes)
         if phase is Phase.COMPLETED and message.finish_reason == "length":
             notes = (CUT_OFF, *notes)
-        self._delivery.show(ReplyView(phase, text, message.model, message.error.message, notes))
+        link = self._workspace.web_link(message.conversation_id)
+        self._delivery.show(
+            ReplyView(phase, text, _model_of(message), message.error.message, notes, web_link=link)
+        )
 
     def _show_waiting(self, phase: Phase) -> None:
         """Show what the request waits for."""
         self._delivery.show(ReplyView(Phase.STOPPING if self._request.is_stopped else phase))
 
     def _show_refusal(self, error: ColloquyError) -> None:
-        log.warning("server refused the request", request=self._request_id, error=describe(error))
+        log.warning("server refused the request", request=self.request_id, error=describe(error))
         told = "; ".join(f"{what}" for what in error.fields.values()) or error.message
+        if error.reason == BUDGET_EXCEEDED:
+            told = f"{told} Try again then; `/colloquy usage` shows what you used."
         self._delivery.show(ReplyView(Phase.FAILED, error=told, notes=tuple(self._request.notes)))
 
     def _show_failure(self, why: str) -> None:
@@ -274,12 +280,19 @@ class ReplyJob:
                 return
             except ColloquyError as error:
                 delay = backoff.next_delay(error)
-                log.info("reply not cancelled", request=self._request_id, error=describe(error))
+                log.info("reply not cancelled", request=self.request_id, error=describe(error))
             if delay is None:
                 return
             await self._runtime.sleep(delay)
 
     async def _cancel(self) -> None:
         await self._workspace.colloquy.cancel_reply(
-            conversation_id=self._request.conversation_id, request_id=self._request_id
+            conversation_id=self._request.conversation_id, request_id=self.request_id
         )
+
+
+def _model_of(message: Message) -> str:
+    """Who answered, and who could not."""
+    if message.requested_model in ("", message.model):
+        return message.model
+    return f"{message.model} instead of {message.requested_model}"

@@ -1,4 +1,5 @@
-"""Serves one workspace: every request that is not done gets a ReplyJob."""
+"""Serves one workspace: every request that is not done gets a ReplyJob, and its private channels
+are followed."""
 
 from __future__ import annotations
 
@@ -7,15 +8,18 @@ from collections.abc import Callable, Sequence
 from weakref import WeakValueDictionary
 
 import structlog
+from colloquy import ColloquyError, followed_as
 from sqlalchemy.orm import Session
 
 from colloquy_slack.database import inbox, outbox
 from colloquy_slack.database.models import Post, Request
 from colloquy_slack.logs import describe
 from colloquy_slack.runtime import Runtime
+from colloquy_slack.serving.audiences import AudienceKeeper
 from colloquy_slack.serving.conversation_lock import ConversationLock
 from colloquy_slack.serving.reply_job import ReplyJob
 from colloquy_slack.serving.thread_title import set_thread_title
+from colloquy_slack.workspaces.withdrawal import withdraw_deleted
 from colloquy_slack.workspaces.workspace import Workspace
 
 log = structlog.get_logger()
@@ -38,6 +42,11 @@ class Worker:
         # By conversation.
         self._locks: WeakValueDictionary[str, ConversationLock] = WeakValueDictionary()
 
+    @property
+    def live(self) -> int:
+        """How many requests it answers."""
+        return len(self._jobs)
+
     def has_more_to_do(self, unfinished: int, stopped: set[int]) -> bool:
         """Whether there is more to do than it does, when so many requests are not done."""
         jobs = self._jobs
@@ -48,6 +57,7 @@ class Worker:
     async def run(self) -> None:
         """Work until cancelled, whenever the workspace is woken."""
         async with asyncio.TaskGroup() as group:
+            group.create_task(AudienceKeeper(self._runtime, self._workspace).run())
             while True:
                 self._workspace.wake.clear()
                 waiting, stopped = await self._load()
@@ -71,17 +81,28 @@ class Worker:
 
     async def _run(self, request: Request, job: ReplyJob) -> None:
         try:
-            if not await job.run():
+            with followed_as(job.request_id):
+                is_done = await job.run()
+            if not is_done:
                 await self._runtime.sleep(_RETRY_DELAY)
         except Exception as error:
-            log.error("job failed", request=request.id, error=describe(error))
+            log.error("job failed", request=job.request_id, error=describe(error))
             await self._runtime.sleep(_RETRY_DELAY)
         finally:
             del self._jobs[request.id]
             # There is room for one more, and this one may not be done.
             self._workspace.wake.set()
+        if request.is_deleted:
+            await self._withdraw()
         if job.is_answered and request.is_direct and request.thread_ts:
             await set_thread_title(self._workspace, request)
+
+    async def _withdraw(self) -> None:
+        self._runtime.db.note_deletion()
+        try:
+            await withdraw_deleted(self._runtime, self._workspace)
+        except ColloquyError as error:  # the housekeeping tries again
+            log.info("not deleted at the server yet", error=describe(error))
 
 
 def _load(

@@ -47,7 +47,7 @@ async def publish(runtime: Runtime, workspace: Workspace, user_id: str) -> None:
             [
                 *_picker(models, listed.default_model, chosen),
                 {"type": "divider"},
-                *_conversations(recent.conversations, workspace.url, workspace.team_id),
+                *_conversations(recent.conversations, workspace),
             ]
         )
     await workspace.slack.call("views.publish", user_id=user_id, view=view)
@@ -83,18 +83,23 @@ def _picker(models: Sequence[Model], default: str, chosen: str) -> list[dict[str
 
 
 def _conversations(
-    conversations: Sequence[Conversation], url: str, team_id: str
+    conversations: Sequence[Conversation], workspace: Workspace
 ) -> list[dict[str, Any]]:
     blocks = [_section("*Your recent conversations*")]
     for conversation in conversations:
         place = place_of(conversation.external_id)
         title = escape(conversation.title or "Untitled")[:200]
-        if place is not None and place.team_id == team_id:
+        link = workspace.web_link(conversation.id)
+        web = ""
+        if place is not None and place.team_id == workspace.team_id:
             ts = f"/p{place.thread_ts.replace('.', '')}" if place.thread_ts else ""
-            title = f"<{url}archives/{place.channel_id}{ts}|{title.replace('|', '¦')}>"
+            web = f" · <{link}|web>" if link else ""
+            link = f"{workspace.url}archives/{place.channel_id}{ts}"
+        if link:
+            title = f"<{link}|{title.replace('|', '¦')}>"
         day = conversation.last_message_time.seconds
         when = f" · <!date^{day}^{{date_short_pretty}}|recently>" if day else ""
-        blocks.append(_section(f"{title}{when}"))
+        blocks.append(_section(f"{title}{when}{web}"))
     if not conversations:
         blocks.append(_section("None yet: write to me in the Messages tab, or mention me."))
     return blocks

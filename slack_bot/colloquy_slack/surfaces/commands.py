@@ -12,6 +12,7 @@ from colloquy_slack.external_ids import channel_external_id
 from colloquy_slack.mentions import escape
 from colloquy_slack.prompts import INSTRUCTIONS
 from colloquy_slack.runtime import Runtime
+from colloquy_slack.surfaces import usage
 from colloquy_slack.workspaces.workspace import Workspace
 
 HELP = """*Colloquy answers you in Slack.*
@@ -30,6 +31,7 @@ HELP = """*Colloquy answers you in Slack.*
 `/colloquy mute` has me say nothing here, `/colloquy unmute` ends that
 `/colloquy prompt` shows what models are told in this channel, `/colloquy prompt TEXT` replaces \
 it, `/colloquy prompt reset` undoes that
+`/colloquy usage` shows what you used this month, and the budgets
 `/colloquy help` shows this
 
 In a thread, where Slack has no slash commands, mention me instead: `@Colloquy mode mentions`, \
@@ -87,8 +89,12 @@ async def run(
             return await _mode(runtime, workspace.team_id, channel_id, mode, thread)
         if word == "prompt":
             return await _prompt(runtime, workspace.team_id, channel_id, argument)
+        if word == "usage":
+            return await usage.tell(runtime, workspace, user_id)
     except ColloquyError as error:
         return SERVER_UNREACHABLE if error.transient else escape(error.message)
+    if workspace.web_url:
+        return f"{HELP}\n\nWhat we say is on the web, too: <{workspace.web_url}/|open it>."
     return HELP
 
 

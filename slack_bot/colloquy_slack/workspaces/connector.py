@@ -33,8 +33,9 @@ class Connector:
         server_client: MakeServerClient,
         *,
         is_native: bool,
+        web_url: str,
     ) -> None:
-        self._runtime, self._is_native = runtime, is_native
+        self._runtime, self._is_native, self._web_url = runtime, is_native, web_url
         self._slack_client, self._server_client = slack_client, server_client
 
     async def connect(
@@ -42,7 +43,8 @@ class Connector:
     ) -> Workspace:
         """Return the workspace of a token, on a connection to the server that is there or a new
         one. Raises SlackError and ConfigurationError."""
-        slack = SlackApi(self._slack_client(token), self._runtime.sleep)
+        runtime = self._runtime
+        slack = SlackApi(self._slack_client(token), runtime.sleep, runtime.telemetry)
         bot = await slack.read_with_retries("auth.test")
         if not bot.get("bot_id"):
             raise Refused("not_a_bot_token")
@@ -57,4 +59,5 @@ class Connector:
             colloquy=colloquy or self._server_client(key),
             limiter=RateLimiter(self._runtime.clock),
             is_native=self._is_native,
+            web_url=self._web_url,
         )

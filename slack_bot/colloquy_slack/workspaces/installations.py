@@ -12,13 +12,13 @@ from slack_sdk.oauth.installation_store.sqlalchemy import (
     AsyncSQLAlchemyInstallationStore,
     SQLAlchemyInstallationStore,
 )
-from sqlalchemy import DateTime, column, delete, func, select, table
+from sqlalchemy import DateTime, Table, column, delete, func, select, table
 from sqlalchemy.orm import Session
 
 from colloquy_slack.database.engine import Database
 from colloquy_slack.workspaces.encryption import Cipher
 
-_SECRETS = (
+SECRETS = (
     *("bot_token", "bot_refresh_token", "user_token", "user_refresh_token"),
     *("incoming_webhook_url", "incoming_webhook_configuration_url"),
 )
@@ -29,12 +29,25 @@ STATES_TABLE = "slack_oauth_states"
 _STATES = table(STATES_TABLE, column("expire_at", DateTime()))
 
 
-class OrgWideInstallation(BoltError):
-    """Colloquy is installed workspace by workspace. Ask an administrator of your organization to
-    install it into the workspaces that shall have it, one after the other."""
+ANY_WORKSPACE = "*"
+"""Among the workspaces that may install the app: all of Slack's."""
+
+
+class InstallationRefused(BoltError):
+    """This installation is not taken. The message says why, for people."""
 
     def __init__(self) -> None:
         super().__init__(" ".join((type(self).__doc__ or "").split()))
+
+
+class OrgWideInstallation(InstallationRefused):
+    """Colloquy is installed workspace by workspace. Ask an administrator of your organization to
+    install it into the workspaces that shall have it, one after the other."""
+
+
+class WorkspaceNotAllowed(InstallationRefused):
+    """This workspace is not among those that may use Colloquy here. Ask whoever runs it to add
+    the workspace's id to SLACK_ALLOWED_TEAMS."""
 
 
 class Installations(AsyncSQLAlchemyInstallationStore):
@@ -44,9 +57,12 @@ class Installations(AsyncSQLAlchemyInstallationStore):
     connection of slack_sdk's engine that is cancelled may keep SQLite's write lock.
     """
 
-    def __init__(self, client_id: str, db: Database, cipher: Cipher) -> None:
+    def __init__(
+        self, client_id: str, db: Database, cipher: Cipher, allowed: frozenset[str]
+    ) -> None:
+        """`allowed` are the ids of the workspaces that may install the app, or ANY_WORKSPACE."""
         super().__init__(client_id, db.async_engine)
-        self._db, self._cipher = db, cipher
+        self._db, self._cipher, self._allowed = db, cipher, allowed
         self.give_back: Callable[[str], Awaitable[None]] | None = None
         """Called with the token of an installation that is refused."""
 
@@ -54,12 +70,17 @@ class Installations(AsyncSQLAlchemyInstallationStore):
         """Store an installation; it is not changed itself.
 
         Raises OrgWideInstallation: each workspace is an account of its own, and a token for all of
-        an organization's is of none.
+        an organization's is of none. Raises WorkspaceNotAllowed.
         """
+        refusal: type[InstallationRefused] | None = None
         if installation.is_enterprise_install or not installation.team_id:
+            refusal = OrgWideInstallation
+        elif not self._allowed & {ANY_WORKSPACE, installation.team_id}:
+            refusal = WorkspaceNotAllowed
+        if refusal is not None:
             if self.give_back is not None and installation.bot_token:
                 await self.give_back(installation.bot_token)
-            raise OrgWideInstallation
+            raise refusal
         copy = Installation(**vars(installation))
         self._map_secrets(copy, self._cipher.encrypt)
         # The store saves the bot by itself, through `async_save_bot`.
@@ -123,6 +144,11 @@ class Installations(AsyncSQLAlchemyInstallationStore):
         )
         await self._db.run(lambda s: s.execute(statement))
 
+    @property
+    def tables(self) -> tuple[Table, Table]:
+        """Those that hold secrets, in the columns SECRETS."""
+        return self.bots, self.installations
+
     async def installer(self, team_id: str) -> str:
         """Return who installed the app in a workspace the last time; empty when it is not known."""
         stored = self.installations.c
@@ -174,7 +200,7 @@ class Installations(AsyncSQLAlchemyInstallationStore):
         return await self._db.run(lambda s: {row[0]: row[1] for row in s.execute(found)})
 
     def _map_secrets(self, entity: Bot | Installation, fn: Callable[[str], str]) -> None:
-        for name in _SECRETS:
+        for name in SECRETS:
             value = getattr(entity, name, None)
             if value:
                 setattr(entity, name, fn(value))

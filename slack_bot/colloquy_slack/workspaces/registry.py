@@ -16,6 +16,7 @@ from colloquy_slack.logs import describe
 from colloquy_slack.slack_api import SlackError
 from colloquy_slack.workspaces.accounts import Accounts
 from colloquy_slack.workspaces.connector import Connector
+from colloquy_slack.workspaces.erasure import WorkspaceErasure
 from colloquy_slack.workspaces.installations import Installations
 from colloquy_slack.workspaces.notices import Notices
 from colloquy_slack.workspaces.token_rotation import TokenRotation
@@ -57,6 +58,11 @@ class WorkspaceRegistry(ABC):
         """Finish what could not be finished when workspaces went away. Raises ColloquyError."""
 
     @abstractmethod
+    async def erase_departed(self) -> None:
+        """Delete what workspaces left at the server that went away long ago. May take long. Raises
+        ColloquyError."""
+
+    @abstractmethod
     async def close(self) -> None:
         """End all connections to the server."""
 
@@ -77,13 +83,16 @@ class SingleWorkspace(WorkspaceRegistry):
 
     def wake(self, team_id: str) -> None:
         """Wake it."""
-        self._workspace.wake.set()
+        self._workspace.wake_up()
 
     async def get(self, team_id: str | None) -> Workspace:
         """Return it: in Slack Connect an event may name another company's workspace."""
         return self._workspace
 
     async def clean_up(self) -> None:
+        """It does not go away."""
+
+    async def erase_departed(self) -> None:
         """It does not go away."""
 
     async def close(self) -> None:
@@ -111,8 +120,9 @@ class InstalledWorkspaces(WorkspaceRegistry):
         connector: Connector,
         tokens: TokenRotation,
         notices: Notices,
+        erasure: WorkspaceErasure,
     ) -> None:
-        self._installations, self._accounts = installations, accounts
+        self._installations, self._accounts, self._erasure = installations, accounts, erasure
         self._connector, self._tokens, self._notices = connector, tokens, notices
         self._connected: dict[str, _Connected] = {}
         # By workspace, owned while one is connected: who comes meanwhile gets the same connection.
@@ -131,7 +141,7 @@ class InstalledWorkspaces(WorkspaceRegistry):
         """Wake a workspace that is connected; one that is not has nobody to wake."""
         connected = self._connected.get(team_id)
         if connected is not None:
-            connected.workspace.wake.set()
+            connected.workspace.wake_up()
 
     async def get(self, team_id: str | None) -> Workspace | None:
         """Return a workspace as it is installed now: installing it again makes it another object,
@@ -182,14 +192,19 @@ class InstalledWorkspaces(WorkspaceRegistry):
         await self._installations.delete_expired_states()
         await self._accounts.revoke_retired_keys()
 
+    async def erase_departed(self) -> None:
+        """Delete what was said in workspaces that took the app away, after the setting's days."""
+        await self._erasure.erase_due()
+
     async def uninstall(self, team_id: str, when: float) -> bool:
-        """Delete all of a workspace, since it took the app away at `when` (since 1970).
+        """Delete all that is here of a workspace, since it took the app away at `when` (since
+        1970).
 
         Returns False when it installed the app again after that: then all stays.
         """
         if not await self._installations.remove(team_id, when):
             return False
-        await self._accounts.delete(team_id)
+        await self._accounts.delete(team_id, when)
         await self.disconnect(team_id)
         return True
 

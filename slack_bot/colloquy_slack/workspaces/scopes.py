@@ -5,7 +5,8 @@ from __future__ import annotations
 SCOPES = (
     *("app_mentions:read", "assistant:write", "channels:history", "channels:read", "chat:write"),
     *("commands", "files:read", "files:write", "groups:history", "groups:read", "im:history"),
-    *("im:read", "im:write", "mpim:history", "reactions:read", "usergroups:read", "users:read"),
+    *("im:read", "im:write", "mpim:history", "mpim:read", "reactions:read", "usergroups:read"),
+    *("users:read", "users:read.email"),
 )
 """The same as in the manifest."""
 

@@ -62,7 +62,7 @@ messages in a thread, Markdown as it was sent; `slack.bot_messages(channel, ts)`
 `slack.thread_files(channel, ts)`; `shown(message)`; `slack.status(channel, ts)`;
 `slack.notified` (mentions in the app's messages that Slack would act on); `slack.downloads`;
 `slack.rate_statistics()`; `slack.limits.busiest_minute("chat.update", team_id)`; `slack.text(
-channel)` and `slack.html(channel)`. `await slack.wait_for(condition, seconds=10)` looks whenever
+channel)` and `slack.html(channel)`. `await slack.wait_for(condition, seconds=60)` looks whenever
 something happened.
 
 **Time** (`SlackDouble(clock=…)`): real, `ScaledClock(60)` (a minute a second: limits, retries and

@@ -21,11 +21,13 @@ SCOPES = frozenset(
         "im:read",
         "im:write",
         "mpim:history",
+        "mpim:read",
         "reactions:read",
         "reactions:write",
         "team:read",
         "usergroups:read",
         "users:read",
+        "users:read.email",
     ]
 )
 EVENTS = frozenset(
@@ -35,6 +37,8 @@ EVENTS = frozenset(
         "app_home_opened",
         "app_mention",
         "app_uninstalled",
+        "member_joined_channel",
+        "member_left_channel",
         "message.channels",
         "message.groups",
         "message.im",
@@ -43,8 +47,11 @@ EVENTS = frozenset(
         "tokens_revoked",
     ]
 )
-# The scope that an event needs, from its reference page; the others need none.
+# The scope that an event needs, from its reference page; the others need none. People who come
+# and go need channels:read where the channel is public.
 EVENT_SCOPES = {
+    "member_joined_channel": "groups:read",
+    "member_left_channel": "groups:read",
     "app_mention": "app_mentions:read",
     "message.channels": "channels:history",
     "message.groups": "groups:history",

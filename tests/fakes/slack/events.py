@@ -140,6 +140,20 @@ class Events:
         }
         return self.emit(workspace, f"reaction_{verb}", event)
 
+    def membership(self, channel: Channel, user: User, verb: str) -> Delivery | None:
+        """`verb` is `joined` or `left`. Told to members, also of their own leaving."""
+        workspace = self.slack.workspaces[channel.team_id]
+        if workspace.bot.id not in channel.members | {user.id}:
+            return None
+        event = {
+            "type": f"member_{verb}_channel",
+            "user": user.id,
+            "channel": channel.id,
+            "channel_type": "G" if channel.kind == "group" else "C",
+            "team": channel.team_id,
+        }
+        return self.emit(workspace, f"member_{verb}_channel", event)
+
     def rate_limited(self, team: str) -> Delivery:
         """app_rate_limited: for a minute nothing of this workspace is sent.
 

@@ -118,6 +118,8 @@ class Limits:
     """Short bursts >1 are allowed: how many is not published."""
     posts_per_minute: int = 300
     """chat.postMessage in a whole workspace ("several hundred messages per minute")."""
+    members_at_once: int = 1_000
+    """Members that conversations.members gives in one answer, whatever it is asked for."""
     restricted_history: bool = False
     """conversations.history and .replies as new apps that are sold outside the Marketplace have
     them: once a minute, 15 items. https://docs.slack.dev/changelog/2025/05/29/"""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tests.fakes.slack.api import find_channel, find_message, method
 from tests.fakes.slack.errors import SlackError
 from tests.fakes.slack.record import Call
-from tests.fakes.slack.state import Channel, Json, Message, Workspace
+from tests.fakes.slack.state import Channel, Json, Message, User, Workspace
 
 if TYPE_CHECKING:
     from tests.fakes.slack.server import SlackDouble
@@ -66,7 +66,13 @@ def list_conversations(slack: SlackDouble, workspace: Workspace, call: Call) -> 
 @method("conversations.members", "channels:read", "groups:read", "im:read", "mpim:read")
 def members(slack: SlackDouble, workspace: Workspace, call: Call) -> Json:
     channel = find_channel(slack, workspace, str(call.required("channel")), member=False)
-    return {"members": sorted(channel.members), "response_metadata": {"next_cursor": ""}}
+    everybody = sorted(channel.members)
+    start, limit = int(call.text("cursor") or 0), int(call.args.get("limit") or 100)
+    if not 0 < limit <= 1000:
+        raise SlackError("invalid_limit")
+    end = start + min(limit, slack.limits.members_at_once)
+    more = str(end) if end < len(everybody) else ""
+    return {"members": everybody[start:end], "response_metadata": {"next_cursor": more}}
 
 
 @method("conversations.open", "im:write", "mpim:write", "groups:write", "channels:manage")
@@ -88,13 +94,21 @@ def user_info(slack: SlackDouble, workspace: Workspace, call: Call) -> Json:
     user = workspace.users.get(str(call.required("user")))
     if user is None:
         raise SlackError("user_not_found")
-    return {"user": user.to_json()}
+    return {"user": _shown(user, workspace)}
 
 
 @method("users.list", "users:read")
 def user_list(slack: SlackDouble, workspace: Workspace, call: Call) -> Json:
-    people = [user.to_json() for user in workspace.users.values()]
+    people = [_shown(user, workspace) for user in workspace.users.values()]
     return {"members": people, "response_metadata": {"next_cursor": ""}}
+
+
+def _shown(user: User, workspace: Workspace) -> Json:
+    """A person as the app may see them: their address only with a scope of its own."""
+    value = user.to_json()
+    if "users:read.email" not in workspace.scopes:
+        del value["profile"]["email"]
+    return value
 
 
 @method("usergroups.list", "usergroups:read")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from aiohttp import web
 
@@ -200,6 +200,24 @@ class SlackDouble(World):
         message = self.messages.post(workspace, channel, user=user, subtype=subtype, text=text)
         return Posted(message, self.messages.announce(workspace, channel, message))
 
+    def join(self, channel: Channel, person: Person) -> Delivery | None:
+        """Somebody comes into a channel."""
+        channel.members.add(person.user.id)
+        return self.events.membership(channel, person.user, "joined")
+
+    def leave(self, channel: Channel, person: Person) -> Delivery | None:
+        """Somebody leaves a channel, or is put out of it."""
+        channel.members.discard(person.user.id)
+        return self.events.membership(channel, person.user, "left")
+
+    def convert(self, channel: Channel, kind: Literal["channel", "group"]) -> Posted:
+        """A channel becomes private, or public."""
+        channel.kind = kind
+        word = "private" if kind == "group" else "public"
+        return self.system_message(
+            channel, f"channel_convert_to_{word}", f"made this channel {word}"
+        )
+
     def unfurl(self, message: Message, shows: Message | None = None) -> Delivery | None:
         """Show a link's preview under a message: a message_changed with the same text. `shows`: the
         link leads to this message."""
@@ -251,7 +269,7 @@ class SlackDouble(World):
         """The calls of a method (None: of all); with `error`, those that ended with it."""
         return self.recorder.of(method, error)
 
-    async def wait_for(self, condition: Callable[[], Any], seconds: float = 10) -> Any:
+    async def wait_for(self, condition: Callable[[], Any], seconds: float = 60) -> Any:
         """Wait until the condition is true, without polling; returns what it returned.
 
         Raises:

@@ -33,6 +33,8 @@ class User:
     is_bot: bool = False
     display_name: str = ""
     email: str = ""
+    is_confirmed: bool = True
+    """Whether they showed Slack that the address is theirs."""
     deleted: bool = False
     app_id: str = ""
     guest: bool = False
@@ -73,6 +75,7 @@ class User:
             "is_restricted": self.guest,
             "is_ultra_restricted": False,
             "is_stranger": self.stranger,
+            "is_email_confirmed": self.is_confirmed,
             "updated": 1700000000,
             "profile": profile,
         }

@@ -8,11 +8,10 @@ from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from colloquy.aio.transport import Channel, Stream, Transport
-from colloquy.api.conversation_service_pb2 import ConversationEvent
 from colloquy.calls import Answer, Call, Request, Response, StreamCall
-from colloquy.config import resolve
+from colloquy.config import ApiKey, resolve
 from colloquy.errors import ColloquyError
-from colloquy.resumption import DEFAULT_SILENCE, Resumption
+from colloquy.resumption import DEFAULT_SILENCE, Event, Resumption
 from colloquy.retry import DEFAULT_PATIENCE, DEFAULT_TIMEOUT, Retry, Timing
 
 P = ParamSpec("P")
@@ -27,7 +26,7 @@ class AsyncBaseClient:
     def __init__(
         self,
         address: str | None = None,
-        api_key: str | None = None,
+        api_key: ApiKey | None = None,
         *,
         tls: bool = False,
         ca_file: str | None = None,
@@ -43,9 +42,11 @@ class AsyncBaseClient:
         """Connects when it is first used, or speaks over a `channel` that is given.
 
         What is not given comes from the environment, see `colloquy.config`. An address may be
-        `https://HOST:PORT`. `timeout` is how many seconds a call may take, `patience` how many a
-        server that cannot be reached is borne before Unavailable is raised, `silence` after how
-        many without any event a stream is opened anew. Raises ConfigurationError.
+        `https://HOST:PORT`; an `api_key` may be a function that gives the key or the token to use
+        now, and is called before each call. `timeout` is how many seconds a call may take,
+        `patience` how many a server that cannot be reached is borne before Unavailable is raised,
+        `silence` after how many without any event a stream is opened anew. Raises
+        ConfigurationError.
         """
         self._endpoint = resolve(
             address,
@@ -111,13 +112,13 @@ class AsyncBaseClient:
     async def _events(
         self,
         stream: Stream,
-        resumption: Resumption,
+        resumption: Resumption[Event],
         next_call: Callable[[], StreamCall[Any, Any]],
-    ) -> AsyncGenerator[ConversationEvent]:
+    ) -> AsyncGenerator[Event]:
         """Yield each event once, over as many calls as it takes; their answers hold an `event`."""
         while not stream.closed:
             try:
-                stream.open(next_call())
+                await stream.open(next_call())
                 while (answer := await stream.read(resumption.read_timeout())) is not None:
                     for piece in resumption.receive(answer.event):
                         yield piece

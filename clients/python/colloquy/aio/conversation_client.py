@@ -16,15 +16,22 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from colloquy import calls
+from colloquy import calls, session_calls
 from colloquy.aio.base_client import AsyncBaseClient, method
 from colloquy.aio.streams import AsyncEvents, AsyncReply
 from colloquy.aio.transport import Stream, run_blocking
 from colloquy.api import conversation_service_pb2 as pb
+from colloquy.api.conversation_service_pb2 import ConversationEvent, ConversationsEvent
 from colloquy.api.resources_pb2 import Attachment, Conversation, Message, User
+from colloquy.api.session_service_pb2 import Session
 from colloquy.errors import ColloquyError
 from colloquy.file_transfer import Download, Progress, Upload
-from colloquy.resumption import ReplyResumption, WatchResumption, silence_error
+from colloquy.resumption import (
+    IndexResumption,
+    ReplyResumption,
+    WatchResumption,
+    silence_error,
+)
 
 
 class AsyncConversationClient(AsyncBaseClient):
@@ -35,13 +42,30 @@ class AsyncConversationClient(AsyncBaseClient):
     list_conversations = method(calls.list_conversations)
     update_conversation = method(calls.update_conversation)
     delete_conversation = method(calls.delete_conversation)
+    add_participants = method(calls.add_participants)
+    remove_participant = method(calls.remove_participant)
+    mark_read = method(calls.mark_read)
+    list_users = method(calls.list_users)
     list_messages = method(calls.list_messages)
     get_message = method(calls.get_message)
+    delete_message = method(calls.delete_message)
     cancel_reply = method(calls.cancel_reply)
     rate_reply = method(calls.rate_reply)
     search_messages = method(calls.search_messages)
     list_models = method(calls.list_models)
+    get_usage = method(calls.get_usage)
     get_attachment = method(calls.get_attachment)
+    get_session = method(session_calls.get_session)
+    list_sessions = method(session_calls.list_sessions)
+    revoke_session = method(session_calls.revoke_session)
+    create_sign_in_link = method(session_calls.create_sign_in_link)
+
+    def sessions(self, *, user_id: str = "") -> AsyncIterator[Session]:
+        """Iterate over the browsers in which the caller's user, or another one, is signed in."""
+        return self._pages(
+            lambda token: session_calls.list_sessions(user_id=user_id, page_token=token),
+            lambda page: (page.sessions, page.next_page_token),
+        )
 
     def send(
         self,
@@ -104,7 +128,7 @@ class AsyncConversationClient(AsyncBaseClient):
         )
         return await reply.result()
 
-    def watch(self, conversation_id: str, resume_token: str = "") -> AsyncEvents:
+    def watch(self, conversation_id: str, resume_token: str = "") -> AsyncEvents[ConversationEvent]:
         """Follow a conversation until it is deleted, from a token on or from now.
 
         Without a token the conversation and every unfinished message come first.
@@ -118,13 +142,45 @@ class AsyncConversationClient(AsyncBaseClient):
         )
         return AsyncEvents(stream, events)
 
-    def conversations(self, *, participant_external_id: str = "") -> AsyncIterator[Conversation]:
-        """Iterate over all conversations, the one with the latest activity first."""
+    def watch_conversations(self, resume_token: str = "") -> AsyncEvents[ConversationsEvent]:
+        """Follow all conversations, from a token on or from now, without end.
+
+        Without a token those with the latest activity come first. An event replaces what is held of
+        a conversation or takes it away; `reset` takes all away. Whoever keeps a token keeps the one
+        of the last event.
+        """
+        resumption = IndexResumption(resume_token, self._retry(None), self._silence)
+        stream = Stream(self._transport)
+        events = self._events(
+            stream, resumption, lambda: calls.watch_conversations(resumption.token)
+        )
+        return AsyncEvents(stream, events)
+
+    def conversations(
+        self,
+        *,
+        participant_external_id: str = "",
+        archived: bool | None = None,
+        pinned: bool | None = None,
+    ) -> AsyncIterator[Conversation]:
+        """Iterate over all conversations, the one with the latest activity first: over those that
+        are archived or pinned, or are not, or, where None is given, over both."""
         return self._pages(
             lambda token: calls.list_conversations(
-                page_token=token, participant_external_id=participant_external_id
+                page_token=token,
+                participant_external_id=participant_external_id,
+                archived=archived,
+                pinned=pinned,
             ),
             lambda page: (page.conversations, page.next_page_token),
+        )
+
+    def users(self, query: str = "") -> AsyncIterator[User]:
+        """Iterate over the account's people by their names, or over those with a word that begins
+        like `query`."""
+        return self._pages(
+            lambda token: calls.list_users(query=query, page_token=token),
+            lambda page: (page.users, page.next_page_token),
         )
 
     def messages(self, conversation_id: str) -> AsyncIterator[Message]:
@@ -214,7 +270,7 @@ class AsyncConversationClient(AsyncBaseClient):
     async def _download(self, attachment_id: str, download: Download) -> Attachment:
         stream = Stream(self._transport)
         try:
-            stream.open(calls.download_attachment(attachment_id))
+            await stream.open(calls.download_attachment(attachment_id))
             while (answer := await stream.read(self._silence)) is not None:
                 await run_blocking(download.write, answer)
             return await run_blocking(download.finish)

@@ -5,31 +5,31 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from types import TracebackType
-from typing import Self
+from typing import Generic, Self
 
 from colloquy.aio.transport import Stream
 from colloquy.api.conversation_service_pb2 import ConversationEvent
 from colloquy.api.resources_pb2 import Message
 from colloquy.errors import ColloquyError, NotFound
-from colloquy.resumption import ReplyResumption
+from colloquy.resumption import Event, ReplyResumption
 from colloquy.transcript import is_final
 
 
-class AsyncEvents:
-    """The events of a conversation.
+class AsyncEvents(Generic[Event]):
+    """The events of a conversation, or of all.
 
     Leaving the `async with` block, or `aclose`, ends the call at once; a loop that is left without
     them, when Python drops the object.
     """
 
-    def __init__(self, stream: Stream, events: AsyncGenerator[ConversationEvent]) -> None:
+    def __init__(self, stream: Stream, events: AsyncGenerator[Event]) -> None:
         self._stream = stream
         self._events = events
 
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> ConversationEvent:
+    async def __anext__(self) -> Event:
         return await anext(self._events)
 
     async def __aenter__(self) -> Self:
@@ -50,7 +50,7 @@ class AsyncEvents:
             await self._events.aclose()
 
 
-class AsyncReply(AsyncEvents):
+class AsyncReply(AsyncEvents[ConversationEvent]):
     """The events of one reply: `accepted`, then `message` and `delta`, last its final `message`.
 
     The joined deltas of its last attempt are its whole text.

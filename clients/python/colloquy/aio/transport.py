@@ -18,7 +18,7 @@ from colloquy import channel as channels
 from colloquy.api.resources_pb2 import Attachment
 from colloquy.calls import Answer, Call, Request, Response, StreamCall, Stubs
 from colloquy.config import Endpoint
-from colloquy.errors import client_closed, from_rpc_error
+from colloquy.errors import Unauthenticated, Unavailable, client_closed, from_rpc_error
 from colloquy.file_transfer import Upload
 
 P = ParamSpec("P")
@@ -42,7 +42,6 @@ class Transport:
     ) -> None:
         self.closed = False
         self._endpoint = endpoint
-        self._metadata = channels.metadata(endpoint)
         self._sleep = sleep
         self._channel = channel
         self._upload_channel: grpc.Channel | None = None
@@ -55,26 +54,30 @@ class Transport:
         timeout: float | None,  # noqa: ASYNC109 - it is gRPC's
     ) -> Response:
         """Make a call that answers once. Raises ColloquyError."""
+        metadata = await self.metadata()
         with self.errors():
             # The stubs are asyncio ones, which their types do not say.
             method = cast("aio.UnaryUnaryMultiCallable[Request, Response]", call.method(self.stubs))
-            return await method(call.request, timeout=timeout, metadata=self._metadata)
+            return await method(call.request, timeout=timeout, metadata=metadata)
 
-    def open(self, call: StreamCall[Request, Response]) -> aio.UnaryStreamCall[Request, Response]:
+    def open(
+        self, call: StreamCall[Request, Response], metadata: channels.Metadata
+    ) -> aio.UnaryStreamCall[Request, Response]:
         """Make a call whose answers come one after another. Raises ColloquyError."""
         with self.errors():
             method = cast(
                 "aio.UnaryStreamMultiCallable[Request, Response]", call.method(self.stubs)
             )
-            return method(call.request, metadata=self._metadata)
+            return method(call.request, metadata=metadata)
 
     async def upload(self, upload: Upload) -> Attachment:
         """Send a file. Raises ColloquyError."""
         # grpc.aio loses the status of a call that the server ends while the client writes, such as
         # a file that is too large (github.com/grpc/grpc/issues/36066); the sync API does not.
+        metadata = await self.metadata()
         with self.errors():
             stub = self._upload_stubs.attachments
-            call = stub.UploadAttachment.future(upload.requests(), metadata=self._metadata)
+            call = stub.UploadAttachment.future(upload.requests(), metadata=metadata)
             loop, ended = asyncio.get_running_loop(), asyncio.Event()
 
             def end(_: object) -> None:
@@ -87,6 +90,12 @@ class Transport:
                 call.cancel()
                 raise
             return call.result().attachment
+
+    async def metadata(self) -> channels.Metadata:
+        """Return what a call carries now. Raises ColloquyError."""
+        if isinstance(self._endpoint.api_key, str):
+            return channels.metadata(self._endpoint)
+        return await run_blocking(channels.metadata, self._endpoint)
 
     async def wait(self, seconds: float, stream: Stream | None = None) -> None:
         """Wait, but not when this transport, or the stream, is closed."""
@@ -152,10 +161,13 @@ class Stream:
         self.closed = False
         self._transport = transport
         self._call: aio.UnaryStreamCall[Any, Any] | None = None
+        self._metadata: channels.Metadata = ()
 
-    def open(self, call: StreamCall[Any, Any]) -> None:
-        """Make the next call."""
-        self._call = self._transport.open(call)
+    async def open(self, call: StreamCall[Any, Any]) -> None:
+        """Make the next call, unless the stream was closed meanwhile."""
+        self._metadata = await self._transport.metadata()
+        with self._transport.errors(self):
+            self._call = self._transport.open(call, self._metadata)
 
     async def read(self, timeout: float) -> Any | None:  # noqa: ASYNC109 - it is gRPC's
         """Return the call's next answer, None after the last.
@@ -163,9 +175,14 @@ class Stream:
         Raises TimeoutError when none comes in time, ColloquyError when the call failed.
         """
         assert self._call is not None
-        with self._transport.errors(self):
-            async with asyncio.timeout(timeout):
-                response = await self._call.read()
+        try:
+            with self._transport.errors(self):
+                async with asyncio.timeout(timeout):
+                    response = await self._call.read()
+        except Unauthenticated as error:
+            if await self._transport.metadata() == self._metadata:
+                raise
+            raise Unavailable(f"the token was renewed ({error.message})") from None
         return None if response is aio.EOF else response
 
     def cancel(self) -> None:

@@ -26,7 +26,9 @@ if _version_not_supported:
 
 
 class AdminServiceStub:
-    """Accounts and their keys. Only the platform's key may call it, and that key may call nothing else.
+    """Accounts, their users and their keys. Only the platform's keys may call it, and those may call
+    nothing else. A provisioning key may only make accounts and keys for those that such a key made:
+    CreateAccount and CreateApiKey. Any key of an account may revoke itself.
     """
 
     def __init__(self, channel):
@@ -44,6 +46,11 @@ class AdminServiceStub:
                 '/conversation.v1.AdminService/ListAccounts',
                 request_serializer=colloquy_dot_api_dot_admin__service__pb2.ListAccountsRequest.SerializeToString,
                 response_deserializer=colloquy_dot_api_dot_admin__service__pb2.ListAccountsResponse.FromString,
+                _registered_method=True)
+        self.UpdateAccount = channel.unary_unary(
+                '/conversation.v1.AdminService/UpdateAccount',
+                request_serializer=colloquy_dot_api_dot_admin__service__pb2.UpdateAccountRequest.SerializeToString,
+                response_deserializer=colloquy_dot_api_dot_admin__service__pb2.UpdateAccountResponse.FromString,
                 _registered_method=True)
         self.DeleteAccount = channel.unary_unary(
                 '/conversation.v1.AdminService/DeleteAccount',
@@ -65,14 +72,77 @@ class AdminServiceStub:
                 request_serializer=colloquy_dot_api_dot_admin__service__pb2.RevokeApiKeyRequest.SerializeToString,
                 response_deserializer=colloquy_dot_api_dot_admin__service__pb2.RevokeApiKeyResponse.FromString,
                 _registered_method=True)
+        self.DeleteUser = channel.unary_unary(
+                '/conversation.v1.AdminService/DeleteUser',
+                request_serializer=colloquy_dot_api_dot_admin__service__pb2.DeleteUserRequest.SerializeToString,
+                response_deserializer=colloquy_dot_api_dot_admin__service__pb2.DeleteUserResponse.FromString,
+                _registered_method=True)
+        self.ListAuditEvents = channel.unary_unary(
+                '/conversation.v1.AdminService/ListAuditEvents',
+                request_serializer=colloquy_dot_api_dot_admin__service__pb2.ListAuditEventsRequest.SerializeToString,
+                response_deserializer=colloquy_dot_api_dot_admin__service__pb2.ListAuditEventsResponse.FromString,
+                _registered_method=True)
+        self.ExportUser = channel.unary_stream(
+                '/conversation.v1.AdminService/ExportUser',
+                request_serializer=colloquy_dot_api_dot_admin__service__pb2.ExportUserRequest.SerializeToString,
+                response_deserializer=colloquy_dot_api_dot_admin__service__pb2.ExportUserResponse.FromString,
+                _registered_method=True)
+        self.SetBudget = channel.unary_unary(
+                '/conversation.v1.AdminService/SetBudget',
+                request_serializer=colloquy_dot_api_dot_admin__service__pb2.SetBudgetRequest.SerializeToString,
+                response_deserializer=colloquy_dot_api_dot_admin__service__pb2.SetBudgetResponse.FromString,
+                _registered_method=True)
+        self.ListBudgets = channel.unary_unary(
+                '/conversation.v1.AdminService/ListBudgets',
+                request_serializer=colloquy_dot_api_dot_admin__service__pb2.ListBudgetsRequest.SerializeToString,
+                response_deserializer=colloquy_dot_api_dot_admin__service__pb2.ListBudgetsResponse.FromString,
+                _registered_method=True)
+        self.DeleteBudget = channel.unary_unary(
+                '/conversation.v1.AdminService/DeleteBudget',
+                request_serializer=colloquy_dot_api_dot_admin__service__pb2.DeleteBudgetRequest.SerializeToString,
+                response_deserializer=colloquy_dot_api_dot_admin__service__pb2.DeleteBudgetResponse.FromString,
+                _registered_method=True)
+        self.GetUsage = channel.unary_unary(
+                '/conversation.v1.AdminService/GetUsage',
+                request_serializer=colloquy_dot_api_dot_admin__service__pb2.AdminServiceGetUsageRequest.SerializeToString,
+                response_deserializer=colloquy_dot_api_dot_admin__service__pb2.AdminServiceGetUsageResponse.FromString,
+                _registered_method=True)
+        self.CreateWebhook = channel.unary_unary(
+                '/conversation.v1.AdminService/CreateWebhook',
+                request_serializer=colloquy_dot_api_dot_admin__service__pb2.CreateWebhookRequest.SerializeToString,
+                response_deserializer=colloquy_dot_api_dot_admin__service__pb2.CreateWebhookResponse.FromString,
+                _registered_method=True)
+        self.ListWebhooks = channel.unary_unary(
+                '/conversation.v1.AdminService/ListWebhooks',
+                request_serializer=colloquy_dot_api_dot_admin__service__pb2.ListWebhooksRequest.SerializeToString,
+                response_deserializer=colloquy_dot_api_dot_admin__service__pb2.ListWebhooksResponse.FromString,
+                _registered_method=True)
+        self.DeleteWebhook = channel.unary_unary(
+                '/conversation.v1.AdminService/DeleteWebhook',
+                request_serializer=colloquy_dot_api_dot_admin__service__pb2.DeleteWebhookRequest.SerializeToString,
+                response_deserializer=colloquy_dot_api_dot_admin__service__pb2.DeleteWebhookResponse.FromString,
+                _registered_method=True)
+        self.ListDeadLetters = channel.unary_unary(
+                '/conversation.v1.AdminService/ListDeadLetters',
+                request_serializer=colloquy_dot_api_dot_admin__service__pb2.ListDeadLettersRequest.SerializeToString,
+                response_deserializer=colloquy_dot_api_dot_admin__service__pb2.ListDeadLettersResponse.FromString,
+                _registered_method=True)
+        self.RetryDeadLetter = channel.unary_unary(
+                '/conversation.v1.AdminService/RetryDeadLetter',
+                request_serializer=colloquy_dot_api_dot_admin__service__pb2.RetryDeadLetterRequest.SerializeToString,
+                response_deserializer=colloquy_dot_api_dot_admin__service__pb2.RetryDeadLetterResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
-    """Accounts and their keys. Only the platform's key may call it, and that key may call nothing else.
+    """Accounts, their users and their keys. Only the platform's keys may call it, and those may call
+    nothing else. A provisioning key may only make accounts and keys for those that such a key made:
+    CreateAccount and CreateApiKey. Any key of an account may revoke itself.
     """
 
     def CreateAccount(self, request, context):
-        """Makes an account with its default user. One whose external_id exists already is returned.
+        """Makes an account with its default user. One whose external_id exists already is returned, if it
+        was made with a key of the same kind: the platform's or a provisioning key.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -80,6 +150,13 @@ class AdminServiceServicer:
 
     def ListAccounts(self, request, context):
         """Lists the accounts, oldest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateAccount(self, request, context):
+        """Changes what an account has for new conversations, and its quotas.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -113,6 +190,95 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DeleteUser(self, request, context):
+        """Deletes a person: the messages that they wrote with the replies to them, their ratings, files,
+        keys and name. Conversations in which they were alone go, too.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAuditEvents(self, request, context):
+        """Lists who did what, the newest first: administration, deletions, changes of who sees what,
+        sign-ins and refusals. It never holds what was said.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportUser(self, request, context):
+        """Streams all that is known of a person as a ZIP archive of JSON and files: what they wrote with
+        the replies to it, their files, ratings and keys.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetBudget(self, request, context):
+        """Limits what an account, or a user, a key or a model in it, may use. A budget for the same, of
+        the same period and unit, gets the new limit.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListBudgets(self, request, context):
+        """Lists an account's budgets with how far they are used, oldest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteBudget(self, request, context):
+        """Takes a budget away.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetUsage(self, request, context):
+        """Says what an account used, by day, user, key or model.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateWebhook(self, request, context):
+        """Has events of an account posted to an address, signed as Standard Webhooks has it. The secret
+        is shown this once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListWebhooks(self, request, context):
+        """Lists an account's webhooks, oldest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteWebhook(self, request, context):
+        """Takes a webhook away, with what was not delivered.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDeadLetters(self, request, context):
+        """Lists what an account's webhooks did not take after all attempts, oldest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetryDeadLetter(self, request, context):
+        """Tries one of them again, with the same id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -125,6 +291,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ListAccounts,
                     request_deserializer=colloquy_dot_api_dot_admin__service__pb2.ListAccountsRequest.FromString,
                     response_serializer=colloquy_dot_api_dot_admin__service__pb2.ListAccountsResponse.SerializeToString,
+            ),
+            'UpdateAccount': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateAccount,
+                    request_deserializer=colloquy_dot_api_dot_admin__service__pb2.UpdateAccountRequest.FromString,
+                    response_serializer=colloquy_dot_api_dot_admin__service__pb2.UpdateAccountResponse.SerializeToString,
             ),
             'DeleteAccount': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteAccount,
@@ -146,6 +317,66 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     request_deserializer=colloquy_dot_api_dot_admin__service__pb2.RevokeApiKeyRequest.FromString,
                     response_serializer=colloquy_dot_api_dot_admin__service__pb2.RevokeApiKeyResponse.SerializeToString,
             ),
+            'DeleteUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteUser,
+                    request_deserializer=colloquy_dot_api_dot_admin__service__pb2.DeleteUserRequest.FromString,
+                    response_serializer=colloquy_dot_api_dot_admin__service__pb2.DeleteUserResponse.SerializeToString,
+            ),
+            'ListAuditEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAuditEvents,
+                    request_deserializer=colloquy_dot_api_dot_admin__service__pb2.ListAuditEventsRequest.FromString,
+                    response_serializer=colloquy_dot_api_dot_admin__service__pb2.ListAuditEventsResponse.SerializeToString,
+            ),
+            'ExportUser': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportUser,
+                    request_deserializer=colloquy_dot_api_dot_admin__service__pb2.ExportUserRequest.FromString,
+                    response_serializer=colloquy_dot_api_dot_admin__service__pb2.ExportUserResponse.SerializeToString,
+            ),
+            'SetBudget': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetBudget,
+                    request_deserializer=colloquy_dot_api_dot_admin__service__pb2.SetBudgetRequest.FromString,
+                    response_serializer=colloquy_dot_api_dot_admin__service__pb2.SetBudgetResponse.SerializeToString,
+            ),
+            'ListBudgets': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListBudgets,
+                    request_deserializer=colloquy_dot_api_dot_admin__service__pb2.ListBudgetsRequest.FromString,
+                    response_serializer=colloquy_dot_api_dot_admin__service__pb2.ListBudgetsResponse.SerializeToString,
+            ),
+            'DeleteBudget': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteBudget,
+                    request_deserializer=colloquy_dot_api_dot_admin__service__pb2.DeleteBudgetRequest.FromString,
+                    response_serializer=colloquy_dot_api_dot_admin__service__pb2.DeleteBudgetResponse.SerializeToString,
+            ),
+            'GetUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUsage,
+                    request_deserializer=colloquy_dot_api_dot_admin__service__pb2.AdminServiceGetUsageRequest.FromString,
+                    response_serializer=colloquy_dot_api_dot_admin__service__pb2.AdminServiceGetUsageResponse.SerializeToString,
+            ),
+            'CreateWebhook': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateWebhook,
+                    request_deserializer=colloquy_dot_api_dot_admin__service__pb2.CreateWebhookRequest.FromString,
+                    response_serializer=colloquy_dot_api_dot_admin__service__pb2.CreateWebhookResponse.SerializeToString,
+            ),
+            'ListWebhooks': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListWebhooks,
+                    request_deserializer=colloquy_dot_api_dot_admin__service__pb2.ListWebhooksRequest.FromString,
+                    response_serializer=colloquy_dot_api_dot_admin__service__pb2.ListWebhooksResponse.SerializeToString,
+            ),
+            'DeleteWebhook': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteWebhook,
+                    request_deserializer=colloquy_dot_api_dot_admin__service__pb2.DeleteWebhookRequest.FromString,
+                    response_serializer=colloquy_dot_api_dot_admin__service__pb2.DeleteWebhookResponse.SerializeToString,
+            ),
+            'ListDeadLetters': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDeadLetters,
+                    request_deserializer=colloquy_dot_api_dot_admin__service__pb2.ListDeadLettersRequest.FromString,
+                    response_serializer=colloquy_dot_api_dot_admin__service__pb2.ListDeadLettersResponse.SerializeToString,
+            ),
+            'RetryDeadLetter': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryDeadLetter,
+                    request_deserializer=colloquy_dot_api_dot_admin__service__pb2.RetryDeadLetterRequest.FromString,
+                    response_serializer=colloquy_dot_api_dot_admin__service__pb2.RetryDeadLetterResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'conversation.v1.AdminService', rpc_method_handlers)
@@ -155,7 +386,9 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService:
-    """Accounts and their keys. Only the platform's key may call it, and that key may call nothing else.
+    """Accounts, their users and their keys. Only the platform's keys may call it, and those may call
+    nothing else. A provisioning key may only make accounts and keys for those that such a key made:
+    CreateAccount and CreateApiKey. Any key of an account may revoke itself.
     """
 
     @staticmethod
@@ -202,6 +435,33 @@ class AdminService:
             '/conversation.v1.AdminService/ListAccounts',
             colloquy_dot_api_dot_admin__service__pb2.ListAccountsRequest.SerializeToString,
             colloquy_dot_api_dot_admin__service__pb2.ListAccountsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateAccount(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/conversation.v1.AdminService/UpdateAccount',
+            colloquy_dot_api_dot_admin__service__pb2.UpdateAccountRequest.SerializeToString,
+            colloquy_dot_api_dot_admin__service__pb2.UpdateAccountResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -310,6 +570,330 @@ class AdminService:
             '/conversation.v1.AdminService/RevokeApiKey',
             colloquy_dot_api_dot_admin__service__pb2.RevokeApiKeyRequest.SerializeToString,
             colloquy_dot_api_dot_admin__service__pb2.RevokeApiKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/conversation.v1.AdminService/DeleteUser',
+            colloquy_dot_api_dot_admin__service__pb2.DeleteUserRequest.SerializeToString,
+            colloquy_dot_api_dot_admin__service__pb2.DeleteUserResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAuditEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/conversation.v1.AdminService/ListAuditEvents',
+            colloquy_dot_api_dot_admin__service__pb2.ListAuditEventsRequest.SerializeToString,
+            colloquy_dot_api_dot_admin__service__pb2.ListAuditEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/conversation.v1.AdminService/ExportUser',
+            colloquy_dot_api_dot_admin__service__pb2.ExportUserRequest.SerializeToString,
+            colloquy_dot_api_dot_admin__service__pb2.ExportUserResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetBudget(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/conversation.v1.AdminService/SetBudget',
+            colloquy_dot_api_dot_admin__service__pb2.SetBudgetRequest.SerializeToString,
+            colloquy_dot_api_dot_admin__service__pb2.SetBudgetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListBudgets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/conversation.v1.AdminService/ListBudgets',
+            colloquy_dot_api_dot_admin__service__pb2.ListBudgetsRequest.SerializeToString,
+            colloquy_dot_api_dot_admin__service__pb2.ListBudgetsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteBudget(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/conversation.v1.AdminService/DeleteBudget',
+            colloquy_dot_api_dot_admin__service__pb2.DeleteBudgetRequest.SerializeToString,
+            colloquy_dot_api_dot_admin__service__pb2.DeleteBudgetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/conversation.v1.AdminService/GetUsage',
+            colloquy_dot_api_dot_admin__service__pb2.AdminServiceGetUsageRequest.SerializeToString,
+            colloquy_dot_api_dot_admin__service__pb2.AdminServiceGetUsageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateWebhook(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/conversation.v1.AdminService/CreateWebhook',
+            colloquy_dot_api_dot_admin__service__pb2.CreateWebhookRequest.SerializeToString,
+            colloquy_dot_api_dot_admin__service__pb2.CreateWebhookResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListWebhooks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/conversation.v1.AdminService/ListWebhooks',
+            colloquy_dot_api_dot_admin__service__pb2.ListWebhooksRequest.SerializeToString,
+            colloquy_dot_api_dot_admin__service__pb2.ListWebhooksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteWebhook(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/conversation.v1.AdminService/DeleteWebhook',
+            colloquy_dot_api_dot_admin__service__pb2.DeleteWebhookRequest.SerializeToString,
+            colloquy_dot_api_dot_admin__service__pb2.DeleteWebhookResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDeadLetters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/conversation.v1.AdminService/ListDeadLetters',
+            colloquy_dot_api_dot_admin__service__pb2.ListDeadLettersRequest.SerializeToString,
+            colloquy_dot_api_dot_admin__service__pb2.ListDeadLettersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetryDeadLetter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/conversation.v1.AdminService/RetryDeadLetter',
+            colloquy_dot_api_dot_admin__service__pb2.RetryDeadLetterRequest.SerializeToString,
+            colloquy_dot_api_dot_admin__service__pb2.RetryDeadLetterResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,16 +27,23 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AdminServiceStub:
-    """Accounts and their keys. Only the platform's key may call it, and that key may call nothing else."""
+    """Accounts, their users and their keys. Only the platform's keys may call it, and those may call
+    nothing else. A provisioning key may only make accounts and keys for those that such a key made:
+    CreateAccount and CreateApiKey. Any key of an account may revoke itself.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AdminServiceAsyncStub: ...
     CreateAccount: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.CreateAccountRequest, _admin_service_pb2.CreateAccountResponse]
-    """Makes an account with its default user. One whose external_id exists already is returned."""
+    """Makes an account with its default user. One whose external_id exists already is returned, if it
+    was made with a key of the same kind: the platform's or a provisioning key.
+    """
     ListAccounts: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListAccountsRequest, _admin_service_pb2.ListAccountsResponse]
     """Lists the accounts, oldest first."""
+    UpdateAccount: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.UpdateAccountRequest, _admin_service_pb2.UpdateAccountResponse]
+    """Changes what an account has for new conversations, and its quotas."""
     DeleteAccount: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.DeleteAccountRequest, _admin_service_pb2.DeleteAccountResponse]
     """Deletes an account with everything in it."""
     CreateApiKey: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.CreateApiKeyRequest, _admin_service_pb2.CreateApiKeyResponse]
@@ -45,16 +52,57 @@ class AdminServiceStub:
     """Lists an account's keys, oldest first, revoked ones too."""
     RevokeApiKey: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RevokeApiKeyRequest, _admin_service_pb2.RevokeApiKeyResponse]
     """Revokes a key: new calls fail at once, its open streams end within 10 seconds."""
+    DeleteUser: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.DeleteUserRequest, _admin_service_pb2.DeleteUserResponse]
+    """Deletes a person: the messages that they wrote with the replies to them, their ratings, files,
+    keys and name. Conversations in which they were alone go, too.
+    """
+    ListAuditEvents: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListAuditEventsRequest, _admin_service_pb2.ListAuditEventsResponse]
+    """Lists who did what, the newest first: administration, deletions, changes of who sees what,
+    sign-ins and refusals. It never holds what was said.
+    """
+    ExportUser: _grpc.UnaryStreamMultiCallable[_admin_service_pb2.ExportUserRequest, _admin_service_pb2.ExportUserResponse]
+    """Streams all that is known of a person as a ZIP archive of JSON and files: what they wrote with
+    the replies to it, their files, ratings and keys.
+    """
+    SetBudget: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.SetBudgetRequest, _admin_service_pb2.SetBudgetResponse]
+    """Limits what an account, or a user, a key or a model in it, may use. A budget for the same, of
+    the same period and unit, gets the new limit.
+    """
+    ListBudgets: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListBudgetsRequest, _admin_service_pb2.ListBudgetsResponse]
+    """Lists an account's budgets with how far they are used, oldest first."""
+    DeleteBudget: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.DeleteBudgetRequest, _admin_service_pb2.DeleteBudgetResponse]
+    """Takes a budget away."""
+    GetUsage: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.AdminServiceGetUsageRequest, _admin_service_pb2.AdminServiceGetUsageResponse]
+    """Says what an account used, by day, user, key or model."""
+    CreateWebhook: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.CreateWebhookRequest, _admin_service_pb2.CreateWebhookResponse]
+    """Has events of an account posted to an address, signed as Standard Webhooks has it. The secret
+    is shown this once.
+    """
+    ListWebhooks: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListWebhooksRequest, _admin_service_pb2.ListWebhooksResponse]
+    """Lists an account's webhooks, oldest first."""
+    DeleteWebhook: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.DeleteWebhookRequest, _admin_service_pb2.DeleteWebhookResponse]
+    """Takes a webhook away, with what was not delivered."""
+    ListDeadLetters: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListDeadLettersRequest, _admin_service_pb2.ListDeadLettersResponse]
+    """Lists what an account's webhooks did not take after all attempts, oldest first."""
+    RetryDeadLetter: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RetryDeadLetterRequest, _admin_service_pb2.RetryDeadLetterResponse]
+    """Tries one of them again, with the same id."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
-    """Accounts and their keys. Only the platform's key may call it, and that key may call nothing else."""
+    """Accounts, their users and their keys. Only the platform's keys may call it, and those may call
+    nothing else. A provisioning key may only make accounts and keys for those that such a key made:
+    CreateAccount and CreateApiKey. Any key of an account may revoke itself.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateAccount: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CreateAccountRequest, _admin_service_pb2.CreateAccountResponse]  # type: ignore[assignment]
-    """Makes an account with its default user. One whose external_id exists already is returned."""
+    """Makes an account with its default user. One whose external_id exists already is returned, if it
+    was made with a key of the same kind: the platform's or a provisioning key.
+    """
     ListAccounts: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListAccountsRequest, _admin_service_pb2.ListAccountsResponse]  # type: ignore[assignment]
     """Lists the accounts, oldest first."""
+    UpdateAccount: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.UpdateAccountRequest, _admin_service_pb2.UpdateAccountResponse]  # type: ignore[assignment]
+    """Changes what an account has for new conversations, and its quotas."""
     DeleteAccount: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.DeleteAccountRequest, _admin_service_pb2.DeleteAccountResponse]  # type: ignore[assignment]
     """Deletes an account with everything in it."""
     CreateApiKey: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CreateApiKeyRequest, _admin_service_pb2.CreateApiKeyResponse]  # type: ignore[assignment]
@@ -63,9 +111,46 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Lists an account's keys, oldest first, revoked ones too."""
     RevokeApiKey: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RevokeApiKeyRequest, _admin_service_pb2.RevokeApiKeyResponse]  # type: ignore[assignment]
     """Revokes a key: new calls fail at once, its open streams end within 10 seconds."""
+    DeleteUser: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.DeleteUserRequest, _admin_service_pb2.DeleteUserResponse]  # type: ignore[assignment]
+    """Deletes a person: the messages that they wrote with the replies to them, their ratings, files,
+    keys and name. Conversations in which they were alone go, too.
+    """
+    ListAuditEvents: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListAuditEventsRequest, _admin_service_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
+    """Lists who did what, the newest first: administration, deletions, changes of who sees what,
+    sign-ins and refusals. It never holds what was said.
+    """
+    ExportUser: _aio.UnaryStreamMultiCallable[_admin_service_pb2.ExportUserRequest, _admin_service_pb2.ExportUserResponse]  # type: ignore[assignment]
+    """Streams all that is known of a person as a ZIP archive of JSON and files: what they wrote with
+    the replies to it, their files, ratings and keys.
+    """
+    SetBudget: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.SetBudgetRequest, _admin_service_pb2.SetBudgetResponse]  # type: ignore[assignment]
+    """Limits what an account, or a user, a key or a model in it, may use. A budget for the same, of
+    the same period and unit, gets the new limit.
+    """
+    ListBudgets: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListBudgetsRequest, _admin_service_pb2.ListBudgetsResponse]  # type: ignore[assignment]
+    """Lists an account's budgets with how far they are used, oldest first."""
+    DeleteBudget: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.DeleteBudgetRequest, _admin_service_pb2.DeleteBudgetResponse]  # type: ignore[assignment]
+    """Takes a budget away."""
+    GetUsage: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.AdminServiceGetUsageRequest, _admin_service_pb2.AdminServiceGetUsageResponse]  # type: ignore[assignment]
+    """Says what an account used, by day, user, key or model."""
+    CreateWebhook: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CreateWebhookRequest, _admin_service_pb2.CreateWebhookResponse]  # type: ignore[assignment]
+    """Has events of an account posted to an address, signed as Standard Webhooks has it. The secret
+    is shown this once.
+    """
+    ListWebhooks: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListWebhooksRequest, _admin_service_pb2.ListWebhooksResponse]  # type: ignore[assignment]
+    """Lists an account's webhooks, oldest first."""
+    DeleteWebhook: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.DeleteWebhookRequest, _admin_service_pb2.DeleteWebhookResponse]  # type: ignore[assignment]
+    """Takes a webhook away, with what was not delivered."""
+    ListDeadLetters: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListDeadLettersRequest, _admin_service_pb2.ListDeadLettersResponse]  # type: ignore[assignment]
+    """Lists what an account's webhooks did not take after all attempts, oldest first."""
+    RetryDeadLetter: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RetryDeadLetterRequest, _admin_service_pb2.RetryDeadLetterResponse]  # type: ignore[assignment]
+    """Tries one of them again, with the same id."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Accounts and their keys. Only the platform's key may call it, and that key may call nothing else."""
+    """Accounts, their users and their keys. Only the platform's keys may call it, and those may call
+    nothing else. A provisioning key may only make accounts and keys for those that such a key made:
+    CreateAccount and CreateApiKey. Any key of an account may revoke itself.
+    """
 
     @_abc_1.abstractmethod
     def CreateAccount(
@@ -73,7 +158,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.CreateAccountRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.CreateAccountResponse, _abc.Awaitable[_admin_service_pb2.CreateAccountResponse]]:
-        """Makes an account with its default user. One whose external_id exists already is returned."""
+        """Makes an account with its default user. One whose external_id exists already is returned, if it
+        was made with a key of the same kind: the platform's or a provisioning key.
+        """
 
     @_abc_1.abstractmethod
     def ListAccounts(
@@ -82,6 +169,14 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.ListAccountsResponse, _abc.Awaitable[_admin_service_pb2.ListAccountsResponse]]:
         """Lists the accounts, oldest first."""
+
+    @_abc_1.abstractmethod
+    def UpdateAccount(
+        self,
+        request: _admin_service_pb2.UpdateAccountRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.UpdateAccountResponse, _abc.Awaitable[_admin_service_pb2.UpdateAccountResponse]]:
+        """Changes what an account has for new conversations, and its quotas."""
 
     @_abc_1.abstractmethod
     def DeleteAccount(
@@ -114,5 +209,111 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.RevokeApiKeyResponse, _abc.Awaitable[_admin_service_pb2.RevokeApiKeyResponse]]:
         """Revokes a key: new calls fail at once, its open streams end within 10 seconds."""
+
+    @_abc_1.abstractmethod
+    def DeleteUser(
+        self,
+        request: _admin_service_pb2.DeleteUserRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.DeleteUserResponse, _abc.Awaitable[_admin_service_pb2.DeleteUserResponse]]:
+        """Deletes a person: the messages that they wrote with the replies to them, their ratings, files,
+        keys and name. Conversations in which they were alone go, too.
+        """
+
+    @_abc_1.abstractmethod
+    def ListAuditEvents(
+        self,
+        request: _admin_service_pb2.ListAuditEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.ListAuditEventsResponse, _abc.Awaitable[_admin_service_pb2.ListAuditEventsResponse]]:
+        """Lists who did what, the newest first: administration, deletions, changes of who sees what,
+        sign-ins and refusals. It never holds what was said.
+        """
+
+    @_abc_1.abstractmethod
+    def ExportUser(
+        self,
+        request: _admin_service_pb2.ExportUserRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_admin_service_pb2.ExportUserResponse], _abc.AsyncIterator[_admin_service_pb2.ExportUserResponse]]:
+        """Streams all that is known of a person as a ZIP archive of JSON and files: what they wrote with
+        the replies to it, their files, ratings and keys.
+        """
+
+    @_abc_1.abstractmethod
+    def SetBudget(
+        self,
+        request: _admin_service_pb2.SetBudgetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.SetBudgetResponse, _abc.Awaitable[_admin_service_pb2.SetBudgetResponse]]:
+        """Limits what an account, or a user, a key or a model in it, may use. A budget for the same, of
+        the same period and unit, gets the new limit.
+        """
+
+    @_abc_1.abstractmethod
+    def ListBudgets(
+        self,
+        request: _admin_service_pb2.ListBudgetsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.ListBudgetsResponse, _abc.Awaitable[_admin_service_pb2.ListBudgetsResponse]]:
+        """Lists an account's budgets with how far they are used, oldest first."""
+
+    @_abc_1.abstractmethod
+    def DeleteBudget(
+        self,
+        request: _admin_service_pb2.DeleteBudgetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.DeleteBudgetResponse, _abc.Awaitable[_admin_service_pb2.DeleteBudgetResponse]]:
+        """Takes a budget away."""
+
+    @_abc_1.abstractmethod
+    def GetUsage(
+        self,
+        request: _admin_service_pb2.AdminServiceGetUsageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.AdminServiceGetUsageResponse, _abc.Awaitable[_admin_service_pb2.AdminServiceGetUsageResponse]]:
+        """Says what an account used, by day, user, key or model."""
+
+    @_abc_1.abstractmethod
+    def CreateWebhook(
+        self,
+        request: _admin_service_pb2.CreateWebhookRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.CreateWebhookResponse, _abc.Awaitable[_admin_service_pb2.CreateWebhookResponse]]:
+        """Has events of an account posted to an address, signed as Standard Webhooks has it. The secret
+        is shown this once.
+        """
+
+    @_abc_1.abstractmethod
+    def ListWebhooks(
+        self,
+        request: _admin_service_pb2.ListWebhooksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.ListWebhooksResponse, _abc.Awaitable[_admin_service_pb2.ListWebhooksResponse]]:
+        """Lists an account's webhooks, oldest first."""
+
+    @_abc_1.abstractmethod
+    def DeleteWebhook(
+        self,
+        request: _admin_service_pb2.DeleteWebhookRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.DeleteWebhookResponse, _abc.Awaitable[_admin_service_pb2.DeleteWebhookResponse]]:
+        """Takes a webhook away, with what was not delivered."""
+
+    @_abc_1.abstractmethod
+    def ListDeadLetters(
+        self,
+        request: _admin_service_pb2.ListDeadLettersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.ListDeadLettersResponse, _abc.Awaitable[_admin_service_pb2.ListDeadLettersResponse]]:
+        """Lists what an account's webhooks did not take after all attempts, oldest first."""
+
+    @_abc_1.abstractmethod
+    def RetryDeadLetter(
+        self,
+        request: _admin_service_pb2.RetryDeadLetterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.RetryDeadLetterResponse, _abc.Awaitable[_admin_service_pb2.RetryDeadLetterResponse]]:
+        """Tries one of them again, with the same id."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

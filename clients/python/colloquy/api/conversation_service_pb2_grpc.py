@@ -28,8 +28,10 @@ if _version_not_supported:
 class ConversationServiceStub:
     """Conversations between the people of an account and AI models.
 
-    Every call carries the metadata `authorization: Bearer <key>` and sees only what belongs to the
-    key's account. Errors are statuses with google.rpc.ErrorInfo (see ErrorReason), BadRequest for
+    Every call carries the metadata `authorization: Bearer <key>`, or a token of the company's identity
+    provider in the key's place, and sees only what belongs to the caller's account. Of that a member
+    sees the conversations whose visibility is the account, and those that the member made or takes
+    part in; an account's admin and a service's key see all. What a caller may not see does not exist. Errors are statuses with google.rpc.ErrorInfo (see ErrorReason), BadRequest for
     each bad field, and RetryInfo and QuotaFailure where they apply.
 
     To follow a conversation a client needs two rules: a `message` event replaces what it holds of
@@ -58,6 +60,21 @@ class ConversationServiceStub:
                 request_serializer=colloquy_dot_api_dot_conversation__service__pb2.ListConversationsRequest.SerializeToString,
                 response_deserializer=colloquy_dot_api_dot_conversation__service__pb2.ListConversationsResponse.FromString,
                 _registered_method=True)
+        self.WatchConversations = channel.unary_stream(
+                '/conversation.v1.ConversationService/WatchConversations',
+                request_serializer=colloquy_dot_api_dot_conversation__service__pb2.WatchConversationsRequest.SerializeToString,
+                response_deserializer=colloquy_dot_api_dot_conversation__service__pb2.WatchConversationsResponse.FromString,
+                _registered_method=True)
+        self.MarkRead = channel.unary_unary(
+                '/conversation.v1.ConversationService/MarkRead',
+                request_serializer=colloquy_dot_api_dot_conversation__service__pb2.MarkReadRequest.SerializeToString,
+                response_deserializer=colloquy_dot_api_dot_conversation__service__pb2.MarkReadResponse.FromString,
+                _registered_method=True)
+        self.ListUsers = channel.unary_unary(
+                '/conversation.v1.ConversationService/ListUsers',
+                request_serializer=colloquy_dot_api_dot_conversation__service__pb2.ListUsersRequest.SerializeToString,
+                response_deserializer=colloquy_dot_api_dot_conversation__service__pb2.ListUsersResponse.FromString,
+                _registered_method=True)
         self.UpdateConversation = channel.unary_unary(
                 '/conversation.v1.ConversationService/UpdateConversation',
                 request_serializer=colloquy_dot_api_dot_conversation__service__pb2.UpdateConversationRequest.SerializeToString,
@@ -68,6 +85,16 @@ class ConversationServiceStub:
                 request_serializer=colloquy_dot_api_dot_conversation__service__pb2.DeleteConversationRequest.SerializeToString,
                 response_deserializer=colloquy_dot_api_dot_conversation__service__pb2.DeleteConversationResponse.FromString,
                 _registered_method=True)
+        self.AddParticipants = channel.unary_unary(
+                '/conversation.v1.ConversationService/AddParticipants',
+                request_serializer=colloquy_dot_api_dot_conversation__service__pb2.AddParticipantsRequest.SerializeToString,
+                response_deserializer=colloquy_dot_api_dot_conversation__service__pb2.AddParticipantsResponse.FromString,
+                _registered_method=True)
+        self.RemoveParticipant = channel.unary_unary(
+                '/conversation.v1.ConversationService/RemoveParticipant',
+                request_serializer=colloquy_dot_api_dot_conversation__service__pb2.RemoveParticipantRequest.SerializeToString,
+                response_deserializer=colloquy_dot_api_dot_conversation__service__pb2.RemoveParticipantResponse.FromString,
+                _registered_method=True)
         self.ListMessages = channel.unary_unary(
                 '/conversation.v1.ConversationService/ListMessages',
                 request_serializer=colloquy_dot_api_dot_conversation__service__pb2.ListMessagesRequest.SerializeToString,
@@ -77,6 +104,11 @@ class ConversationServiceStub:
                 '/conversation.v1.ConversationService/GetMessage',
                 request_serializer=colloquy_dot_api_dot_conversation__service__pb2.GetMessageRequest.SerializeToString,
                 response_deserializer=colloquy_dot_api_dot_conversation__service__pb2.GetMessageResponse.FromString,
+                _registered_method=True)
+        self.DeleteMessage = channel.unary_unary(
+                '/conversation.v1.ConversationService/DeleteMessage',
+                request_serializer=colloquy_dot_api_dot_conversation__service__pb2.DeleteMessageRequest.SerializeToString,
+                response_deserializer=colloquy_dot_api_dot_conversation__service__pb2.DeleteMessageResponse.FromString,
                 _registered_method=True)
         self.SendMessage = channel.unary_stream(
                 '/conversation.v1.ConversationService/SendMessage',
@@ -113,13 +145,20 @@ class ConversationServiceStub:
                 request_serializer=colloquy_dot_api_dot_conversation__service__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=colloquy_dot_api_dot_conversation__service__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
+        self.GetUsage = channel.unary_unary(
+                '/conversation.v1.ConversationService/GetUsage',
+                request_serializer=colloquy_dot_api_dot_conversation__service__pb2.GetUsageRequest.SerializeToString,
+                response_deserializer=colloquy_dot_api_dot_conversation__service__pb2.GetUsageResponse.FromString,
+                _registered_method=True)
 
 
 class ConversationServiceServicer:
     """Conversations between the people of an account and AI models.
 
-    Every call carries the metadata `authorization: Bearer <key>` and sees only what belongs to the
-    key's account. Errors are statuses with google.rpc.ErrorInfo (see ErrorReason), BadRequest for
+    Every call carries the metadata `authorization: Bearer <key>`, or a token of the company's identity
+    provider in the key's place, and sees only what belongs to the caller's account. Of that a member
+    sees the conversations whose visibility is the account, and those that the member made or takes
+    part in; an account's admin and a service's key see all. What a caller may not see does not exist. Errors are statuses with google.rpc.ErrorInfo (see ErrorReason), BadRequest for
     each bad field, and RetryInfo and QuotaFailure where they apply.
 
     To follow a conversation a client needs two rules: a `message` event replaces what it holds of
@@ -148,15 +187,64 @@ class ConversationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchConversations(self, request, context):
+        """Streams what happens to the conversations that the caller sees, for a list that is always true:
+        one is new, changed, has a new message, a reply begins or ends, what it is to the caller changes,
+        or it is gone. What is said in them it does not carry. Changes that follow each other closely
+        are told once, and what has not changed may be told again. New names of people are told with
+        the next change of a conversation.
+
+        Without a token: the conversations with the latest activity, then what comes. With one: every
+        conversation that changed since, then what comes; with one that is too old it begins anew, with
+        `reset`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MarkRead(self, request, context):
+        """Says that the caller has read a conversation up to a message; `unread_count` counts from there.
+        It never goes back: an earlier message than before changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListUsers(self, request, context):
+        """Lists the people of the account, by their names.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def UpdateConversation(self, request, context):
-        """Changes a conversation's title, model or system prompt.
+        """Changes a conversation's title, model, system prompt or visibility, puts it away (`archived`), or
+        keeps it in the caller's view (`pinned`). System prompt and visibility only for who made it, an
+        account's admin and a service's key.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteConversation(self, request, context):
-        """Deletes a conversation with its messages and files, and cancels a reply being written.
+        """Deletes a conversation with its messages and files, and cancels a reply being written. Only for
+        who made it, an account's admin and a service's key.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AddParticipants(self, request, context):
+        """Invites people: from then on they see the conversation, whatever its visibility.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveParticipant(self, request, context):
+        """Takes a person out. Where only participants see the conversation, that person's streams end
+        within 10 seconds. Everybody may leave; others are removed only by who made the conversation, an
+        account's admin or a service's key.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -171,6 +259,15 @@ class ConversationServiceServicer:
 
     def GetMessage(self, request, context):
         """Returns a message, for a reply with the receipt of its context.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteMessage(self, request, context):
+        """Deletes a user's message with its files and the replies to it: nothing of what they said is
+        left, and a reply being written is cancelled. Watchers get each as a `message` that is `deleted`.
+        Only for who wrote it, who made the conversation, an account's admin and a service's key.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -235,6 +332,15 @@ class ConversationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetUsage(self, request, context):
+        """Says what replies, titles and transcriptions used, by day, user, key or model, and how far the
+        budgets are used that apply to the caller. A member sees what was used for them; an admin and a
+        service what their account used.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ConversationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -253,6 +359,21 @@ def add_ConversationServiceServicer_to_server(servicer, server):
                     request_deserializer=colloquy_dot_api_dot_conversation__service__pb2.ListConversationsRequest.FromString,
                     response_serializer=colloquy_dot_api_dot_conversation__service__pb2.ListConversationsResponse.SerializeToString,
             ),
+            'WatchConversations': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchConversations,
+                    request_deserializer=colloquy_dot_api_dot_conversation__service__pb2.WatchConversationsRequest.FromString,
+                    response_serializer=colloquy_dot_api_dot_conversation__service__pb2.WatchConversationsResponse.SerializeToString,
+            ),
+            'MarkRead': grpc.unary_unary_rpc_method_handler(
+                    servicer.MarkRead,
+                    request_deserializer=colloquy_dot_api_dot_conversation__service__pb2.MarkReadRequest.FromString,
+                    response_serializer=colloquy_dot_api_dot_conversation__service__pb2.MarkReadResponse.SerializeToString,
+            ),
+            'ListUsers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListUsers,
+                    request_deserializer=colloquy_dot_api_dot_conversation__service__pb2.ListUsersRequest.FromString,
+                    response_serializer=colloquy_dot_api_dot_conversation__service__pb2.ListUsersResponse.SerializeToString,
+            ),
             'UpdateConversation': grpc.unary_unary_rpc_method_handler(
                     servicer.UpdateConversation,
                     request_deserializer=colloquy_dot_api_dot_conversation__service__pb2.UpdateConversationRequest.FromString,
@@ -263,6 +384,16 @@ def add_ConversationServiceServicer_to_server(servicer, server):
                     request_deserializer=colloquy_dot_api_dot_conversation__service__pb2.DeleteConversationRequest.FromString,
                     response_serializer=colloquy_dot_api_dot_conversation__service__pb2.DeleteConversationResponse.SerializeToString,
             ),
+            'AddParticipants': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddParticipants,
+                    request_deserializer=colloquy_dot_api_dot_conversation__service__pb2.AddParticipantsRequest.FromString,
+                    response_serializer=colloquy_dot_api_dot_conversation__service__pb2.AddParticipantsResponse.SerializeToString,
+            ),
+            'RemoveParticipant': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveParticipant,
+                    request_deserializer=colloquy_dot_api_dot_conversation__service__pb2.RemoveParticipantRequest.FromString,
+                    response_serializer=colloquy_dot_api_dot_conversation__service__pb2.RemoveParticipantResponse.SerializeToString,
+            ),
             'ListMessages': grpc.unary_unary_rpc_method_handler(
                     servicer.ListMessages,
                     request_deserializer=colloquy_dot_api_dot_conversation__service__pb2.ListMessagesRequest.FromString,
@@ -272,6 +403,11 @@ def add_ConversationServiceServicer_to_server(servicer, server):
                     servicer.GetMessage,
                     request_deserializer=colloquy_dot_api_dot_conversation__service__pb2.GetMessageRequest.FromString,
                     response_serializer=colloquy_dot_api_dot_conversation__service__pb2.GetMessageResponse.SerializeToString,
+            ),
+            'DeleteMessage': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteMessage,
+                    request_deserializer=colloquy_dot_api_dot_conversation__service__pb2.DeleteMessageRequest.FromString,
+                    response_serializer=colloquy_dot_api_dot_conversation__service__pb2.DeleteMessageResponse.SerializeToString,
             ),
             'SendMessage': grpc.unary_stream_rpc_method_handler(
                     servicer.SendMessage,
@@ -308,6 +444,11 @@ def add_ConversationServiceServicer_to_server(servicer, server):
                     request_deserializer=colloquy_dot_api_dot_conversation__service__pb2.ListModelsRequest.FromString,
                     response_serializer=colloquy_dot_api_dot_conversation__service__pb2.ListModelsResponse.SerializeToString,
             ),
+            'GetUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUsage,
+                    request_deserializer=colloquy_dot_api_dot_conversation__service__pb2.GetUsageRequest.FromString,
+                    response_serializer=colloquy_dot_api_dot_conversation__service__pb2.GetUsageResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'conversation.v1.ConversationService', rpc_method_handlers)
@@ -319,8 +460,10 @@ def add_ConversationServiceServicer_to_server(servicer, server):
 class ConversationService:
     """Conversations between the people of an account and AI models.
 
-    Every call carries the metadata `authorization: Bearer <key>` and sees only what belongs to the
-    key's account. Errors are statuses with google.rpc.ErrorInfo (see ErrorReason), BadRequest for
+    Every call carries the metadata `authorization: Bearer <key>`, or a token of the company's identity
+    provider in the key's place, and sees only what belongs to the caller's account. Of that a member
+    sees the conversations whose visibility is the account, and those that the member made or takes
+    part in; an account's admin and a service's key see all. What a caller may not see does not exist. Errors are statuses with google.rpc.ErrorInfo (see ErrorReason), BadRequest for
     each bad field, and RetryInfo and QuotaFailure where they apply.
 
     To follow a conversation a client needs two rules: a `message` event replaces what it holds of
@@ -410,6 +553,87 @@ class ConversationService:
             _registered_method=True)
 
     @staticmethod
+    def WatchConversations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/conversation.v1.ConversationService/WatchConversations',
+            colloquy_dot_api_dot_conversation__service__pb2.WatchConversationsRequest.SerializeToString,
+            colloquy_dot_api_dot_conversation__service__pb2.WatchConversationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MarkRead(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/conversation.v1.ConversationService/MarkRead',
+            colloquy_dot_api_dot_conversation__service__pb2.MarkReadRequest.SerializeToString,
+            colloquy_dot_api_dot_conversation__service__pb2.MarkReadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListUsers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/conversation.v1.ConversationService/ListUsers',
+            colloquy_dot_api_dot_conversation__service__pb2.ListUsersRequest.SerializeToString,
+            colloquy_dot_api_dot_conversation__service__pb2.ListUsersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def UpdateConversation(request,
             target,
             options=(),
@@ -464,6 +688,60 @@ class ConversationService:
             _registered_method=True)
 
     @staticmethod
+    def AddParticipants(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/conversation.v1.ConversationService/AddParticipants',
+            colloquy_dot_api_dot_conversation__service__pb2.AddParticipantsRequest.SerializeToString,
+            colloquy_dot_api_dot_conversation__service__pb2.AddParticipantsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveParticipant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/conversation.v1.ConversationService/RemoveParticipant',
+            colloquy_dot_api_dot_conversation__service__pb2.RemoveParticipantRequest.SerializeToString,
+            colloquy_dot_api_dot_conversation__service__pb2.RemoveParticipantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListMessages(request,
             target,
             options=(),
@@ -507,6 +785,33 @@ class ConversationService:
             '/conversation.v1.ConversationService/GetMessage',
             colloquy_dot_api_dot_conversation__service__pb2.GetMessageRequest.SerializeToString,
             colloquy_dot_api_dot_conversation__service__pb2.GetMessageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteMessage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/conversation.v1.ConversationService/DeleteMessage',
+            colloquy_dot_api_dot_conversation__service__pb2.DeleteMessageRequest.SerializeToString,
+            colloquy_dot_api_dot_conversation__service__pb2.DeleteMessageResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -696,6 +1001,33 @@ class ConversationService:
             '/conversation.v1.ConversationService/ListModels',
             colloquy_dot_api_dot_conversation__service__pb2.ListModelsRequest.SerializeToString,
             colloquy_dot_api_dot_conversation__service__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/conversation.v1.ConversationService/GetUsage',
+            colloquy_dot_api_dot_conversation__service__pb2.GetUsageRequest.SerializeToString,
+            colloquy_dot_api_dot_conversation__service__pb2.GetUsageResponse.FromString,
             options,
             channel_credentials,
             insecure,

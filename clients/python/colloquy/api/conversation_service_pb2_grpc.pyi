@@ -29,8 +29,10 @@ GRPC_VERSION: str
 class ConversationServiceStub:
     """Conversations between the people of an account and AI models.
 
-    Every call carries the metadata `authorization: Bearer <key>` and sees only what belongs to the
-    key's account. Errors are statuses with google.rpc.ErrorInfo (see ErrorReason), BadRequest for
+    Every call carries the metadata `authorization: Bearer <key>`, or a token of the company's identity
+    provider in the key's place, and sees only what belongs to the caller's account. Of that a member
+    sees the conversations whose visibility is the account, and those that the member made or takes
+    part in; an account's admin and a service's key see all. What a caller may not see does not exist. Errors are statuses with google.rpc.ErrorInfo (see ErrorReason), BadRequest for
     each bad field, and RetryInfo and QuotaFailure where they apply.
 
     To follow a conversation a client needs two rules: a `message` event replaces what it holds of
@@ -48,14 +50,48 @@ class ConversationServiceStub:
     """Returns a conversation and a token to watch it from now on."""
     ListConversations: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.ListConversationsRequest, _conversation_service_pb2.ListConversationsResponse]
     """Lists the account's conversations, the one with the latest activity first."""
+    WatchConversations: _grpc.UnaryStreamMultiCallable[_conversation_service_pb2.WatchConversationsRequest, _conversation_service_pb2.WatchConversationsResponse]
+    """Streams what happens to the conversations that the caller sees, for a list that is always true:
+    one is new, changed, has a new message, a reply begins or ends, what it is to the caller changes,
+    or it is gone. What is said in them it does not carry. Changes that follow each other closely
+    are told once, and what has not changed may be told again. New names of people are told with
+    the next change of a conversation.
+
+    Without a token: the conversations with the latest activity, then what comes. With one: every
+    conversation that changed since, then what comes; with one that is too old it begins anew, with
+    `reset`.
+    """
+    MarkRead: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.MarkReadRequest, _conversation_service_pb2.MarkReadResponse]
+    """Says that the caller has read a conversation up to a message; `unread_count` counts from there.
+    It never goes back: an earlier message than before changes nothing.
+    """
+    ListUsers: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.ListUsersRequest, _conversation_service_pb2.ListUsersResponse]
+    """Lists the people of the account, by their names."""
     UpdateConversation: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.UpdateConversationRequest, _conversation_service_pb2.UpdateConversationResponse]
-    """Changes a conversation's title, model or system prompt."""
+    """Changes a conversation's title, model, system prompt or visibility, puts it away (`archived`), or
+    keeps it in the caller's view (`pinned`). System prompt and visibility only for who made it, an
+    account's admin and a service's key.
+    """
     DeleteConversation: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.DeleteConversationRequest, _conversation_service_pb2.DeleteConversationResponse]
-    """Deletes a conversation with its messages and files, and cancels a reply being written."""
+    """Deletes a conversation with its messages and files, and cancels a reply being written. Only for
+    who made it, an account's admin and a service's key.
+    """
+    AddParticipants: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.AddParticipantsRequest, _conversation_service_pb2.AddParticipantsResponse]
+    """Invites people: from then on they see the conversation, whatever its visibility."""
+    RemoveParticipant: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.RemoveParticipantRequest, _conversation_service_pb2.RemoveParticipantResponse]
+    """Takes a person out. Where only participants see the conversation, that person's streams end
+    within 10 seconds. Everybody may leave; others are removed only by who made the conversation, an
+    account's admin or a service's key.
+    """
     ListMessages: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.ListMessagesRequest, _conversation_service_pb2.ListMessagesResponse]
     """Lists a conversation's messages, oldest first."""
     GetMessage: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.GetMessageRequest, _conversation_service_pb2.GetMessageResponse]
     """Returns a message, for a reply with the receipt of its context."""
+    DeleteMessage: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.DeleteMessageRequest, _conversation_service_pb2.DeleteMessageResponse]
+    """Deletes a user's message with its files and the replies to it: nothing of what they said is
+    left, and a reply being written is cancelled. Watchers get each as a `message` that is `deleted`.
+    Only for who wrote it, who made the conversation, an account's admin and a service's key.
+    """
     SendMessage: _grpc.UnaryStreamMultiCallable[_conversation_service_pb2.SendMessageRequest, _conversation_service_pb2.SendMessageResponse]
     """Says something and streams the reply.
 
@@ -85,13 +121,20 @@ class ConversationServiceStub:
     """
     ListModels: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.ListModelsRequest, _conversation_service_pb2.ListModelsResponse]
     """Lists the models of the catalogue."""
+    GetUsage: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.GetUsageRequest, _conversation_service_pb2.GetUsageResponse]
+    """Says what replies, titles and transcriptions used, by day, user, key or model, and how far the
+    budgets are used that apply to the caller. A member sees what was used for them; an admin and a
+    service what their account used.
+    """
 
 @_typing.type_check_only
 class ConversationServiceAsyncStub(ConversationServiceStub):
     """Conversations between the people of an account and AI models.
 
-    Every call carries the metadata `authorization: Bearer <key>` and sees only what belongs to the
-    key's account. Errors are statuses with google.rpc.ErrorInfo (see ErrorReason), BadRequest for
+    Every call carries the metadata `authorization: Bearer <key>`, or a token of the company's identity
+    provider in the key's place, and sees only what belongs to the caller's account. Of that a member
+    sees the conversations whose visibility is the account, and those that the member made or takes
+    part in; an account's admin and a service's key see all. What a caller may not see does not exist. Errors are statuses with google.rpc.ErrorInfo (see ErrorReason), BadRequest for
     each bad field, and RetryInfo and QuotaFailure where they apply.
 
     To follow a conversation a client needs two rules: a `message` event replaces what it holds of
@@ -106,14 +149,48 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
     """Returns a conversation and a token to watch it from now on."""
     ListConversations: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.ListConversationsRequest, _conversation_service_pb2.ListConversationsResponse]  # type: ignore[assignment]
     """Lists the account's conversations, the one with the latest activity first."""
+    WatchConversations: _aio.UnaryStreamMultiCallable[_conversation_service_pb2.WatchConversationsRequest, _conversation_service_pb2.WatchConversationsResponse]  # type: ignore[assignment]
+    """Streams what happens to the conversations that the caller sees, for a list that is always true:
+    one is new, changed, has a new message, a reply begins or ends, what it is to the caller changes,
+    or it is gone. What is said in them it does not carry. Changes that follow each other closely
+    are told once, and what has not changed may be told again. New names of people are told with
+    the next change of a conversation.
+
+    Without a token: the conversations with the latest activity, then what comes. With one: every
+    conversation that changed since, then what comes; with one that is too old it begins anew, with
+    `reset`.
+    """
+    MarkRead: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.MarkReadRequest, _conversation_service_pb2.MarkReadResponse]  # type: ignore[assignment]
+    """Says that the caller has read a conversation up to a message; `unread_count` counts from there.
+    It never goes back: an earlier message than before changes nothing.
+    """
+    ListUsers: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.ListUsersRequest, _conversation_service_pb2.ListUsersResponse]  # type: ignore[assignment]
+    """Lists the people of the account, by their names."""
     UpdateConversation: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.UpdateConversationRequest, _conversation_service_pb2.UpdateConversationResponse]  # type: ignore[assignment]
-    """Changes a conversation's title, model or system prompt."""
+    """Changes a conversation's title, model, system prompt or visibility, puts it away (`archived`), or
+    keeps it in the caller's view (`pinned`). System prompt and visibility only for who made it, an
+    account's admin and a service's key.
+    """
     DeleteConversation: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.DeleteConversationRequest, _conversation_service_pb2.DeleteConversationResponse]  # type: ignore[assignment]
-    """Deletes a conversation with its messages and files, and cancels a reply being written."""
+    """Deletes a conversation with its messages and files, and cancels a reply being written. Only for
+    who made it, an account's admin and a service's key.
+    """
+    AddParticipants: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.AddParticipantsRequest, _conversation_service_pb2.AddParticipantsResponse]  # type: ignore[assignment]
+    """Invites people: from then on they see the conversation, whatever its visibility."""
+    RemoveParticipant: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.RemoveParticipantRequest, _conversation_service_pb2.RemoveParticipantResponse]  # type: ignore[assignment]
+    """Takes a person out. Where only participants see the conversation, that person's streams end
+    within 10 seconds. Everybody may leave; others are removed only by who made the conversation, an
+    account's admin or a service's key.
+    """
     ListMessages: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.ListMessagesRequest, _conversation_service_pb2.ListMessagesResponse]  # type: ignore[assignment]
     """Lists a conversation's messages, oldest first."""
     GetMessage: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.GetMessageRequest, _conversation_service_pb2.GetMessageResponse]  # type: ignore[assignment]
     """Returns a message, for a reply with the receipt of its context."""
+    DeleteMessage: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.DeleteMessageRequest, _conversation_service_pb2.DeleteMessageResponse]  # type: ignore[assignment]
+    """Deletes a user's message with its files and the replies to it: nothing of what they said is
+    left, and a reply being written is cancelled. Watchers get each as a `message` that is `deleted`.
+    Only for who wrote it, who made the conversation, an account's admin and a service's key.
+    """
     SendMessage: _aio.UnaryStreamMultiCallable[_conversation_service_pb2.SendMessageRequest, _conversation_service_pb2.SendMessageResponse]  # type: ignore[assignment]
     """Says something and streams the reply.
 
@@ -143,12 +220,19 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
     """
     ListModels: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.ListModelsRequest, _conversation_service_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Lists the models of the catalogue."""
+    GetUsage: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.GetUsageRequest, _conversation_service_pb2.GetUsageResponse]  # type: ignore[assignment]
+    """Says what replies, titles and transcriptions used, by day, user, key or model, and how far the
+    budgets are used that apply to the caller. A member sees what was used for them; an admin and a
+    service what their account used.
+    """
 
 class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Conversations between the people of an account and AI models.
 
-    Every call carries the metadata `authorization: Bearer <key>` and sees only what belongs to the
-    key's account. Errors are statuses with google.rpc.ErrorInfo (see ErrorReason), BadRequest for
+    Every call carries the metadata `authorization: Bearer <key>`, or a token of the company's identity
+    provider in the key's place, and sees only what belongs to the caller's account. Of that a member
+    sees the conversations whose visibility is the account, and those that the member made or takes
+    part in; an account's admin and a service's key see all. What a caller may not see does not exist. Errors are statuses with google.rpc.ErrorInfo (see ErrorReason), BadRequest for
     each bad field, and RetryInfo and QuotaFailure where they apply.
 
     To follow a conversation a client needs two rules: a `message` event replaces what it holds of
@@ -181,12 +265,50 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lists the account's conversations, the one with the latest activity first."""
 
     @_abc_1.abstractmethod
+    def WatchConversations(
+        self,
+        request: _conversation_service_pb2.WatchConversationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_conversation_service_pb2.WatchConversationsResponse], _abc.AsyncIterator[_conversation_service_pb2.WatchConversationsResponse]]:
+        """Streams what happens to the conversations that the caller sees, for a list that is always true:
+        one is new, changed, has a new message, a reply begins or ends, what it is to the caller changes,
+        or it is gone. What is said in them it does not carry. Changes that follow each other closely
+        are told once, and what has not changed may be told again. New names of people are told with
+        the next change of a conversation.
+
+        Without a token: the conversations with the latest activity, then what comes. With one: every
+        conversation that changed since, then what comes; with one that is too old it begins anew, with
+        `reset`.
+        """
+
+    @_abc_1.abstractmethod
+    def MarkRead(
+        self,
+        request: _conversation_service_pb2.MarkReadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversation_service_pb2.MarkReadResponse, _abc.Awaitable[_conversation_service_pb2.MarkReadResponse]]:
+        """Says that the caller has read a conversation up to a message; `unread_count` counts from there.
+        It never goes back: an earlier message than before changes nothing.
+        """
+
+    @_abc_1.abstractmethod
+    def ListUsers(
+        self,
+        request: _conversation_service_pb2.ListUsersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversation_service_pb2.ListUsersResponse, _abc.Awaitable[_conversation_service_pb2.ListUsersResponse]]:
+        """Lists the people of the account, by their names."""
+
+    @_abc_1.abstractmethod
     def UpdateConversation(
         self,
         request: _conversation_service_pb2.UpdateConversationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_conversation_service_pb2.UpdateConversationResponse, _abc.Awaitable[_conversation_service_pb2.UpdateConversationResponse]]:
-        """Changes a conversation's title, model or system prompt."""
+        """Changes a conversation's title, model, system prompt or visibility, puts it away (`archived`), or
+        keeps it in the caller's view (`pinned`). System prompt and visibility only for who made it, an
+        account's admin and a service's key.
+        """
 
     @_abc_1.abstractmethod
     def DeleteConversation(
@@ -194,7 +316,28 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _conversation_service_pb2.DeleteConversationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_conversation_service_pb2.DeleteConversationResponse, _abc.Awaitable[_conversation_service_pb2.DeleteConversationResponse]]:
-        """Deletes a conversation with its messages and files, and cancels a reply being written."""
+        """Deletes a conversation with its messages and files, and cancels a reply being written. Only for
+        who made it, an account's admin and a service's key.
+        """
+
+    @_abc_1.abstractmethod
+    def AddParticipants(
+        self,
+        request: _conversation_service_pb2.AddParticipantsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversation_service_pb2.AddParticipantsResponse, _abc.Awaitable[_conversation_service_pb2.AddParticipantsResponse]]:
+        """Invites people: from then on they see the conversation, whatever its visibility."""
+
+    @_abc_1.abstractmethod
+    def RemoveParticipant(
+        self,
+        request: _conversation_service_pb2.RemoveParticipantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversation_service_pb2.RemoveParticipantResponse, _abc.Awaitable[_conversation_service_pb2.RemoveParticipantResponse]]:
+        """Takes a person out. Where only participants see the conversation, that person's streams end
+        within 10 seconds. Everybody may leave; others are removed only by who made the conversation, an
+        account's admin or a service's key.
+        """
 
     @_abc_1.abstractmethod
     def ListMessages(
@@ -211,6 +354,17 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_conversation_service_pb2.GetMessageResponse, _abc.Awaitable[_conversation_service_pb2.GetMessageResponse]]:
         """Returns a message, for a reply with the receipt of its context."""
+
+    @_abc_1.abstractmethod
+    def DeleteMessage(
+        self,
+        request: _conversation_service_pb2.DeleteMessageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversation_service_pb2.DeleteMessageResponse, _abc.Awaitable[_conversation_service_pb2.DeleteMessageResponse]]:
+        """Deletes a user's message with its files and the replies to it: nothing of what they said is
+        left, and a reply being written is cancelled. Watchers get each as a `message` that is `deleted`.
+        Only for who wrote it, who made the conversation, an account's admin and a service's key.
+        """
 
     @_abc_1.abstractmethod
     def SendMessage(
@@ -282,5 +436,16 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_conversation_service_pb2.ListModelsResponse, _abc.Awaitable[_conversation_service_pb2.ListModelsResponse]]:
         """Lists the models of the catalogue."""
+
+    @_abc_1.abstractmethod
+    def GetUsage(
+        self,
+        request: _conversation_service_pb2.GetUsageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversation_service_pb2.GetUsageResponse, _abc.Awaitable[_conversation_service_pb2.GetUsageResponse]]:
+        """Says what replies, titles and transcriptions used, by day, user, key or model, and how far the
+        budgets are used that apply to the caller. A member sees what was used for them; an admin and a
+        service what their account used.
+        """
 
 def add_ConversationServiceServicer_to_server(servicer: ConversationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

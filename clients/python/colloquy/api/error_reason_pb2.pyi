@@ -78,6 +78,28 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Of a reply: the provider's content filter stopped it."""
     ERROR_REASON_REPLY_ABANDONED: _ErrorReason.ValueType  # 25
     """Of a reply: the process that wrote it died three times."""
+    ERROR_REASON_QUOTA_EXCEEDED: _ErrorReason.ValueType  # 27
+    """A quota of the account or of the key is used up; QuotaFailure names it. Status
+    RESOURCE_EXHAUSTED.
+    """
+    ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 28
+    """The server has as much to do as it takes on; RetryInfo says when to come back. Status
+    RESOURCE_EXHAUSTED.
+    """
+    ERROR_REASON_USER_NOT_FOUND: _ErrorReason.ValueType  # 29
+    """No such user. Status NOT_FOUND."""
+    ERROR_REASON_SESSION_NOT_FOUND: _ErrorReason.ValueType  # 30
+    """No such session of the caller. Status NOT_FOUND."""
+    ERROR_REASON_BUDGET_EXCEEDED: _ErrorReason.ValueType  # 31
+    """A budget that applies to the caller is used up; QuotaFailure names it, and RetryInfo says when
+    it starts anew. Status RESOURCE_EXHAUSTED.
+    """
+    ERROR_REASON_BUDGET_NOT_FOUND: _ErrorReason.ValueType  # 32
+    """No such budget. Status NOT_FOUND."""
+    ERROR_REASON_WEBHOOK_NOT_FOUND: _ErrorReason.ValueType  # 33
+    """No such webhook. Status NOT_FOUND."""
+    ERROR_REASON_DELIVERY_NOT_FOUND: _ErrorReason.ValueType  # 34
+    """No such delivery among those that were given up. Status NOT_FOUND."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 26
     """Something went wrong in the server; its log says what. Status INTERNAL."""
 
@@ -145,6 +167,28 @@ ERROR_REASON_CONTENT_FILTERED: ErrorReason.ValueType  # 24
 """Of a reply: the provider's content filter stopped it."""
 ERROR_REASON_REPLY_ABANDONED: ErrorReason.ValueType  # 25
 """Of a reply: the process that wrote it died three times."""
+ERROR_REASON_QUOTA_EXCEEDED: ErrorReason.ValueType  # 27
+"""A quota of the account or of the key is used up; QuotaFailure names it. Status
+RESOURCE_EXHAUSTED.
+"""
+ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 28
+"""The server has as much to do as it takes on; RetryInfo says when to come back. Status
+RESOURCE_EXHAUSTED.
+"""
+ERROR_REASON_USER_NOT_FOUND: ErrorReason.ValueType  # 29
+"""No such user. Status NOT_FOUND."""
+ERROR_REASON_SESSION_NOT_FOUND: ErrorReason.ValueType  # 30
+"""No such session of the caller. Status NOT_FOUND."""
+ERROR_REASON_BUDGET_EXCEEDED: ErrorReason.ValueType  # 31
+"""A budget that applies to the caller is used up; QuotaFailure names it, and RetryInfo says when
+it starts anew. Status RESOURCE_EXHAUSTED.
+"""
+ERROR_REASON_BUDGET_NOT_FOUND: ErrorReason.ValueType  # 32
+"""No such budget. Status NOT_FOUND."""
+ERROR_REASON_WEBHOOK_NOT_FOUND: ErrorReason.ValueType  # 33
+"""No such webhook. Status NOT_FOUND."""
+ERROR_REASON_DELIVERY_NOT_FOUND: ErrorReason.ValueType  # 34
+"""No such delivery among those that were given up. Status NOT_FOUND."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 26
 """Something went wrong in the server; its log says what. Status INTERNAL."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -45,6 +45,38 @@ RATING_BAD: Rating.ValueType  # 2
 """Bad."""
 Global___Rating: _TypeAlias = Rating  # noqa: Y015
 
+class _UsageGroup:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _UsageGroupEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UsageGroup.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    USAGE_GROUP_UNSPECIFIED: _UsageGroup.ValueType  # 0
+    """Not set."""
+    USAGE_GROUP_DAY: _UsageGroup.ValueType  # 1
+    """Days in UTC."""
+    USAGE_GROUP_USER: _UsageGroup.ValueType  # 2
+    """Who asked."""
+    USAGE_GROUP_API_KEY: _UsageGroup.ValueType  # 3
+    """The key that was used."""
+    USAGE_GROUP_MODEL: _UsageGroup.ValueType  # 4
+    """The model that answered."""
+
+class UsageGroup(_UsageGroup, metaclass=_UsageGroupEnumTypeWrapper):
+    """What usage can be grouped by."""
+
+USAGE_GROUP_UNSPECIFIED: UsageGroup.ValueType  # 0
+"""Not set."""
+USAGE_GROUP_DAY: UsageGroup.ValueType  # 1
+"""Days in UTC."""
+USAGE_GROUP_USER: UsageGroup.ValueType  # 2
+"""Who asked."""
+USAGE_GROUP_API_KEY: UsageGroup.ValueType  # 3
+"""The key that was used."""
+USAGE_GROUP_MODEL: UsageGroup.ValueType  # 4
+"""The model that answered."""
+Global___UsageGroup: _TypeAlias = UsageGroup  # noqa: Y015
+
 @_typing.final
 class User(_message.Message):
     """A person who writes in conversations, known within one account."""
@@ -55,6 +87,7 @@ class User(_message.Message):
     EXTERNAL_ID_FIELD_NUMBER: _builtins.int
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     AVATAR_URL_FIELD_NUMBER: _builtins.int
+    EMAIL_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7 given by the server."""
     external_id: _builtins.str
@@ -65,6 +98,11 @@ class User(_message.Message):
     """The name that others see; at most 255 characters."""
     avatar_url: _builtins.str
     """Where a picture of this person is; at most 2,048 characters."""
+    email: _builtins.str
+    """This person's e-mail address, by which somebody who comes from elsewhere, as from the company's
+    identity provider, is known for the same; at most 255 characters. Only a service's key sets it,
+    and vouches for it. Shown to that person by GetSession, and to nobody else.
+    """
     def __init__(
         self,
         *,
@@ -72,10 +110,11 @@ class User(_message.Message):
         external_id: _builtins.str = ...,
         display_name: _builtins.str = ...,
         avatar_url: _builtins.str = ...,
+        email: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["avatar_url", b"avatar_url", "display_name", b"display_name", "external_id", b"external_id", "id", b"id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["avatar_url", b"avatar_url", "display_name", b"display_name", "email", b"email", "external_id", b"external_id", "id", b"id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -87,6 +126,33 @@ class Conversation(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    class _Visibility:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _VisibilityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Conversation._Visibility.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        VISIBILITY_UNSPECIFIED: Conversation._Visibility.ValueType  # 0
+        """Not set: of a new conversation, what its account has for new ones."""
+        VISIBILITY_ACCOUNT: Conversation._Visibility.ValueType  # 1
+        """Everybody."""
+        VISIBILITY_PARTICIPANTS: Conversation._Visibility.ValueType  # 2
+        """Who made it, its participants, and the account's admins and services. To all others it does
+        not exist.
+        """
+
+    class Visibility(_Visibility, metaclass=_VisibilityEnumTypeWrapper):
+        """Who of the account sees a conversation and writes in it."""
+
+    VISIBILITY_UNSPECIFIED: Conversation.Visibility.ValueType  # 0
+    """Not set: of a new conversation, what its account has for new ones."""
+    VISIBILITY_ACCOUNT: Conversation.Visibility.ValueType  # 1
+    """Everybody."""
+    VISIBILITY_PARTICIPANTS: Conversation.Visibility.ValueType  # 2
+    """Who made it, its participants, and the account's admins and services. To all others it does
+    not exist.
+    """
+
     ID_FIELD_NUMBER: _builtins.int
     TITLE_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
@@ -97,6 +163,13 @@ class Conversation(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     LAST_MESSAGE_TIME_FIELD_NUMBER: _builtins.int
+    VISIBILITY_FIELD_NUMBER: _builtins.int
+    CREATOR_FIELD_NUMBER: _builtins.int
+    ARCHIVED_FIELD_NUMBER: _builtins.int
+    PINNED_FIELD_NUMBER: _builtins.int
+    UNREAD_COUNT_FIELD_NUMBER: _builtins.int
+    REPLYING_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7 given by the server."""
     title: _builtins.str
@@ -110,10 +183,29 @@ class Conversation(_message.Message):
     external_id: _builtins.str
     """The caller's own name for it, unique in the account; empty when it has none."""
     message_count: _builtins.int
-    """How many messages it holds, replies included."""
+    """How many messages it holds, replies included and deleted ones not."""
+    visibility: Global___Conversation.Visibility.ValueType
+    """Who sees it."""
+    archived: _builtins.bool
+    """It was put away, for everybody who sees it: lists can leave it out. What is said in it brings it
+    back; a ConversationEvent tells that only by what is said.
+    """
+    pinned: _builtins.bool
+    """The caller keeps it in view. For a service's key that is the account's default user, here and in
+    `unread_count`. Not set in a ConversationEvent, which is the same for all who watch.
+    """
+    unread_count: _builtins.int
+    """How many messages of others and finished replies came after the last one that the caller has
+    read (see MarkRead) or wrote, and after the caller did; at most 100, which stands for 100 and
+    more. Not set in a ConversationEvent.
+    """
+    replying: _builtins.bool
+    """A reply is being written in it, or waits. Not set in a ConversationEvent, where the messages say
+    it.
+    """
     @_builtins.property
     def participants(self) -> _containers.RepeatedCompositeFieldContainer[Global___User]:
-        """Who wrote in it, in the order of their first messages."""
+        """Who wrote in it or was invited, and was not removed: in the order in which they came to it."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -121,11 +213,24 @@ class Conversation(_message.Message):
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
-        """When its title, model or system prompt last changed."""
+        """When its title, model, system prompt, visibility or participants last changed."""
 
     @_builtins.property
     def last_message_time(self) -> _timestamp_pb2.Timestamp:
         """When the last message was added; absent when there is none."""
+
+    @_builtins.property
+    def creator(self) -> Global___User:
+        """Who made it, for a service's key the account's default user; absent when that is not known or
+        the person has left.
+        """
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When it is deleted, with all that is in it, as DeleteConversation does; absent for never. It is
+        the earlier of what was set for it and, where its account keeps conversations for so many days,
+        that long after the last message.
+        """
 
     def __init__(
         self,
@@ -140,10 +245,17 @@ class Conversation(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         last_message_time: _timestamp_pb2.Timestamp | None = ...,
+        visibility: Global___Conversation.Visibility.ValueType = ...,
+        creator: Global___User | None = ...,
+        archived: _builtins.bool = ...,
+        pinned: _builtins.bool = ...,
+        unread_count: _builtins.int = ...,
+        replying: _builtins.bool = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "last_message_time", b"last_message_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "creator", b"creator", "expire_time", b"expire_time", "last_message_time", b"last_message_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "external_id", b"external_id", "id", b"id", "last_message_time", b"last_message_time", "message_count", b"message_count", "model", b"model", "participants", b"participants", "system_prompt", b"system_prompt", "title", b"title", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archived", b"archived", "create_time", b"create_time", "creator", b"creator", "expire_time", b"expire_time", "external_id", b"external_id", "id", b"id", "last_message_time", b"last_message_time", "message_count", b"message_count", "model", b"model", "participants", b"participants", "pinned", b"pinned", "replying", b"replying", "system_prompt", b"system_prompt", "title", b"title", "unread_count", b"unread_count", "update_time", b"update_time", "visibility", b"visibility"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -429,6 +541,8 @@ class Message(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     RATING_COMMENT_FIELD_NUMBER: _builtins.int
+    DELETED_FIELD_NUMBER: _builtins.int
+    REQUESTED_MODEL_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7 given by the server."""
     conversation_id: _builtins.str
@@ -450,7 +564,9 @@ class Message(_message.Message):
     of the model's context.
     """
     model: _builtins.str
-    """Of a reply: the model that writes it."""
+    """Of a reply: the model that writes it. Where the one that was asked cannot, a fallback of the
+    catalogue may: see requested_model.
+    """
     finish_reason: _builtins.str
     """Of a reply: why the model stopped: "stop", "length" (it reached its output limit),
     "content_filter", or what else the provider says.
@@ -459,6 +575,12 @@ class Message(_message.Message):
     """Of a reply: what a reader thinks of it."""
     rating_comment: _builtins.str
     """Of a rated reply: what its reader had to say, as RateReply took it; at most 4,000 characters."""
+    deleted: _builtins.bool
+    """It was deleted: nothing of what it said is left, and whoever shows it takes it away."""
+    requested_model: _builtins.str
+    """Of a reply: the model that was asked for. `model` is another one when that failed and a fallback
+    took its place.
+    """
     @_builtins.property
     def author(self) -> Global___User:
         """The person who wrote it; users' messages only."""
@@ -509,10 +631,12 @@ class Message(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         rating_comment: _builtins.str = ...,
+        deleted: _builtins.bool = ...,
+        requested_model: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "context", b"context", "create_time", b"create_time", "error", b"error", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachments", b"attachments", "attempt", b"attempt", "author", b"author", "content", b"content", "context", b"context", "conversation_id", b"conversation_id", "create_time", b"create_time", "error", b"error", "finish_reason", b"finish_reason", "id", b"id", "model", b"model", "rating", b"rating", "rating_comment", b"rating_comment", "reply_to", b"reply_to", "role", b"role", "state", b"state", "superseded", b"superseded", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachments", b"attachments", "attempt", b"attempt", "author", b"author", "content", b"content", "context", b"context", "conversation_id", b"conversation_id", "create_time", b"create_time", "deleted", b"deleted", "error", b"error", "finish_reason", b"finish_reason", "id", b"id", "model", b"model", "rating", b"rating", "rating_comment", b"rating_comment", "reply_to", b"reply_to", "requested_model", b"requested_model", "role", b"role", "state", b"state", "superseded", b"superseded", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -569,3 +693,179 @@ class Model(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015
+
+@_typing.final
+class UsageRow(_message.Message):
+    """What was used: of what was not asked to be apart, all together."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DAY_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    API_KEY_ID_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    REPLIES_FIELD_NUMBER: _builtins.int
+    INPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    CACHED_INPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    COST_USD_FIELD_NUMBER: _builtins.int
+    ESTIMATED_TOKENS_FIELD_NUMBER: _builtins.int
+    day: _builtins.str
+    """The day in UTC, like "2026-11-27"; empty when days are not apart."""
+    api_key_id: _builtins.str
+    """The key that was used; empty when keys are not apart, and where there was none."""
+    model: _builtins.str
+    """The model that answered; empty when models are not apart."""
+    replies: _builtins.int
+    """Replies that had begun and ended, however they did."""
+    input_tokens: _builtins.int
+    """Tokens that the models read."""
+    cached_input_tokens: _builtins.int
+    """Those of them that the provider had kept from before, and may charge less for."""
+    output_tokens: _builtins.int
+    """Tokens that the models wrote."""
+    cost_usd: _builtins.float
+    """The price of all in US dollars, by the catalogue's prices at the time."""
+    estimated_tokens: _builtins.int
+    """Those of all tokens that no provider told, because its answer was cut off: the server's own
+    estimate stands for them.
+    """
+    @_builtins.property
+    def user(self) -> Global___User:
+        """Who asked; absent when users are not apart, or when that person has left."""
+
+    def __init__(
+        self,
+        *,
+        day: _builtins.str = ...,
+        user: Global___User | None = ...,
+        api_key_id: _builtins.str = ...,
+        model: _builtins.str = ...,
+        replies: _builtins.int = ...,
+        input_tokens: _builtins.int = ...,
+        cached_input_tokens: _builtins.int = ...,
+        output_tokens: _builtins.int = ...,
+        cost_usd: _builtins.float = ...,
+        estimated_tokens: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["user", b"user"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_key_id", b"api_key_id", "cached_input_tokens", b"cached_input_tokens", "cost_usd", b"cost_usd", "day", b"day", "estimated_tokens", b"estimated_tokens", "input_tokens", b"input_tokens", "model", b"model", "output_tokens", b"output_tokens", "replies", b"replies", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UsageRow: _TypeAlias = UsageRow  # noqa: Y015
+
+@_typing.final
+class Budget(_message.Message):
+    """How much may be used in a day or a month."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Period:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _PeriodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Budget._Period.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        PERIOD_UNSPECIFIED: Budget._Period.ValueType  # 0
+        """Not set."""
+        PERIOD_DAY: Budget._Period.ValueType  # 1
+        """Each day, at midnight UTC."""
+        PERIOD_MONTH: Budget._Period.ValueType  # 2
+        """Each month, at midnight UTC before its first day."""
+
+    class Period(_Period, metaclass=_PeriodEnumTypeWrapper):
+        """After what time it starts anew."""
+
+    PERIOD_UNSPECIFIED: Budget.Period.ValueType  # 0
+    """Not set."""
+    PERIOD_DAY: Budget.Period.ValueType  # 1
+    """Each day, at midnight UTC."""
+    PERIOD_MONTH: Budget.Period.ValueType  # 2
+    """Each month, at midnight UTC before its first day."""
+
+    class _Unit:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _UnitEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Budget._Unit.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        UNIT_UNSPECIFIED: Budget._Unit.ValueType  # 0
+        """Not set."""
+        UNIT_USD: Budget._Unit.ValueType  # 1
+        """US dollars, by the catalogue's prices."""
+        UNIT_TOKENS: Budget._Unit.ValueType  # 2
+        """Tokens, read and written."""
+        UNIT_REPLIES: Budget._Unit.ValueType  # 3
+        """Replies."""
+
+    class Unit(_Unit, metaclass=_UnitEnumTypeWrapper):
+        """What is counted."""
+
+    UNIT_UNSPECIFIED: Budget.Unit.ValueType  # 0
+    """Not set."""
+    UNIT_USD: Budget.Unit.ValueType  # 1
+    """US dollars, by the catalogue's prices."""
+    UNIT_TOKENS: Budget.Unit.ValueType  # 2
+    """Tokens, read and written."""
+    UNIT_REPLIES: Budget.Unit.ValueType  # 3
+    """Replies."""
+
+    ID_FIELD_NUMBER: _builtins.int
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    API_KEY_ID_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    PERIOD_FIELD_NUMBER: _builtins.int
+    UNIT_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    USED_FIELD_NUMBER: _builtins.int
+    RESERVED_FIELD_NUMBER: _builtins.int
+    RENEW_TIME_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """UUIDv7 given by the server."""
+    account_id: _builtins.str
+    """The account in which it holds."""
+    user_id: _builtins.str
+    """Only for what is used by this user; empty for all."""
+    api_key_id: _builtins.str
+    """Only for what is used by this key; empty for all."""
+    model: _builtins.str
+    """Only for what this model uses; empty for all."""
+    period: Global___Budget.Period.ValueType
+    """When it starts anew."""
+    unit: Global___Budget.Unit.ValueType
+    """What is counted."""
+    limit: _builtins.float
+    """How much of it may be used; 0 for nothing at all."""
+    used: _builtins.float
+    """How much was used since it started."""
+    reserved: _builtins.float
+    """What is put aside for replies that were accepted and have not ended."""
+    @_builtins.property
+    def renew_time(self) -> _timestamp_pb2.Timestamp:
+        """When it starts anew."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        account_id: _builtins.str = ...,
+        user_id: _builtins.str = ...,
+        api_key_id: _builtins.str = ...,
+        model: _builtins.str = ...,
+        period: Global___Budget.Period.ValueType = ...,
+        unit: Global___Budget.Unit.ValueType = ...,
+        limit: _builtins.float = ...,
+        used: _builtins.float = ...,
+        reserved: _builtins.float = ...,
+        renew_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["renew_time", b"renew_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "api_key_id", b"api_key_id", "id", b"id", "limit", b"limit", "model", b"model", "period", b"period", "renew_time", b"renew_time", "reserved", b"reserved", "unit", b"unit", "used", b"used", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Budget: _TypeAlias = Budget  # noqa: Y015

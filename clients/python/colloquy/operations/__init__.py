@@ -1,2 +1,2 @@
-"""What the server's and the bot's processes both stand on, with Python alone: their logs, and the
-files that only they may read."""
+"""What the server's and the bot's processes both stand on: their logs and metrics, and the
+files and the memory that only they may read."""

@@ -6,7 +6,9 @@ import errno
 import fcntl
 import os
 import stat
-from contextlib import suppress
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 DATA_FOLDER = Path("data")
@@ -65,3 +67,28 @@ def hold_alone(file: Path) -> bool:
         if error.errno not in (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS):
             raise
     return True  # the descriptor stays open: the lock goes with it
+
+
+def write_private(file: Path, text: str) -> None:
+    """Writes a file for this user alone, as a whole or not at all; makes its folder."""
+    make_private_folder(file.parent)
+    descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-")  # mode 0600
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as written:
+            written.write(text)
+        os.replace(name, file)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+@contextmanager
+def held(file: Path) -> Iterator[None]:
+    """Lets one process and thread at a time into the block, for the same file; the others wait."""
+    make_private_folder(file.parent)
+    descriptor = os.open(file.with_name(f"{file.name}-lock"), os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -9,11 +9,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
-from colloquy.api.conversation_service_pb2 import ConversationEvent
 from colloquy.calls import Answer, Call, Request, Response, StreamCall
-from colloquy.config import resolve
+from colloquy.config import ApiKey, resolve
 from colloquy.errors import ColloquyError
-from colloquy.resumption import DEFAULT_SILENCE, Resumption
+from colloquy.resumption import DEFAULT_SILENCE, Event, Resumption
 from colloquy.retry import DEFAULT_PATIENCE, DEFAULT_TIMEOUT, Retry, Timing
 from colloquy.sync.transport import Channel, Stream, Transport
 
@@ -29,7 +28,7 @@ class BaseClient:
     def __init__(
         self,
         address: str | None = None,
-        api_key: str | None = None,
+        api_key: ApiKey | None = None,
         *,
         tls: bool = False,
         ca_file: str | None = None,
@@ -45,9 +44,11 @@ class BaseClient:
         """Connects when it is first used, or speaks over a `channel` that is given.
 
         What is not given comes from the environment, see `colloquy.config`. An address may be
-        `https://HOST:PORT`. `timeout` is how many seconds a call may take, `patience` how many a
-        server that cannot be reached is borne before Unavailable is raised, `silence` after how
-        many without any event a stream is opened anew. Raises ConfigurationError.
+        `https://HOST:PORT`; an `api_key` may be a function that gives the key or the token to use
+        now, and is called before each call. `timeout` is how many seconds a call may take,
+        `patience` how many a server that cannot be reached is borne before Unavailable is raised,
+        `silence` after how many without any event a stream is opened anew. Raises
+        ConfigurationError.
         """
         self._endpoint = resolve(
             address,
@@ -112,9 +113,9 @@ class BaseClient:
     def _events(
         self,
         stream: Stream,
-        resumption: Resumption,
+        resumption: Resumption[Event],
         next_call: Callable[[], StreamCall[Any, Any]],
-    ) -> Generator[ConversationEvent]:
+    ) -> Generator[Event]:
         """Yield each event once, over as many calls as it takes; their answers hold an `event`."""
         while not stream.closed:
             try:

@@ -18,12 +18,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from colloquy import calls
+from colloquy import calls, session_calls
 from colloquy.api import conversation_service_pb2 as pb
+from colloquy.api.conversation_service_pb2 import ConversationEvent, ConversationsEvent
 from colloquy.api.resources_pb2 import Attachment, Conversation, Message, User
+from colloquy.api.session_service_pb2 import Session
 from colloquy.errors import ColloquyError
 from colloquy.file_transfer import Download, Progress, Upload
-from colloquy.resumption import ReplyResumption, WatchResumption, silence_error
+from colloquy.resumption import (
+    IndexResumption,
+    ReplyResumption,
+    WatchResumption,
+    silence_error,
+)
 from colloquy.sync.base_client import BaseClient, method
 from colloquy.sync.streams import Events, Reply
 from colloquy.sync.transport import Stream, run_blocking
@@ -37,13 +44,30 @@ class ConversationClient(BaseClient):
     list_conversations = method(calls.list_conversations)
     update_conversation = method(calls.update_conversation)
     delete_conversation = method(calls.delete_conversation)
+    add_participants = method(calls.add_participants)
+    remove_participant = method(calls.remove_participant)
+    mark_read = method(calls.mark_read)
+    list_users = method(calls.list_users)
     list_messages = method(calls.list_messages)
     get_message = method(calls.get_message)
+    delete_message = method(calls.delete_message)
     cancel_reply = method(calls.cancel_reply)
     rate_reply = method(calls.rate_reply)
     search_messages = method(calls.search_messages)
     list_models = method(calls.list_models)
+    get_usage = method(calls.get_usage)
     get_attachment = method(calls.get_attachment)
+    get_session = method(session_calls.get_session)
+    list_sessions = method(session_calls.list_sessions)
+    revoke_session = method(session_calls.revoke_session)
+    create_sign_in_link = method(session_calls.create_sign_in_link)
+
+    def sessions(self, *, user_id: str = "") -> Iterator[Session]:
+        """Iterate over the browsers in which the caller's user, or another one, is signed in."""
+        return self._pages(
+            lambda token: session_calls.list_sessions(user_id=user_id, page_token=token),
+            lambda page: (page.sessions, page.next_page_token),
+        )
 
     def send(
         self,
@@ -106,7 +130,7 @@ class ConversationClient(BaseClient):
         )
         return reply.result()
 
-    def watch(self, conversation_id: str, resume_token: str = "") -> Events:
+    def watch(self, conversation_id: str, resume_token: str = "") -> Events[ConversationEvent]:
         """Follow a conversation until it is deleted, from a token on or from now.
 
         Without a token the conversation and every unfinished message come first.
@@ -120,13 +144,45 @@ class ConversationClient(BaseClient):
         )
         return Events(stream, events)
 
-    def conversations(self, *, participant_external_id: str = "") -> Iterator[Conversation]:
-        """Iterate over all conversations, the one with the latest activity first."""
+    def watch_conversations(self, resume_token: str = "") -> Events[ConversationsEvent]:
+        """Follow all conversations, from a token on or from now, without end.
+
+        Without a token those with the latest activity come first. An event replaces what is held of
+        a conversation or takes it away; `reset` takes all away. Whoever keeps a token keeps the one
+        of the last event.
+        """
+        resumption = IndexResumption(resume_token, self._retry(None), self._silence)
+        stream = Stream(self._transport)
+        events = self._events(
+            stream, resumption, lambda: calls.watch_conversations(resumption.token)
+        )
+        return Events(stream, events)
+
+    def conversations(
+        self,
+        *,
+        participant_external_id: str = "",
+        archived: bool | None = None,
+        pinned: bool | None = None,
+    ) -> Iterator[Conversation]:
+        """Iterate over all conversations, the one with the latest activity first: over those that
+        are archived or pinned, or are not, or, where None is given, over both."""
         return self._pages(
             lambda token: calls.list_conversations(
-                page_token=token, participant_external_id=participant_external_id
+                page_token=token,
+                participant_external_id=participant_external_id,
+                archived=archived,
+                pinned=pinned,
             ),
             lambda page: (page.conversations, page.next_page_token),
+        )
+
+    def users(self, query: str = "") -> Iterator[User]:
+        """Iterate over the account's people by their names, or over those with a word that begins
+        like `query`."""
+        return self._pages(
+            lambda token: calls.list_users(query=query, page_token=token),
+            lambda page: (page.users, page.next_page_token),
         )
 
     def messages(self, conversation_id: str) -> Iterator[Message]:

@@ -7,31 +7,31 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import suppress
 from types import TracebackType
-from typing import Self
+from typing import Generic, Self
 
 from colloquy.api.conversation_service_pb2 import ConversationEvent
 from colloquy.api.resources_pb2 import Message
 from colloquy.errors import ColloquyError, NotFound
-from colloquy.resumption import ReplyResumption
+from colloquy.resumption import Event, ReplyResumption
 from colloquy.sync.transport import Stream
 from colloquy.transcript import is_final
 
 
-class Events:
-    """The events of a conversation.
+class Events(Generic[Event]):
+    """The events of a conversation, or of all.
 
     Leaving the `with` block, or `close`, ends the call at once; a loop that is left without
     them, when Python drops the object.
     """
 
-    def __init__(self, stream: Stream, events: Generator[ConversationEvent]) -> None:
+    def __init__(self, stream: Stream, events: Generator[Event]) -> None:
         self._stream = stream
         self._events = events
 
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> ConversationEvent:
+    def __next__(self) -> Event:
         return next(self._events)
 
     def __enter__(self) -> Self:
@@ -52,7 +52,7 @@ class Events:
             self._events.close()
 
 
-class Reply(Events):
+class Reply(Events[ConversationEvent]):
     """The events of one reply: `accepted`, then `message` and `delta`, last its final `message`.
 
     The joined deltas of its last attempt are its whole text.

@@ -16,7 +16,7 @@ from colloquy import channel as channels
 from colloquy.api.resources_pb2 import Attachment
 from colloquy.calls import Answer, Call, Request, Response, StreamCall, Stubs
 from colloquy.config import Endpoint
-from colloquy.errors import client_closed, from_rpc_error
+from colloquy.errors import Unauthenticated, Unavailable, client_closed, from_rpc_error
 from colloquy.file_transfer import Upload
 from colloquy.sync.timed_reader import TimedReader
 
@@ -42,27 +42,33 @@ class Transport:
         self.closed = False
         # Notified when this transport, or a stream of it, is closed.
         self.changed = threading.Condition()
-        self._metadata = channels.metadata(endpoint)
+        self._endpoint = endpoint
         self._sleep = sleep
         self._channel = channel or channels.connect(endpoint)
         self._stubs = Stubs.over(self._channel)
 
     def call(self, call: Call[Request, Response, Answer], timeout: float | None) -> Response:
         """Make a call that answers once. Raises ColloquyError."""
+        metadata = self.metadata()
         with self.errors():
             method = call.method(self._stubs)
-            return method(call.request, timeout=timeout, metadata=self._metadata)
+            return method(call.request, timeout=timeout, metadata=metadata)
 
-    def open(self, call: StreamCall[Request, Response]) -> Any:
+    def open(self, call: StreamCall[Request, Response], metadata: channels.Metadata) -> Any:
         """Make a call whose answers come one after another. Raises ColloquyError."""
         with self.errors():
-            return call.method(self._stubs)(call.request, metadata=self._metadata)
+            return call.method(self._stubs)(call.request, metadata=metadata)
 
     def upload(self, upload: Upload) -> Attachment:
         """Send a file. Raises ColloquyError."""
+        metadata = self.metadata()
         with self.errors():
             stub = self._stubs.attachments
-            return stub.UploadAttachment(upload.requests(), metadata=self._metadata).attachment
+            return stub.UploadAttachment(upload.requests(), metadata=metadata).attachment
+
+    def metadata(self) -> channels.Metadata:
+        """Return what a call carries now. Raises ColloquyError."""
+        return channels.metadata(self._endpoint)
 
     def wait(self, seconds: float, stream: Stream | None = None) -> None:
         """Wait, but not when this transport, or the stream, is closed."""
@@ -102,10 +108,12 @@ class Stream:
         self._transport = transport
         self._changed = transport.changed
         self._reader: TimedReader | None = None
+        self._metadata: channels.Metadata = ()
 
     def open(self, call: StreamCall[Any, Any]) -> None:
         """Make the next call; it is cancelled at once if the stream was closed meanwhile."""
-        reader = TimedReader(self._transport.open(call))
+        self._metadata = self._transport.metadata()
+        reader = TimedReader(self._transport.open(call, self._metadata))
         with self._changed:
             self._reader = reader
             is_closed = self.closed
@@ -118,8 +126,13 @@ class Stream:
         Raises TimeoutError when none comes in time, ColloquyError when the call failed.
         """
         assert self._reader is not None
-        with self._transport.errors():
-            return self._reader.read(timeout)
+        try:
+            with self._transport.errors():
+                return self._reader.read(timeout)
+        except Unauthenticated as error:
+            if self._transport.metadata() == self._metadata:
+                raise
+            raise Unavailable(f"the token was renewed ({error.message})") from None
 
     def cancel(self) -> None:
         """End the call; without this the server's handler would go on."""

@@ -20,14 +20,21 @@ from typer.exceptions import TyperException
 
 from colloquy.terminal.commands import (
     admin,
+    budgets,
     chat,
     conversations,
     export,
+    index,
+    login,
     models,
+    participants,
     rate,
     search,
     send,
+    sessions,
     upload,
+    usage,
+    webhooks,
 )
 from colloquy.terminal.connection import Connection
 from colloquy.terminal.console import note
@@ -136,14 +143,34 @@ app.command("chat")(chat.chat)
 app.command("send")(send.send)
 app.command("list")(conversations.list_conversations)
 app.command("show")(conversations.show)
+app.command("archive")(index.archive)
+app.command("pin")(index.pin)
 app.command("watch")(conversations.watch)
 app.command("search")(search.search)
 app.command("rate")(rate.rate)
 app.command("delete")(conversations.delete)
+app.command("delete-message")(conversations.delete_message)
+app.command("invite")(participants.invite)
+app.command("remove")(participants.remove)
+app.command("visibility")(participants.visibility)
 app.command("models")(models.models)
+app.command("usage")(usage.usage)
 app.command("upload")(upload.upload)
 app.command("export")(export.export)
+app.command("login")(login.login)
+app.command("logout")(login.logout)
+app.command("link")(sessions.link)
+app.command("sessions")(sessions.sessions)
 app.add_typer(admin.app, name="admin")
+admin.app.command("usage")(usage.admin_usage)
+admin.app.command("set-budget")(budgets.set_budget)
+admin.app.command("list-budgets")(budgets.list_budgets)
+admin.app.command("delete-budget")(budgets.delete_budget)
+admin.app.command("create-webhook")(webhooks.create_webhook)
+admin.app.command("list-webhooks")(webhooks.list_webhooks)
+admin.app.command("delete-webhook")(webhooks.delete_webhook)
+admin.app.command("list-dead-letters")(webhooks.list_dead_letters)
+admin.app.command("retry-dead-letter")(webhooks.retry_dead_letter)
 
 
 def _add_plugins() -> None:

@@ -40,13 +40,24 @@ class ChatSession:
     """One person's chat. The conversation is made with the first thing said."""
 
     def __init__(
-        self, client: AsyncConversationClient, console: Console, prompt: Prompt, model: str = ""
+        self,
+        client: AsyncConversationClient,
+        console: Console,
+        prompt: Prompt,
+        model: str = "",
+        *,
+        is_private: bool = False,
     ) -> None:
         self.conversation: Conversation | None = None
         self._client = client
         self._console = console
         self._prompt = prompt
         self._model = model
+        self._visibility = (
+            Conversation.VISIBILITY_PARTICIPANTS
+            if is_private
+            else Conversation.VISIBILITY_UNSPECIFIED
+        )
         self._title = ""
         self._files: list[Attachment] = []
         self._last_reply = ""
@@ -141,7 +152,9 @@ class ChatSession:
 
     async def _send(self, text: str) -> None:
         if self.conversation is None:
-            made = await self._client.create_conversation(model=self._model, title=self._title)
+            made = await self._client.create_conversation(
+                model=self._model, title=self._title, visibility=self._visibility
+            )
             found = await self._client.get_conversation(made.id)
             self._start_watching(made, found.resume_token)
         assert self.conversation is not None
@@ -278,7 +291,9 @@ class ChatSession:
 
     def _show(self, message: Message) -> None:
         """Print a message that is not on the screen yet."""
-        if message.id in self._shown or (message.superseded and not message.content):
+        if message.id in self._shown or message.deleted:
+            return
+        if message.superseded and not message.content:
             return
         self._shown.add(message.id)
         if message.role == Message.ROLE_ASSISTANT and not message.superseded:

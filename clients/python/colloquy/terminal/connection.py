@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
@@ -9,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from colloquy import AdminClient, AsyncConversationClient, ConversationClient
+    from colloquy.config import ApiKey, Endpoint
 
 # A person waits: a server that is not there is reported sooner than to a program.
 _CONNECT_TIMEOUT = 3.0
@@ -23,16 +25,16 @@ class Connection:
     files: dict[str, str | None] = field(default_factory=dict)
 
     def client(self) -> ConversationClient:
-        """Return a client with the account's key."""
+        """Return a client with the account's key, or the token of who is signed in."""
         from colloquy import ConversationClient
 
-        return ConversationClient(self.address, **self._options())
+        return ConversationClient(self.address, self._key(), **self._options())
 
     def async_client(self) -> AsyncConversationClient:
-        """Return a client for asyncio with the account's key."""
+        """Return a client for asyncio with the same key or token."""
         from colloquy import AsyncConversationClient
 
-        return AsyncConversationClient(self.address, **self._options())
+        return AsyncConversationClient(self.address, self._key(), **self._options())
 
     def admin_client(self) -> AdminClient:
         """Return a client with the platform's key."""
@@ -43,12 +45,29 @@ class Connection:
     def _options(self) -> dict[str, Any]:
         return {"tls": self.tls, "patience": _CONNECT_TIMEOUT, **self.files}
 
+    def _key(self) -> ApiKey | None:
+        """Return what renews the token of who is signed in; None when a key is set, which wins,
+        or nobody is."""
+        from colloquy.terminal.logins import Logins, RenewedToken, server_name
+
+        if os.environ.get("CONVERSATION_API_KEY"):
+            return None
+        logins, server = Logins(), server_name(self.endpoint)
+        login = logins.find(server)
+        return RenewedToken(logins, server, login) if login else None
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The server, without a key."""
+        from colloquy.config import resolve
+
+        files: dict[str, Any] = {**self.files}
+        return resolve(self.address, "none", tls=self.tls, **files)
+
     @property
     def server(self) -> str:
         """The server's address, for people."""
-        from colloquy.config import resolve
-
-        return resolve(self.address, "none").address
+        return self.endpoint.address
 
 
 def connection_of(context: typer.Context) -> Connection:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from colloquy.api.resources_pb2 import RATING_GOOD, Attachment, Conversation, Message
+from colloquy.api.resources_pb2 import RATING_GOOD, Attachment, Conversation, Message, User
 from colloquy.terminal.formatting import as_dict, clean, clean_line, local_time, utc_time
-from colloquy.terminal.reply_renderers import outcome
+from colloquy.terminal.reply_renderers import outcome, stand_in
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from colloquy.api.conversation_service_pb2 import SearchMessagesResponse
 
 _NOWHERE: Mapping[str, Path] = {}
+_SEEN_BY: Mapping[int, str] = {
+    Conversation.VISIBILITY_ACCOUNT: "seen by the account",
+    Conversation.VISIBILITY_PARTICIPANTS: "seen by its participants",
+}
+_MOST_UNREAD = 100
 _UNFINISHED = (Message.STATE_QUEUED, Message.STATE_GENERATING)
 
 
@@ -25,16 +30,48 @@ def title_of(conversation: Conversation) -> str:
     return clean_line(conversation.title) or "(no title yet)"
 
 
+def news_of(conversation: Conversation) -> str:
+    """Return what is new in a conversation, and whether it is pinned; `-` when it is neither."""
+    count = conversation.unread_count
+    news = [f"{count}+ new" if count >= _MOST_UNREAD else f"{count} new"] if count else []
+    if conversation.replying:
+        news.append("replying")
+    if conversation.pinned:
+        news.append("pinned")
+    return ", ".join(news) or "-"
+
+
+def audience_of(conversation: Conversation) -> str:
+    """Return who sees a conversation, who made it and who takes part in it, as far as is known."""
+    told = [_SEEN_BY[conversation.visibility]] if conversation.visibility in _SEEN_BY else []
+    if conversation.HasField("creator"):
+        told.append(f"made by {_name(conversation.creator)}")
+    if conversation.participants:
+        told.append(f"with {', '.join(map(_name, conversation.participants))}")
+    return ", ".join(told)
+
+
+def expiry_of(conversation: Conversation) -> str:
+    """Return when a conversation is deleted by itself; empty when it is not."""
+    when = local_time(conversation.expire_time)
+    return f"is deleted on {when}" if when else ""
+
+
 def speaker(message: Message) -> str:
     """Return who speaks."""
     if message.role == Message.ROLE_ASSISTANT:
         return clean_line(message.model) or "model"
-    author = message.author
-    return clean_line(author.display_name or author.external_id) or "user"
+    return _name(message.author)
+
+
+def _name(user: User) -> str:
+    return clean_line(user.display_name or user.external_id) or "user"
 
 
 def remarks(message: Message) -> list[str]:
     """Return what there is to say about a message beside its text."""
+    if message.deleted:
+        return ["deleted"]
     found = []
     if message.superseded:
         found.append("a later reply took its place")
@@ -42,6 +79,8 @@ def remarks(message: Message) -> list[str]:
         found.append("not finished yet")
     elif end := outcome(message):
         found.append(end)
+    if other := stand_in(message):
+        found.append(other)
     if message.rating:
         rated = "rated good" if message.rating == RATING_GOOD else "rated bad"
         comment = clean_line(message.rating_comment)
@@ -87,16 +126,25 @@ def print_hit(console: Console, hit: SearchMessagesResponse.Hit) -> None:
 
 
 def to_markdown(
-    conversation: Conversation, messages: Iterable[Message], saved: Mapping[str, Path] = _NOWHERE
+    conversation: Conversation,
+    messages: Iterable[Message],
+    saved: Mapping[str, Path] = _NOWHERE,
+    *,
+    with_ids: bool = False,
 ) -> Iterator[str]:
-    """Yield a conversation as Markdown, piece by piece; files that are `saved` are linked to."""
+    """Yield a conversation as Markdown, piece by piece, with the messages' ids if they are wanted;
+    files that are `saved` are linked to."""
     yield f"# {title_of(conversation)}\n\n"
-    yield f"Conversation {conversation.id}, {conversation.model}"
-    yield f", begun {local_time(conversation.create_time)}\n"
+    told = (f"Conversation {conversation.id}", conversation.model, audience_of(conversation))
+    yield ", ".join(part for part in told if part)
+    yield f", begun {local_time(conversation.create_time)}"
+    expiry = expiry_of(conversation)
+    yield f", {expiry}\n" if expiry else "\n"
     if conversation.system_prompt:
         yield f"\n## System prompt\n\n{clean(conversation.system_prompt).strip()}\n"
     for message in messages:
-        yield f"\n## {speaker(message)} · {local_time(message.create_time)}\n"
+        id_ = f" · {message.id}" if with_ids else ""
+        yield f"\n## {speaker(message)} · {local_time(message.create_time)}{id_}\n"
         if message.content.strip():
             yield f"\n{clean(message.content).strip()}\n"
         for file in message.attachments:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from colloquy.budget_text import in_time
 from colloquy.errors import (
     ColloquyError,
     InvalidArgument,
+    ResourceExhausted,
     Unauthenticated,
     Unavailable,
     Unimplemented,
 )
 from colloquy.terminal.formatting import clean_line
+
+_CERTIFICATE = "and with --cert-file and --key-file if it asks for a certificate"
 
 
 def format_error(error: Exception, address: str) -> str:
@@ -31,17 +35,27 @@ def _of_server(error: ColloquyError, address: str) -> str:
         # gRPC's own words for "nobody listens" are long and say less.
         known = "Connection refused" in error.message
         detail = "" if known else f" ({error.message})"
+        # Whoever expects TLS, or a certificate, hangs up at once; so does a server that is killed.
+        wants_tls = "last error" in error.message and "Socket closed" in error.message
+        hint = f", https://{address} if that one has TLS, {_CERTIFICATE}" if wants_tls else ""
         return (
             f"no server answers at {address}{detail}: start one with `colloquy serve --dev`, or "
-            "name another with --address or CONVERSATION_ADDRESS"
+            f"name another with --address or CONVERSATION_ADDRESS{hint}"
         )
     if isinstance(error, Unauthenticated):
         return (
             f"the server at {address} does not accept the key ({error.message}): set "
-            "CONVERSATION_API_KEY (ADMIN_API_KEY for admin), or remove a stale one"
+            "CONVERSATION_API_KEY (ADMIN_API_KEY for admin), or remove a stale one; or sign in by "
+            "`colloquy login`"
         )
     if isinstance(error, Unimplemented):
         return f"the server at {address} cannot do this yet ({error.message})"
+    if isinstance(error, ResourceExhausted) and error.reason == "BUDGET_EXCEEDED":
+        when = "" if error.retry_after is None else f" That is {in_time(error.retry_after)}."
+        return (
+            f"{error.message}{when} `colloquy usage` shows what was used; whoever runs the server "
+            "can raise the limit"
+        )
     # The message names the first bad field itself.
     others = [f"{name}: {what}" for name, what in error.fields.items() if what not in error.message]
     return "; ".join([error.message, *others])

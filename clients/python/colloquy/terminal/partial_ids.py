@@ -23,6 +23,15 @@ def is_whole_id(part: str) -> bool:
         return False
 
 
+def check_user_id(user: str) -> None:
+    """Exits with 2 where this is not a whole id, but a name, or a part of one."""
+    if not is_whole_id(user):
+        usage_error(
+            f"{user!r} is not the id of a user: `colloquy admin list-keys --json` tells it, and"
+            " each message's `colloquy show --json`"
+        )
+
+
 def pick_id(part: str, ids: Iterable[str], what: str) -> str:
     """Return the id that begins or ends with `part`; `what` names its kind.
 
@@ -31,7 +40,8 @@ def pick_id(part: str, ids: Iterable[str], what: str) -> str:
     part = part.strip().lower()
     if len(part) < _SHORTEST_PART:
         usage_error(
-            f"{part!r} is too short for a {what}: give at least {_SHORTEST_PART} characters"
+            f"{part!r} is too short for the id of the {what}: give at least {_SHORTEST_PART}"
+            " characters"
         )
     found = [id_ for id_ in ids if id_.startswith(part) or id_.endswith(part)]
     if not found:

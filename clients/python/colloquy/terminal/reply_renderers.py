@@ -49,6 +49,13 @@ def outcome(reply: Message) -> str:
     return ""
 
 
+def stand_in(reply: Message) -> str:
+    """Return that another model answered than was asked; empty when it was the same."""
+    if not reply.requested_model or reply.requested_model == reply.model:
+        return ""
+    return f"answered by {clean_line(reply.model)} instead of {clean_line(reply.requested_model)}"
+
+
 class PlainRenderer:
     """Writes text as it comes: for pipes and files, which cannot take anything back."""
 
@@ -162,6 +169,8 @@ class LiveRenderer:
         self._text = ""
         if reply is not None and (end := outcome(reply)):
             self._print_line(f"[{end}]", "red" if reply.state == Message.STATE_FAILED else "dim")
+        if reply is not None and (other := stand_in(reply)):
+            self._print_line(f"[{other}]")
 
     def notify(self, text: str) -> None:
         """Print a line above what is redrawn."""

@@ -13,10 +13,12 @@ _BETWEEN = " · "
 
 
 class Column(NamedTuple):
-    """A column: its heading, and what stands around a cell of it in a block."""
+    """A column: its heading, what stands around a cell of it in a block, and whether it ends at
+    the right, as numbers do."""
 
     heading: str
     in_block: str = "{}"
+    is_number: bool = False
 
 
 class Row(NamedTuple):
@@ -40,9 +42,10 @@ def print_table(console: Console, columns: Sequence[Column], rows: Sequence[Row]
     ]
 
     def line(cells: Sequence[str]) -> str:
-        padded = (
-            cell + " " * (width - cell_len(cell)) for cell, width in zip(cells, widths, strict=True)
-        )
+        padded = []
+        for column, cell, width in zip(columns, cells, widths, strict=True):
+            space = " " * (width - cell_len(cell))
+            padded.append(space + cell if column.is_number else cell + space)
         return _GAP.join(padded).rstrip()
 
     if sum(widths) + len(_GAP) * (len(widths) - 1) <= console.width:

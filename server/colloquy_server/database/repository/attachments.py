@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, bindparam, delete, select, tuple_, update
+from sqlalchemy import ColumnElement, Delete, bindparam, delete, select, tuple_, update
 
 from colloquy_server.database.models import (
     MICROS,
@@ -29,6 +29,7 @@ from colloquy_server.database.models import (
     db_now,
     new_id,
 )
+from colloquy_server.database.repository import quotas
 from colloquy_server.database.repository.changes import (
     FRESH,
     NO_SYNC,
@@ -36,6 +37,7 @@ from colloquy_server.database.repository.changes import (
     insert_new,
     now,
 )
+from colloquy_server.database.repository.quotas import FREE, Charge
 from colloquy_server.database.rows import MessageRow
 from colloquy_server.database.transactions import Session
 from colloquy_server.errors import NotFound
@@ -57,6 +59,7 @@ class NewFile:
     kind: int
     width: int = 0
     height: int = 0
+    uploader_id: str = ""
 
 
 def new_key(account_id: str, file: NewFile) -> str:
@@ -64,13 +67,18 @@ def new_key(account_id: str, file: NewFile) -> str:
     return f"{account_id}/{file.sha256}-{new_id()}"
 
 
-def begin(s: Session, account_id: str, file: NewFile, key: str) -> tuple[str, bool]:
+def begin(
+    s: Session, account_id: str, file: NewFile, key: str, charge: Charge = FREE
+) -> tuple[str, bool]:
     """The key for a file's bytes, which is `key` if they are new, and whether the store has them
-    already. Raises NotFound when the account is gone."""
+    already. Raises NotFound when the account is gone, and QuotaExceeded for bytes that are new to
+    their uploader."""
     blob = _blob(s, account_id, file.sha256)
+    if blob is not None and _is_of_others(s, file):
+        quotas.count(s, account_id, charge, known_bytes=file.byte_size)
     if blob is None:
         hold_account(s, account_id)
-        insert_new(
+        is_new = insert_new(
             s,
             Blob,
             account_id=account_id,
@@ -79,10 +87,24 @@ def begin(s: Session, account_id: str, file: NewFile, key: str) -> tuple[str, bo
             byte_size=file.byte_size,
             is_stored=False,
             touch_time=now(s),
+            api_key_id=charge.api_key_id,
         )
+        if is_new:
+            quotas.count(s, account_id, charge, file_bytes=file.byte_size)
         blob = _blob(s, account_id, file.sha256)
         assert blob is not None
     return blob.key, blob.is_stored
+
+
+_UPLOADERS = (
+    select(Attachment.uploader_id).where(Attachment.sha256 == bindparam("wanted")).distinct()
+)
+
+
+def _is_of_others(s: Session, file: NewFile) -> bool:
+    """Whether others uploaded these bytes, and this uploader has not yet."""
+    uploaders = s.run(_UPLOADERS, {"wanted": file.sha256}).scalars()
+    return bool(uploaders) and file.uploader_id not in uploaders
 
 
 def _blob(s: Session, account_id: str, sha256: str) -> Blob | None:
@@ -121,6 +143,7 @@ def finish(s: Session, account_id: str, file: NewFile, key: str) -> Attachment |
         account_id=account_id,
         sha256=file.sha256,
         filename=file.filename,
+        uploader_id=file.uploader_id,
         content_type=file.content_type,
         kind=file.kind,
         byte_size=file.byte_size,
@@ -133,6 +156,7 @@ def finish(s: Session, account_id: str, file: NewFile, key: str) -> Attachment |
         update(Attachment)
         .where(
             Attachment.account_id == account_id,
+            Attachment.uploader_id == file.uploader_id,
             Attachment.sha256 == file.sha256,
             Attachment.filename == file.filename,
         )
@@ -154,11 +178,19 @@ def abandon(s: Session, account_id: str, file: NewFile, key: str) -> None:
     if blob is not None and blob.key == key:
         if blob.is_stored:
             return
-        s.execute(
-            delete(Blob).where(Blob.account_id == account_id, Blob.sha256 == file.sha256),
-            execution_options=NO_SYNC,
-        )
+        _delete(s, delete(Blob).where(Blob.account_id == account_id, Blob.sha256 == file.sha256))
     _let_go(s, key)
+
+
+def _delete(s: Session, which: Delete) -> list[str]:
+    """Deletes rows of bytes, which from now on count for nobody; returns where the bytes are."""
+    gone = s.execute(
+        which.returning(Blob.key, Blob.account_id, Blob.api_key_id, Blob.byte_size),
+        execution_options=NO_SYNC,
+    ).all()
+    for _, account_id, api_key_id, byte_size in gone:
+        quotas.count(s, account_id, Charge(api_key_id), file_bytes=-byte_size)
+    return [row[0] for row in gone]
 
 
 def _let_go(s: Session, key: str) -> None:
@@ -305,6 +337,13 @@ def remove_unused(
 ) -> None:
     """Takes those of the files out of the tables that no message has, and that nobody touched
     since the given time; bytes that no file refers to any more go to `removals`."""
+    with s.unlimited():
+        _remove_unused(s, attachment_ids, untouched_since)
+
+
+def _remove_unused(
+    s: Session, attachment_ids: Collection[str], untouched_since: int | None
+) -> None:
     locked = s.execute(
         select(Attachment.id, Attachment.account_id, Attachment.sha256)
         .where(Attachment.id.in_(attachment_ids))
@@ -345,8 +384,7 @@ def _remove_blobs(
         unreferred = unreferred.where(Blob.touch_time < untouched_since)
     else:  # an upload that is under way will refer to it
         unreferred = unreferred.where(Blob.is_stored.is_(True))
-    gone = s.scalars(unreferred.returning(Blob.key), execution_options=NO_SYNC).all()
-    s.add_all(Removal(key=found) for found in gone)
+    s.add_all(Removal(key=found) for found in _delete(s, unreferred))
     s.flush()
 
 

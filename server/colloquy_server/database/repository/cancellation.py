@@ -8,17 +8,21 @@ from dataclasses import dataclass
 from sqlalchemy import delete, insert, select, update
 
 from colloquy_server.database.models import MICROS, CancelWish, Message, Role, State, db_now
+from colloquy_server.database.repository import accounting
 from colloquy_server.database.repository.changes import (
     Change,
     Lease,
     Locked,
     Transition,
     is_generating,
+    is_kept,
     is_queued,
     lock,
 )
 from colloquy_server.database.repository.leases import longer
+from colloquy_server.database.repository.outbox import record_end
 from colloquy_server.database.repository.queue import start_next
+from colloquy_server.database.repository.usage import PAYER, Payer, Pricing, unpriced
 from colloquy_server.database.rows import MESSAGE, MessageRow, message
 from colloquy_server.database.transactions import Session
 from colloquy_server.errors import InvalidField, NotFound
@@ -43,7 +47,7 @@ def cancel(s: Session, message_id: str) -> CancelResult:
     Raises NotFound, and InvalidField when the message is not a reply.
     """
     found = s.run(
-        select(Message.conversation_id, Message.role).where(Message.id == message_id)
+        select(Message.conversation_id, Message.role).where(Message.id == message_id, is_kept)
     ).one_or_none()
     if found is None:
         raise NotFound("MESSAGE")
@@ -118,6 +122,8 @@ def cancel_in(s: Session, locked: Locked, message_id: str) -> CancelResult:
     ).one_or_none()
     if cancelled is not None:
         reply = message(cancelled)
+        accounting.release(s, locked, [message_id])
+        record_end(s, locked, reply)
         return CancelResult(Change(locked.id, locked.version, (reply,)), reply)
     asked = s.run(
         update(Message)
@@ -128,16 +134,23 @@ def cancel_in(s: Session, locked: Locked, message_id: str) -> CancelResult:
     unseen = Change(locked.id, locked.version)
     if asked is not None:
         return CancelResult(unseen, message(asked), is_live=True)
-    finished = s.run(select(*MESSAGE).where(Message.id == message_id)).one_or_none()
+    finished = s.run(select(*MESSAGE).where(Message.id == message_id, is_kept)).one_or_none()
     if finished is None:
         raise NotFound("MESSAGE")
     return CancelResult(unseen, message(finished))
 
 
 def force_cancel(
-    s: Session, conversation_id: str, message_id: str, lease: Lease | None, known: str, attempt: int
+    s: Session,
+    conversation_id: str,
+    message_id: str,
+    lease: Lease | None,
+    known: str,
+    attempt: int,
+    price: Pricing = unpriced,
 ) -> Transition | None:
-    """Cancels a live reply over the head of an owner that does not answer; its epoch is over.
+    """Cancels a live reply over the head of an owner that does not answer; its epoch is over, and
+    what it used is booked as an estimate.
 
     `known` is text of `attempt` that readers may have seen; it is kept if it is of the attempt
     that is saved and longer. None when the reply has finished meanwhile.
@@ -167,9 +180,11 @@ def force_cancel(
             version=locked.version,
             update_time=locked.now,
         )
-        .returning(*MESSAGE)
+        .returning(*MESSAGE, *PAYER)
     ).one()
-    cancelled = message(row)
+    cancelled = message(row[:-2])
+    accounting.end_lost(s, locked, cancelled, Payer(*row[-2:]), price)
+    record_end(s, locked, cancelled)
     following = start_next(s, locked, lease) if lease else None
     changed = (cancelled, following) if following else (cancelled,)
     return Transition(Change(conversation_id, locked.version, changed), following)

@@ -18,10 +18,12 @@ from colloquy_server.errors import NotFound
 @dataclass(frozen=True, slots=True)
 class Page:
     """Changes up to `version`: the messages as they stand, in the order of their changes, and the
-    conversation if it changed itself. `ended` is the reply that the reader follows, if it ended,
+    conversation if it changed itself; it last did so at `info_version`, which may come after these.
+    `ended` is the reply that the reader follows, if it ended,
     also when that is among the changes after these."""
 
     version: int
+    info_version: int
     messages: list[MessageRow]
     conversation: ConversationRow | None
     ended: MessageRow | None
@@ -87,8 +89,9 @@ def changes(s: Session, conversation_id: str, since: int, limit: int, followed: 
     ended = next((row for row in changed if row.id == followed), None)
     is_whole = len(changed) == len(read) < limit
     if followed and ended is None and not is_whole:
-        ended = messages.changed_message(s, followed, since)
+        ended = messages.changed_message(s, conversation_id, followed, since)
     if ended is not None and ended.state <= State.GENERATING:
         ended = None
     is_due = since < info_version <= reached
-    return Page(reached, changed, conversation(s, conversation_id) if is_due else None, ended)
+    told = conversation(s, conversation_id) if is_due else None
+    return Page(reached, info_version, changed, told, ended)

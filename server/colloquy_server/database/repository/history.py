@@ -21,6 +21,7 @@ from colloquy_server.database.models import (
     User,
 )
 from colloquy_server.database.repository import attachments
+from colloquy_server.database.repository.changes import Fenced, is_kept
 from colloquy_server.database.rows import USER, MessageRow, UserRow
 from colloquy_server.database.transactions import Session
 
@@ -91,7 +92,7 @@ _ASKED = (
     select(Message.conversation_id, Conversation.system_prompt, _prompt.position)
     .join(Conversation, Conversation.id == Message.conversation_id)
     .join(_prompt, _prompt.id == Message.reply_to)
-    .where(Message.id == bindparam("reply_id"))
+    .where(Message.id == bindparam("reply_id"), is_kept)
 )
 _SAID = tuple(getattr(Message, name) for name in Said._fields)
 _BACKWARDS = (
@@ -99,6 +100,7 @@ _BACKWARDS = (
     .where(
         Message.conversation_id == bindparam("conversation"),
         Message.position < bindparam("before"),
+        is_kept,
     )
     .order_by(Message.position.desc())
     .limit(bindparam("size", type_=Integer))
@@ -111,6 +113,7 @@ _LATER = (
         Message.conversation_id == bindparam("conversation"),
         Message.position > bindparam("newest"),
         _prompt.position < bindparam("newest"),
+        is_kept,
     )
     .order_by(Message.position.desc())
 )
@@ -127,8 +130,12 @@ def read(s: Session, reply_id: str, room: int, cost: Callable[[Turn], int]) -> H
     `cost` exceeds the room.
 
     Replies that are superseded, failed or empty are withheld; cancelled ones with text are not.
+    Raises Fenced when the reply is deleted.
     """
-    conversation_id, system_prompt, newest = s.run(_ASKED, {"reply_id": reply_id}).one()
+    asked = s.run(_ASKED, {"reply_id": reply_id}).one_or_none()
+    if asked is None:
+        raise Fenced
+    conversation_id, system_prompt, newest = asked
     later = s.run(_LATER, {"conversation": conversation_id, "newest": newest})
     return _read(s, conversation_id, system_prompt, newest, list(later), room, cost)
 
@@ -143,6 +150,8 @@ def read_for_new(
     s: Session, prompt: MessageRow, system_prompt: str, room: int, cost: Callable[[Turn], int]
 ) -> History:
     """The same for the newest prompt of a conversation, to which there is no other reply yet."""
+    if prompt.position == 1:  # nothing was said before
+        return History(system_prompt, [newest(prompt)], is_whole=True)
     return _read(s, prompt.conversation_id, system_prompt, prompt.position, [], room, cost)
 
 

@@ -77,6 +77,10 @@ _TEXTS = select(_messages.id, _messages.content).where(
     _messages.id.in_(bindparam("messages", expanding=True))
 )
 
+_KEPT = select(_messages.id).where(
+    _messages.id.in_(bindparam("messages", expanding=True)), _messages.deleted.is_(False)
+)
+
 _HELD = (
     select(_conversations.id)
     .where(_conversations.id.in_(bindparam("conversations", expanding=True)))
@@ -196,7 +200,9 @@ def index(s: Session, entries: Sequence[Entry], reached: Mapping[str, int]) -> b
     """Makes messages findable and notes how far their conversations are searchable; says whether
     there was anything to do. What was deleted, or has an entry by now, is left out."""
     held = hold(s, {entry.conversation_id for entry in entries})
-    entered = enter(s, [entry for entry in entries if entry.conversation_id in held])
+    # Asked for while they are held: a message may be deleted whose conversation stays.
+    kept = _kept(s, [entry.message_id for entry in entries if entry.conversation_id in held])
+    entered = enter(s, [entry for entry in entries if entry.message_id in kept])
     return entered + mark(s, reached) > 0
 
 
@@ -207,6 +213,13 @@ def hold(s: Session, conversation_ids: Collection[str]) -> set[str]:
         return set()
     rows = s.connection().execute(_HOLD, {"conversations": list(conversation_ids)})
     return set(rows.scalars())
+
+
+def _kept(s: Session, message_ids: list[str]) -> set[str]:
+    """Those of the messages that are not deleted."""
+    if not message_ids:
+        return set()
+    return set(s.connection().execute(_KEPT, {"messages": message_ids}).scalars())
 
 
 def enter(s: Session, entries: Sequence[Entry]) -> int:

@@ -5,7 +5,7 @@ One transaction a function. An owner is known by the reply's `epoch`, which only
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,14 +15,24 @@ from sqlalchemy import (
     Update,
     and_,
     bindparam,
+    case,
     insert,
+    or_,
     select,
     tuple_,
     update,
 )
 from sqlalchemy.sql.dml import ReturningUpdate
 
-from colloquy_server.database.models import Conversation, Message, Receipt, State, db_now
+from colloquy_server.database.models import (
+    MICROS,
+    Conversation,
+    Message,
+    Receipt,
+    State,
+    db_now,
+)
+from colloquy_server.database.repository import accounting
 from colloquy_server.database.repository.changes import (
     Change,
     Fenced,
@@ -31,9 +41,19 @@ from colloquy_server.database.repository.changes import (
     Transition,
     is_generating,
     lock,
+    send_lock,
 )
-from colloquy_server.database.repository.queue import start_next
+from colloquy_server.database.repository.outbox import record_end
+from colloquy_server.database.repository.queue import send_next, start_found
 from colloquy_server.database.repository.titles import TITLE_TRIES
+from colloquy_server.database.repository.usage import (
+    PAYER,
+    Payer,
+    Pricing,
+    Spent,
+    of_lost,
+    unpriced,
+)
 from colloquy_server.database.rows import MESSAGE, MESSAGE_WITHOUT_TEXT, MessageRow, message
 from colloquy_server.database.transactions import Session
 from colloquy_server.errors import NotFound
@@ -63,6 +83,9 @@ class Outcome:
     cost_usd: float | None = None
     receipt: str = ""
     """What the model was given, as `receipts` keeps it; empty when no model was asked."""
+    spent: Sequence[Spent] = ()
+    """What its attempts used that was not booked before; the tokens and the cost beside it are what
+    providers told of all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,32 +182,50 @@ _ATTEMPT = (
     .where(Message.id == bindparam("reply"), Message.epoch == bindparam("owner"), is_generating)
     .values(
         attempt=Message.attempt + 1,
+        # A fallback's text takes the place of that of the model that was asked for.
+        model=bindparam("by"),
+        requested_model=case(
+            (and_(Message.requested_model == "", Message.model != bindparam("by")), Message.model),
+            else_=Message.requested_model,
+        ),
         content=bindparam("text"),
         version=bindparam("new_version"),
         update_time=bindparam("now"),
     )
-    .returning(*MESSAGE)
+    .returning(*MESSAGE, *PAYER)
 )
 
 
 def begin_attempt(
-    s: Session, conversation_id: str, message_id: str, epoch: int, text: str
+    s: Session,
+    conversation_id: str,
+    message_id: str,
+    epoch: int,
+    text: str,
+    model: str,
+    attempt: int = 1,
+    spent: Sequence[Spent] = (),
 ) -> Transition:
-    """A new attempt came to its first text, which replaces the last attempt's. Raises Fenced."""
-    locked = _lock_owned(s, conversation_id)
+    """A new attempt, by this model, came to its first text, which replaces the last attempt's: that
+    of `attempt`. What the attempts before it used is booked, so that it does not die with their
+    owner. Raises Fenced."""
+    locked = _locked_by_owner(send_lock(s, conversation_id))
     row = s.run(
         _ATTEMPT,
         {
             "reply": message_id,
             "owner": epoch,
             "text": text,
+            "by": model,
             "new_version": locked.version,
             "now": locked.now,
         },
     ).one_or_none()
     if row is None:
         raise Fenced
-    reply = message(row)
+    reply = message(row[:-2])
+    if reply.attempt == attempt + 1:  # else this is tried again, and was done before
+        accounting.book(s, locked, Payer(*row[-2:]), spent)
     return Transition(Change(conversation_id, locked.version, (reply,)), reply)
 
 
@@ -204,18 +245,24 @@ def finish(
     lease: Lease | None,
 ) -> Transition:
     """Ends a reply; with a lease, the next one starts, and the caller owns it. Raises Fenced."""
-    locked = _lock_owned(s, conversation_id)
-    reply = _end(s, _END_OWN, {"owner": epoch}, locked, message_id, outcome)
-    if reply is None:
+    locking = send_lock(s, conversation_id)
+    ended = _end(
+        s,
+        lambda: _locked_by_owner(locking),
+        conversation_id,
+        _END_OWN,
+        {"owner": epoch, "reply": message_id},
+        outcome,
+        lease,
+    )
+    if ended is None:
         raise Fenced
-    if outcome.state == State.COMPLETED and not locked.is_titled:
-        s.run(_OWE_TITLE, {"wanted": conversation_id})
-    return _ended(s, locked, reply, lease)
+    return ended
 
 
-def _lock_owned(s: Session, conversation_id: str) -> Locked:
+def _locked_by_owner(locking: Callable[[], Locked]) -> Locked:
     try:
-        return lock(s, conversation_id)
+        return locking()
     except NotFound:
         raise Fenced from None
 
@@ -233,10 +280,17 @@ _END = (
         input_tokens=bindparam("tokens_in"),
         output_tokens=bindparam("tokens_out"),
         cost_usd=bindparam("cost"),
-        version=bindparam("new_version"),
-        update_time=bindparam("now"),
+        # Of the row that is locked just before, in the same way to the database.
+        version=select(Conversation.version)
+        .where(
+            Conversation.id == Message.conversation_id,
+            Conversation.account_id == Message.account_id,
+        )
+        .correlate(Message)
+        .scalar_subquery(),
+        update_time=db_now(),
     )
-    .returning(*MESSAGE_WITHOUT_TEXT)
+    .returning(*MESSAGE_WITHOUT_TEXT, *PAYER)
 )
 _END_OWN = _END.where(Message.epoch == bindparam("owner"))
 _END_EXPIRED = _END.where(Message.lease_until < db_now())
@@ -244,17 +298,19 @@ _END_EXPIRED = _END.where(Message.lease_until < db_now())
 
 def _end(
     s: Session,
+    locking: Callable[[], Locked],
+    conversation_id: str,
     statement: ReturningUpdate[Any],
-    condition: Mapping[str, int],
-    locked: Locked,
-    message_id: str,
+    condition: Mapping[str, object],
     outcome: Outcome,
-) -> MessageRow | None:
-    row = s.run(
+    lease: Lease | None,
+) -> Transition | None:
+    """Ends a reply, of a conversation that is locked or about to be, and starts the next one; None
+    if the reply is not as the condition says. Raises what `locking` raises."""
+    ending = s.send(
         statement,
         {
             **condition,
-            "reply": message_id,
             "new_state": outcome.state,
             "text": outcome.content,
             "why": outcome.finish_reason,
@@ -263,37 +319,52 @@ def _end(
             "tokens_in": outcome.input_tokens,
             "tokens_out": outcome.output_tokens,
             "cost": outcome.cost_usd,
-            "new_version": locked.version,
-            "now": locked.now,
         },
-    ).one_or_none()
+    )
+    queued = send_next(s, conversation_id) if lease else None
+    row = ending().one_or_none()
+    locked = locking()
     if row is None:
         return None
-    reply = message((*row, outcome.content))
+    reply = message((*row[:-2], outcome.content))
+    accounting.end(s, locked, reply, Payer(*row[-2:]), outcome.spent)
     if outcome.receipt:
         receipt = {"message_id": reply.id, "body": outcome.receipt}
-        s.run(_RECEIPT, {"account_id": reply.account_id, **receipt})
-    return reply
-
-
-def _ended(s: Session, locked: Locked, reply: MessageRow, lease: Lease | None) -> Transition:
-    following = start_next(s, locked, lease) if lease else None
+        s.send(_RECEIPT, {"account_id": reply.account_id, **receipt})
+    record_end(s, locked, reply)
+    if outcome.state == State.COMPLETED and not locked.is_titled:
+        s.send(_OWE_TITLE, {"wanted": conversation_id})
+    following = start_found(s, locked, lease, queued) if lease and queued else None
     changed = (reply, following) if following else (reply,)
-    is_last = reply.position == locked.message_count
+    is_last = reply.position == locked.last_position
     return Transition(Change(locked.id, locked.version, changed), following, is_last)
 
 
+_FAR_AHEAD = 600 * MICROS
+"""A lease that lasts so much longer than one that is claimed now was claimed before the clock was
+set back. It is more than the LEASE_TTL of two processes may differ."""
+
+_is_far_ahead = Message.lease_until > db_now() + bindparam("ttl") + _FAR_AHEAD
+
 _EXPIRED = (
     select(*MESSAGE)
-    .where(is_generating, Message.lease_until < db_now())
+    .where(is_generating, or_(Message.lease_until < db_now(), _is_far_ahead))
     .order_by(Message.lease_until)
     .limit(bindparam("size", type_=Integer))
 )
 
 
-def expired(s: Session, limit: int) -> list[MessageRow]:
-    """Replies whose owner's lease is over, the longest first."""
-    return [message(row) for row in s.run(_EXPIRED, {"size": limit})]
+_BRING_NEAR = (
+    update(Message)
+    .where(Message.id == bindparam("reply"), is_generating, _is_far_ahead)
+    .values(lease_until=db_now() + bindparam("ttl"))
+)
+
+
+def expired(s: Session, limit: int, ttl: int) -> list[MessageRow]:
+    """Replies whose owner's lease is over, the longest first, and those whose lease was claimed
+    before the clock was set back: leases last `ttl` microseconds."""
+    return [message(row) for row in s.run(_EXPIRED, {"size": limit, "ttl": ttl})]
 
 
 def take_over(
@@ -303,12 +374,15 @@ def take_over(
     lease: Lease,
     known: str = "",
     attempt: int = 0,
+    price: Pricing = unpriced,
 ) -> Transition | None:
-    """Claims a reply whose owner's lease is over.
+    """Claims a reply whose owner's lease is over, and books an estimate of what that owner used.
 
     One that was to be cancelled is cancelled, one whose third owner died fails; the caller then
     may own the next one. `known` is text of `attempt` that readers may have seen; it is kept if
-    it is of the attempt that is saved and longer. None when there is nothing to take over any more.
+    it is of the attempt that is saved and longer. None when there is nothing to take over any more,
+    or not yet: where the clock was set back, a lease first is made to end as one of now does, so
+    that an owner who lives can renew it.
     """
     try:
         locked = lock(s, conversation_id)
@@ -316,29 +390,32 @@ def take_over(
         return None
     is_over = Message.lease_until < db_now()
     found = s.run(
-        select(*MESSAGE)
+        select(*MESSAGE, *PAYER)
         .where(Message.id == message_id, is_generating, is_over)
         .with_for_update(of=Message)  # a checkpoint does not wait for the conversation's row
     ).one_or_none()
     if found is None:
-        s.undo()
+        if not s.run(_BRING_NEAR, {"reply": message_id, "ttl": lease.ttl}).rowcount:
+            s.undo()
         return None
-    reply = message(found)
+    reply = message(found[:-2])
     died = reply.lease_until != RELEASED
     content = longer(known, reply.content) if reply.attempt == attempt else reply.content
+    lost = of_lost(s, reply, content, price)
     outcome = None
     if reply.cancel_requested:
-        outcome = Outcome(State.CANCELLED, content)
+        outcome = Outcome(State.CANCELLED, content, spent=[lost])
     elif died and reply.strikes + 1 >= MAX_STRIKES:
         outcome = Outcome(
             State.FAILED,
             content,
             error_reason="REPLY_ABANDONED",
             error_message="The server stopped three times while writing this reply. Send it again.",
+            spent=[lost],
         )
     if outcome is not None:
-        ended = _end(s, _END_EXPIRED, {}, locked, message_id, outcome)
-        return _ended(s, locked, ended, lease) if ended else None
+        condition = {"reply": message_id}
+        return _end(s, lambda: locked, conversation_id, _END_EXPIRED, condition, outcome, lease)
     claimed = s.run(
         update(Message)
         .where(Message.id == message_id, is_generating, is_over)
@@ -352,6 +429,7 @@ def take_over(
     ).one_or_none()
     if claimed is None:
         return None
+    accounting.book(s, locked, Payer(*found[-2:]), [lost])
     return Transition(Change(conversation_id, locked.version), message(claimed))
 
 

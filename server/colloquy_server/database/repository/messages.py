@@ -1,16 +1,16 @@
-"""Messages: reading and rating them."""
+"""Messages: reading and rating them. One that is deleted is not there, but among changes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from sqlalchemy import Integer, bindparam, select, update
+from sqlalchemy import ColumnElement, Integer, Select, bindparam, select, update
 
 from colloquy_server.database.models import Message, Role
 from colloquy_server.database.repository import attachments
-from colloquy_server.database.repository.access import Author, resolve_author
-from colloquy_server.database.repository.changes import Change, is_unfinished, lock
+from colloquy_server.database.repository.changes import Change, is_kept, is_unfinished, lock
+from colloquy_server.database.repository.users import Author, resolve_author
 from colloquy_server.database.rows import MESSAGE, MessageRow, message, select_messages
 from colloquy_server.database.transactions import Session
 from colloquy_server.errors import InvalidField, NotFound
@@ -21,12 +21,12 @@ _STATE = select(Message.state).where(Message.id == bindparam("wanted"))
 
 
 def state(s: Session, message_id: str) -> int | None:
-    """How far a message is; None when it is gone."""
+    """How far a message is; None when there is no row of it."""
     row = s.run(_STATE, {"wanted": message_id}).one_or_none()
     return int(row[0]) if row is not None else None
 
 
-_MESSAGE = select_messages().where(Message.id == bindparam("wanted"))
+_MESSAGE = select_messages().where(Message.id == bindparam("wanted"), is_kept)
 
 
 def get(s: Session, message_id: str) -> MessageRow:
@@ -41,14 +41,20 @@ _READ_AT_ONCE = 16
 """Messages that are read at a time, because each may have 1 MiB."""
 
 
-_PAGE = (
-    select_messages()
-    .where(
-        Message.conversation_id == bindparam("conversation"), Message.position > bindparam("after")
+def _page(is_wanted: ColumnElement[bool], order: ColumnElement[int]) -> Select[Any]:
+    return (
+        select_messages()
+        .where(Message.conversation_id == bindparam("conversation"), is_wanted, is_kept)
+        .order_by(order)
+        .limit(bindparam("size", type_=Integer))
     )
-    .order_by(Message.position)
-    .limit(bindparam("size", type_=Integer))
-)
+
+
+_PAGE = _page(Message.position > bindparam("after"), Message.position.asc())
+_PAGE_FROM_END = _page(Message.position < bindparam("after"), Message.position.desc())
+
+FROM_END = 1 << 62
+"""Behind all positions."""
 
 
 def page(
@@ -59,26 +65,32 @@ def page(
     max_bytes: int,
     shape: Callable[[MessageRow], tuple[Shaped, int]],
     after: int,
+    from_end: bool = False,
 ) -> tuple[list[tuple[MessageRow, Shaped]], bool]:
-    """Messages of a conversation, oldest first, behind position `after`, and whether more follow.
+    """Messages of a conversation, oldest first, behind position `after`, and whether more follow;
+    `from_end` the last ones before that position, and whether there are more before them.
 
     Each comes with what `shape` makes of it, which also says how many bytes that takes. The page
     ends before `max_bytes`, but holds at least one message.
     """
+    statement = _PAGE_FROM_END if from_end else _PAGE
     found: list[tuple[MessageRow, Shaped]] = []
     room = max_bytes
-    while True:
+    has_more: bool | None = None
+    while has_more is None:
         values = {"conversation": conversation_id, "after": after, "size": _READ_AT_ONCE}
-        read = attachments.load(s, [message(row) for row in s.run(_PAGE, values)])
+        read = attachments.load(s, [message(row) for row in s.run(statement, values)])
         for row in read:
             shaped, size = shape(row)
             room -= size
             if found and (room < 0 or len(found) == limit):
-                return found, True
+                has_more = True
+                break
             found.append((row, shaped))
-        if len(read) < _READ_AT_ONCE:
-            return found, False
-        after = read[-1].position
+            after = row.position
+        else:
+            has_more = None if len(read) == _READ_AT_ONCE else False
+    return (found[::-1] if from_end else found), has_more
 
 
 _UNFINISHED = (
@@ -124,14 +136,20 @@ def changed_since(s: Session, conversation_id: str, version: int, limit: int) ->
     return attachments.load(s, found)
 
 
+# Readers bring the id themselves: it may be that of a message in any other conversation.
 _CHANGED_MESSAGE = select(*MESSAGE).where(
-    Message.id == bindparam("wanted"), Message.version > bindparam("v")
+    Message.id == bindparam("wanted"),
+    Message.conversation_id == bindparam("conversation"),
+    Message.version > bindparam("v"),
 )
 
 
-def changed_message(s: Session, message_id: str, version: int) -> MessageRow | None:
-    """A reply, if it changed after `version`."""
-    row = s.run(_CHANGED_MESSAGE, {"wanted": message_id, "v": version}).one_or_none()
+def changed_message(
+    s: Session, conversation_id: str, message_id: str, version: int
+) -> MessageRow | None:
+    """A reply of a conversation, if it changed after `version`."""
+    values = {"wanted": message_id, "conversation": conversation_id, "v": version}
+    row = s.run(_CHANGED_MESSAGE, values).one_or_none()
     return message(row) if row is not None else None
 
 
@@ -150,7 +168,7 @@ def rate(
     by = resolve_author(s, account_id, author, locked.now)
     row = s.run(
         update(Message)
-        .where(Message.id == message_id)
+        .where(Message.id == message_id, is_kept)
         .values(
             rating=rating,
             rating_comment=comment if rating else "",
@@ -159,6 +177,8 @@ def rate(
             update_time=locked.now,
         )
         .returning(*MESSAGE)
-    ).one()
+    ).one_or_none()
+    if row is None:  # deleted meanwhile
+        raise NotFound("MESSAGE")
     rated = message(row)
     return Change(locked.id, locked.version, (rated,)), rated

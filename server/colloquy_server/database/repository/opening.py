@@ -10,29 +10,34 @@ from sqlalchemy import (
     Select,
     and_,
     bindparam,
+    false,
     func,
     literal_column,
     select,
     update,
 )
 
+from colloquy_server.database.marks import next_mark
 from colloquy_server.database.models import (
     CancelWish,
     Conversation,
     Membership,
     Message,
+    Quota,
     User,
     db_now,
 )
-from colloquy_server.database.repository.access import Author
 from colloquy_server.database.repository.cancellation import use_up_wish
 from colloquy_server.database.repository.changes import (
     Lease,
     Locked,
+    features_of_account,
     has_title,
     is_generating,
     is_queued,
+    require_seen,
 )
+from colloquy_server.database.repository.users import Author
 from colloquy_server.database.rows import USER, UserRow
 from colloquy_server.database.scope import of_account
 from colloquy_server.database.transactions import Session
@@ -55,8 +60,10 @@ class Opened:
     live_of_account: int
     author: UserRow | None
     """Who says it, if that is somebody known."""
-    has_written: bool
+    takes_part: bool
     """Whether the author is a participant."""
+    max_queued_replies: int
+    """How many may wait in the account, by its own quotas; 0 when they do not say."""
 
     @property
     def is_busy(self) -> bool:
@@ -78,16 +85,21 @@ _OPEN = (
     .values(
         version=Conversation.version + 1,
         message_count=Conversation.message_count + bindparam("added"),
+        last_position=Conversation.last_position + bindparam("added"),
         last_message_time=db_now(),
         activity_time=db_now(),
+        archived=false(),
+        change_mark=next_mark(Conversation.account_id),
     )
     .returning(
         Conversation.id,
         Conversation.account_id,
         Conversation.version,
         Conversation.activity_time,
-        Conversation.message_count,
+        Conversation.last_position,
         has_title,
+        Conversation.change_mark,
+        features_of_account,
         Conversation.model,
         Conversation.system_prompt,
     )
@@ -122,14 +134,18 @@ def _facts(author: ColumnElement[bool]) -> Select[Any]:
             of_account(User),
             Membership.conversation_id == bindparam("wanted"),
             Membership.user_id == User.id,
+            Membership.is_removed.is_(False),
         )
         .correlate(User)
+        .scalar_subquery(),
+        select(Quota.max_queued_replies)
+        .where(of_account(Quota), Quota.id == bindparam("owner"))
         .scalar_subquery(),
         *USER,
     ).select_from(
         select(literal_column("1").label("one"))
         .subquery()
-        .outerjoin(User, and_(of_account(User), author))
+        .outerjoin(User, and_(of_account(User), User.is_leaving.is_(False), author))
     )
 
 
@@ -142,19 +158,24 @@ def open_for(
 ) -> Opened:
     """Locks a conversation for `added` new messages, which are counted in already. Raises
     NotFound."""
-    row = s.run(_OPEN, {"wanted": conversation_id, "added": added}).one_or_none()
-    if row is None:
-        raise NotFound("CONVERSATION")
-    *of_lock, model, system_prompt = row
-    locked = Locked(*of_lock)
-    request, wish, live, waiting, live_of_account, joined, *user = s.run(
+    s.admit()
+    opened = s.send(_OPEN, {"wanted": conversation_id, "added": added})
+    require_seen(s, conversation_id)
+    facts = s.run(
         _FACTS_BY_ID if author.id else _FACTS_BY_EXTERNAL_ID,
         {
             "wanted": conversation_id,
             "request": request_id,
             "author": author.id or author.external_id,
+            "owner": s.account_id,
         },
-    ).one()
+    )
+    row = opened().one_or_none()
+    if row is None:
+        raise NotFound("CONVERSATION")
+    *of_lock, model, system_prompt = row
+    locked = Locked(*of_lock)
+    request, wish, live, waiting, live_of_account, joined, max_queued, *user = facts.one()
     if wish is not None:
         use_up_wish(s, locked, request_id or "")
     return Opened(
@@ -167,5 +188,6 @@ def open_for(
         waiting=waiting,
         live_of_account=live_of_account,
         author=UserRow._make(user) if user[0] is not None else None,
-        has_written=joined is not None,
+        takes_part=joined is not None,
+        max_queued_replies=max_queued or 0,
     )

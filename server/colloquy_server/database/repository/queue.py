@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Integer, Select, bindparam, func, literal_column, select, update
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy import Integer, Select, and_, bindparam, case, func, literal_column, select, update
 from sqlalchemy.orm import aliased
 
 from colloquy_server.database.models import Message, State, db_now
@@ -13,9 +16,11 @@ from colloquy_server.database.repository.changes import (
     Transition,
     is_generating,
     is_queued,
+    is_unfinished,
     lock,
 )
 from colloquy_server.database.rows import MESSAGE, MessageRow, message
+from colloquy_server.database.statements import Rows
 from colloquy_server.database.transactions import Session
 from colloquy_server.errors import NotFound
 
@@ -53,7 +58,19 @@ _START = (
 def start_next(s: Session, locked: Locked, lease: Lease) -> MessageRow | None:
     """Starts the first queued reply of a locked conversation in which none is live, if its
     account has room."""
-    head = s.run(_NEXT, {"conversation": locked.id}).one_or_none()
+    return start_found(s, locked, lease, send_next(s, locked.id))
+
+
+def send_next(s: Session, conversation_id: str) -> Callable[[], Rows]:
+    """Looks for the first queued reply of a conversation, together with the next statement."""
+    return s.send(_NEXT, {"conversation": conversation_id})
+
+
+def start_found(
+    s: Session, locked: Locked, lease: Lease, following: Callable[[], Rows]
+) -> MessageRow | None:
+    """Starts what was looked for while the conversation was locked and nothing in it was live."""
+    head = following().one_or_none()
     if head is None or head[1] >= lease.per_account:
         return None
     row = s.run(
@@ -132,3 +149,28 @@ def start(s: Session, conversation_id: str, lease: Lease) -> Transition | None:
         s.undo()
         return None
     return Transition(Change(conversation_id, locked.version, (reply,)), reply)
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits in the whole database."""
+
+    queued: int
+    oldest: int
+    """Microseconds since the oldest of those was stored; 0 when there is none."""
+    stuck: int
+    """Replies that began and have no owner now: nobody has taken them over yet."""
+
+
+_BACKLOG = select(
+    func.count(case((is_queued, 1))),
+    func.min(case((is_queued, Message.create_time))),
+    func.count(case((and_(is_generating, Message.lease_until < db_now()), 1))),
+    db_now(),
+).where(is_unfinished)
+
+
+def backlog(s: Session) -> Backlog:
+    """How much waits, and for how long: one statement, on the index of what is not finished."""
+    queued, since, stuck, now = s.run(_BACKLOG).one()
+    return Backlog(queued, max(0, now - since) if since else 0, stuck)

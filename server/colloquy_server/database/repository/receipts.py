@@ -12,6 +12,7 @@ from sqlalchemy.orm import aliased
 
 from colloquy_server.database.models import Message, Receipt, Role
 from colloquy_server.database.repository import messages
+from colloquy_server.database.repository.changes import is_kept
 from colloquy_server.database.rows import MessageRow
 from colloquy_server.database.transactions import Session
 
@@ -79,6 +80,7 @@ class ContextReceipt:
 def message(s: Session, message_id: str) -> tuple[MessageRow, ContextReceipt | None]:
     """A message with its receipt. Raises NotFound."""
     found = messages.get(s, message_id)
+    s.admit()
     return found, receipt(s, found) if found.role == Role.ASSISTANT else None
 
 
@@ -125,7 +127,9 @@ def _at(s: Session, conversation_id: str, positions: Sequence[int]) -> Iterator[
     for begin in range(0, len(positions), _READ_AT_ONCE):
         batch = positions[begin : begin + _READ_AT_ONCE]
         yield from s.execute(
-            statement.where(Message.conversation_id == conversation_id, Message.position.in_(batch))
+            statement.where(
+                Message.conversation_id == conversation_id, Message.position.in_(batch), is_kept
+            )
         )
 
 
@@ -134,7 +138,9 @@ def _older(s: Session, message: MessageRow, floor: int) -> list[_Placed]:
     least the newest."""
     below = (
         _PLACED.outerjoin(_its_prompt, _its_prompt.id == Message.reply_to)
-        .where(Message.conversation_id == message.conversation_id, Message.position < floor)
+        .where(
+            Message.conversation_id == message.conversation_id, Message.position < floor, is_kept
+        )
         .order_by(Message.position.desc())
         .limit(MAX_LEFT_OUT)
     )
@@ -152,6 +158,7 @@ def _older(s: Session, message: MessageRow, floor: int) -> list[_Placed]:
             few.conversation_id == message.conversation_id,
             Message.position.between(floor, message.position - 1),
             _its_prompt.position.between(first, floor - 1),
+            is_kept,
         )
         .order_by(_its_prompt.position.desc(), Message.position.desc())
         .limit(MAX_LEFT_OUT)

@@ -7,13 +7,23 @@ Each entry also has its account and its conversation as terms, so that a search 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Select, bindparam, column, delete, select, table, text
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Select,
+    bindparam,
+    column,
+    delete,
+    func,
+    select,
+    table,
+    text,
+)
 
 from colloquy_server.database.models import Conversation, Message, SearchEntry, User
-from colloquy_server.database.repository import attachments
+from colloquy_server.database.repository import attachments, seen
 from colloquy_server.database.rows import MESSAGE, USER, MessageRow, author_of_message, message
 from colloquy_server.database.transactions import Session
 from colloquy_server.errors import NotFound
@@ -26,17 +36,11 @@ V = TypeVar("V")
 _VALUES = 500
 """Values in a statement; SQLite may take no more than 999."""
 
+_FEW = 500
+"""Conversations that a search names one by one."""
+
 _READ_AT_ONCE = 16
 """Messages that are read at a time, because each may have 1 MiB."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hit(Generic[Shaped]):
-    """A message that was found, as it was shaped; `number` is its place, as `indexing` gave it:
-    newer ones have larger numbers."""
-
-    number: int
-    message: Shaped
 
 
 def _number(s: Session) -> ColumnElement[int]:
@@ -66,6 +70,16 @@ def forget(s: Session, conversation_ids: Collection[str]) -> None:
             s.run(delete(SearchEntry).where(SearchEntry.number.in_(part)))
 
 
+def forget_messages(s: Session, conversation_id: str, message_ids: Collection[str]) -> None:
+    """Takes messages out of the search, which are being deleted in this transaction."""
+    s.run(select(Conversation.id).where(Conversation.id == conversation_id).with_for_update())
+    for of_these in _batched(sorted(message_ids)):
+        entries = select(SearchEntry.number).where(SearchEntry.message_id.in_(of_these))
+        numbers = list(s.run(entries).scalars())
+        s.run(delete(_terms).where(_number(s).in_(numbers)))
+        s.run(delete(SearchEntry).where(SearchEntry.number.in_(numbers)))
+
+
 def _batched(values: Collection[V]) -> Iterator[list[V]]:
     """Some values at a time: no database takes a statement with any number of them."""
     given = list(values)
@@ -85,50 +99,110 @@ def find(
     limit: int,
     max_bytes: int,
     shape: Callable[[MessageRow], tuple[Shaped, int]],
-    before: int | None,
-) -> tuple[list[Hit[Shaped]], bool]:
-    """Messages that hold all `wanted` phrases, newest first, before the place `before`, and
-    whether more follow. Each comes as what `shape` makes of it, which also says how many bytes that
-    takes. The page ends before `max_bytes`, but holds at least one message.
+    after: str,
+) -> tuple[list[Shaped], bool]:
+    """Messages that hold all `wanted` phrases, newest first, behind the message `after` if there is
+    one, and whether more follow. Each comes as what `shape` makes of it, which also says how many
+    bytes that takes. The page ends before `max_bytes`, but holds at least one message.
 
     Raises NotFound when there is no such conversation.
     """
     if conversation_id and not s.run(_EXISTS, {"wanted": conversation_id}).one_or_none():
         raise NotFound("CONVERSATION")
-    statement = _statement(s, wanted, owner_term(conversation_id or account_id))
-    hits: list[Hit[Shaped]] = []
+    owners = _owners(s, account_id, conversation_id)
+    kind = "sqlite" if s.is_sqlite else "postgres"
+    values: dict[str, object] = {}
+    if len(owners) > 1 and not s.is_sqlite:
+        kind = "postgres, few"
+        values = {"owners": " ".join(owners)}
+    values["query"] = _query(s, wanted, [] if "owners" in values else owners)
+    before = _number_of(s, after) if after else None
+    hits: list[Shaped] = []
     room = max_bytes
-    while wanted:
-        page = statement if before is None else statement.where(_number(s) < before)
-        rows = s.run(page).all()
+    while wanted and owners:
+        statement = _FIND[kind, before is not None]
+        rows = s.run(statement, {**values, "before": before}).all()
         found = attachments.load(s, [message(row[1:]) for row in rows])
-        for row, said in zip(rows, found, strict=True):
+        for said in found:
             shaped, size = shape(said)
             room -= size
             if hits and (room < 0 or len(hits) == limit):
                 return hits, True
-            hits.append(Hit(row[0], shaped))
+            hits.append(shaped)
         if len(rows) < _READ_AT_ONCE:
             break
         before = rows[-1][0]
     return hits, False
 
 
-def _statement(s: Session, wanted: list[list[str]], owner: str) -> Select[*tuple[Any, ...]]:
+_NUMBER = select(SearchEntry.number).where(SearchEntry.message_id == bindparam("wanted"))
+_NEXT_NUMBER = select(func.min(SearchEntry.number)).where(
+    SearchEntry.message_id > bindparam("wanted")
+)
+
+
+def _number_of(s: Session, message_id: str) -> int | None:
+    """The number of a message's entry: callers are not told it, as it counts what everybody says.
+    Of one that was deleted meanwhile that of the next one, None when it was the newest."""
+    values = {"wanted": message_id}
+    found = s.run(_NUMBER, values).scalar_one_or_none()
+    return found or s.run(_NEXT_NUMBER, values).scalar_one()  # type: ignore[no-any-return]
+
+
+def _owners(s: Session, account_id: str, conversation_id: str) -> list[str]:
+    """The terms of which an entry has one in which is searched. Where a member sees few
+    conversations, those: hits in all others of the account would be read in vain."""
+    if conversation_id:
+        return [owner_term(conversation_id)]
+    few = seen.few(s, _FEW) if s.viewer_id else None
+    return [owner_term(each) for each in ([account_id] if few is None else few)]
+
+
+def _query(s: Session, wanted: list[list[str]], owners: list[str]) -> str:
+    """What is searched for, as the database has it, in entries of one of the owners if there are
+    any. Terms are letters and digits, so nothing needs escaping."""
     if s.is_sqlite:
         asked = " ".join(f'"{" ".join(phrase)}"' for phrase in wanted)
-        condition, query = "search_words MATCH :query", f'owner : "{owner}" AND words : ({asked})'
-    else:
-        parts = (" <-> ".join(f"'{term}'" for term in phrase) for phrase in wanted)
-        condition = "search_words.words @@ CAST(:query AS tsquery)"
-        query = " & ".join([f"'{owner}'", *(f"({part})" for part in parts)])
-    number = _number(s)
-    return (
+        owned = " OR ".join(f'"{owner}"' for owner in owners)
+        return f"owner : ({owned}) AND words : ({asked})"
+    phrases = [" <-> ".join(f"'{term}'" for term in phrase) for phrase in wanted]
+    if owners:
+        phrases.append(" | ".join(f"'{owner}'" for owner in owners))
+    return " & ".join(f"({part})" for part in phrases)
+
+
+_CONDITIONS = {
+    "sqlite": "search_words MATCH :query",
+    "postgres": "search_words.words @@ CAST(:query AS tsquery)",
+    # Each owner's entries by the index, then all hits among them: of one query with many owners
+    # Postgres expects so many that it would look through all entries of all accounts.
+    "postgres, few": "search_words.number = ANY (ARRAY(SELECT hits.number FROM"
+    " (SELECT own.number, own.words"
+    " FROM unnest(CAST(string_to_array(:owners, ' ') AS tsquery[])) AS asked(owner)"
+    " JOIN search_words AS own ON own.words @@ asked.owner OFFSET 0) AS hits"
+    " WHERE hits.words @@ CAST(:query AS tsquery)))",
+}
+
+
+def _find(kind: str, *, is_later: bool) -> Select[*tuple[Any, ...]]:
+    number = _terms.c.rowid if kind == "sqlite" else _terms.c.number
+    statement = (
         select(SearchEntry.number, *MESSAGE, *USER)
         .join(_terms, number == SearchEntry.number)
         .join(Message, Message.id == SearchEntry.message_id)
         .outerjoin(User, author_of_message)
-        .where(text(condition).bindparams(query=query))
+        .where(text(_CONDITIONS[kind]))
         .order_by(number.desc())  # the terms' own order: by the entries' all hits would be sorted
         .limit(_READ_AT_ONCE)
     )
+    if is_later:
+        statement = statement.where(number < bindparam("before", type_=BigInteger))
+    return statement
+
+
+_FIND = {
+    (kind, is_later): _find(kind, is_later=is_later)
+    for kind in _CONDITIONS
+    for is_later in (False, True)
+}
+"""By the kind of condition, and whether it is for a later page."""

@@ -21,19 +21,13 @@ from sqlalchemy import (
 
 from colloquy_server.database.models import (
     Attachment,
-    Membership,
     Message,
     Role,
     State,
     new_id,
 )
-from colloquy_server.database.repository import attachments, messages
-from colloquy_server.database.repository.access import (
-    Author,
-    find_author,
-    is_up_to_date,
-    resolve_author,
-)
+from colloquy_server.database.repository import accounting, attachments, messages, quotas
+from colloquy_server.database.repository.budget_counters import Expect, Expected, Wanted
 from colloquy_server.database.repository.cancellation import (
     cancel_in,
     reply_of_request,
@@ -42,11 +36,21 @@ from colloquy_server.database.repository.changes import (
     Change,
     Lease,
     Locked,
-    insert_new,
     is_generating,
 )
 from colloquy_server.database.repository.history import History
 from colloquy_server.database.repository.opening import Opened, open_for
+from colloquy_server.database.repository.outbox import record_end
+from colloquy_server.database.repository.participants import join
+from colloquy_server.database.repository.quotas import FREE, Charge
+from colloquy_server.database.repository.usage import Payer
+from colloquy_server.database.repository.users import (
+    Author,
+    find_author,
+    hold_user,
+    is_up_to_date,
+    resolve_author,
+)
 from colloquy_server.database.rows import (
     MESSAGE,
     MESSAGE_NAMES,
@@ -99,13 +103,19 @@ class Sent:
     """What the reply's model may know, where that was read already."""
 
 
+def _free(_known_tokens: int) -> Expected:
+    return Expected(0, 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """The model that answers a prompt, and how to read what it may know of a prompt that is being
-    stored: `read` takes that and the conversation's system prompt."""
+    stored: `read` takes that and the conversation's system prompt. `expect` says what the reply may
+    use."""
 
     model: str
     read: Callable[[Session, MessageRow, str], History]
+    expect: Expect = _free
 
 
 Check = Callable[[str, str, str, Sequence[Attachment]], Choice]
@@ -147,19 +157,32 @@ def _literal(value: object) -> ColumnElement[Any]:
 
 _INSERT_BOTH = insert(Message).values(
     [
-        _values("prompt", _OF_PROMPT, role=Role.USER, state=State.COMPLETED),
-        _values("reply", _OF_REPLY, role=Role.ASSISTANT, attempt=1),
+        {
+            **_values("prompt", _OF_PROMPT, role=Role.USER, state=State.COMPLETED),
+            "api_key_id": null(),
+        },
+        {
+            **_values("reply", _OF_REPLY, role=Role.ASSISTANT, attempt=1),
+            "api_key_id": bindparam("reply_api_key_id"),
+        },
     ]
 )
 
 
 def send(
-    s: Session, account_id: str, prompt: Prompt, check: Check, lease: Lease | None, max_queued: int
+    s: Session,
+    account_id: str,
+    prompt: Prompt,
+    check: Check,
+    lease: Lease | None,
+    max_queued: int,
+    charge: Charge = FREE,
 ) -> Sent:
     """Stores a prompt and its reply, or finds those that this request_id made.
 
     With a lease the reply starts at once if the conversation is free and its account has room.
-    Raises NotFound, RequestIdReused, ConversationBusy, QueueFull, and what `check` raises.
+    Raises NotFound, RequestIdReused, ConversationBusy, QueueFull, QuotaExceeded, BudgetExceeded,
+    and what `check` raises.
     """
     conversation_id = prompt.conversation_id
     opened = open_for(s, conversation_id, 2, prompt.request_id, prompt.author)
@@ -172,7 +195,7 @@ def send(
     if opened.is_busy and prompt.on_busy == OnBusy.REJECT and not opened.is_unwanted:
         raise ConversationBusy
     _refuse_when_full(opened, max_queued)
-    position = locked.message_count - 1
+    position = locked.last_position - 1
     said = MessageRow(
         id=new_id(),
         account_id=account_id,
@@ -198,10 +221,15 @@ def send(
         interrupted = _interrupt(s, opened)
     values = {f"prompt_{name}": getattr(said, name) for name in _OF_PROMPT}
     values |= {f"reply_{name}": getattr(reply, name) for name in _OF_REPLY}
-    s.run(_INSERT_BOTH, values)
+    values["reply_api_key_id"] = charge.used_key_id or charge.api_key_id
+    s.send(_INSERT_BOTH, values)
+    if opened.is_unwanted:
+        record_end(s, locked, reply)
     attachments.attach(s, said, files)
-    if not opened.has_written:
-        _join(s, locked, author, position)
+    if not opened.takes_part:
+        join(s, locked, author.id)
+    _count_waiting(s, opened, reply, charge)
+    _reserve(s, opened, reply, Payer(author.id, charge.used_key_id), choice)
     return Sent(
         Change(conversation_id, locked.version, (said, reply)),
         said,
@@ -225,6 +253,20 @@ def _refuse_when_full(opened: Opened, max_queued: int) -> None:
         raise QueueFull(f"conversation:{opened.locked.id}", max_queued)
 
 
+def _count_waiting(s: Session, opened: Opened, reply: MessageRow, charge: Charge) -> None:
+    """Has those counted that wait, if this reply does and somebody says how many may."""
+    is_limited = opened.max_queued_replies or charge.default.queued_replies or charge.api_key_id
+    if is_limited and reply.state == State.QUEUED:
+        quotas.count(s, opened.locked.account_id, charge, has_queued=True)
+
+
+def _reserve(s: Session, opened: Opened, reply: MessageRow, payer: Payer, choice: Choice) -> None:
+    """Has reserved what a reply may use, unless it was cancelled before it came."""
+    if reply.state != State.CANCELLED:
+        wanted = Wanted(reply.id, opened.locked.id, payer, choice.model, choice.expect)
+        accounting.reserve(s, opened.locked, wanted)
+
+
 def regenerate(
     s: Session,
     account_id: str,
@@ -234,13 +276,14 @@ def regenerate(
     check: Check,
     lease: Lease | None,
     max_queued: int,
+    charge: Charge = FREE,
 ) -> Sent:
     """Stores a new reply to the message that this reply answers, or finds the one that this
     request_id made. `model` is the one that was asked for, if any. The replies before it are
     superseded; one that still waits is cancelled.
 
-    Raises NotFound, InvalidField when the message is not a reply, RequestIdReused, QueueFull, and
-    what `check` raises.
+    Raises NotFound, InvalidField when the message is not a reply, RequestIdReused, QueueFull,
+    QuotaExceeded, BudgetExceeded, and what `check` raises.
     """
     old = messages.get(s, message_id)
     try:
@@ -262,7 +305,16 @@ def regenerate(
     owned = opened.may_start(lease)
     reply = _new_reply(opened, prompt, choice.model, lease if owned else None)
     reply = reply._replace(request_id=request_id)
-    s.run(_INSERT, values_of(reply))
+    asker_id = charge.asker_id if charge.asker_id != prompt.author_id else ""
+    if asker_id and not hold_user(s, asker_id):  # they leave this moment
+        asker_id = ""
+    key_id = charge.used_key_id or charge.api_key_id
+    s.run(_INSERT, {**values_of(reply), "api_key_id": key_id, "asked_by": asker_id or None})
+    if opened.is_unwanted:
+        record_end(s, locked, reply)
+    _count_waiting(s, opened, reply, charge)
+    payer = Payer(asker_id or prompt.author_id or "", charge.used_key_id)
+    _reserve(s, opened, reply, payer, choice)
     return Sent(Change(locked.id, locked.version, (*changed, reply)), prompt, reply, owned)
 
 
@@ -295,7 +347,7 @@ def _attach_regenerate(
     s.undo()
     reply = messages.get(s, reply_of_request(s, locked.id, request_id) or "")
     is_same = reply.request_id == request_id and reply.reply_to == prompt.id
-    if not is_same or model not in ("", reply.model):
+    if not is_same or model not in ("", reply.asked_for):
         raise RequestIdReused
     found = Change(locked.id, locked.version - 1, is_hint=True)
     return Sent(found, prompt, reply)
@@ -309,7 +361,7 @@ def _new_reply(opened: Opened, prompt: MessageRow, model: str, lease: Lease | No
         id=new_id(),
         account_id=prompt.account_id,
         conversation_id=prompt.conversation_id,
-        position=locked.message_count,
+        position=locked.last_position,
         role=Role.ASSISTANT,
         author_id=None,
         state=State.GENERATING if lease else waits,
@@ -350,15 +402,3 @@ def _supersede(s: Session, locked: Locked, prompt_id: str) -> tuple[list[Message
         .returning(*MESSAGE)
     )
     return [message(row) for row in superseded], len(ids)
-
-
-def _join(s: Session, locked: Locked, author: UserRow, position: int) -> None:
-    """Makes the author a participant."""
-    insert_new(
-        s,
-        Membership,
-        conversation_id=locked.id,
-        user_id=author.id,
-        account_id=locked.account_id,
-        position=position,
-    )

@@ -2,29 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
-from sqlalchemy import Integer, bindparam, select, update
+from sqlalchemy import Integer, bindparam, or_, select, update
 
-from colloquy_server.database.models import Conversation, Message, Role, State, db_now
-from colloquy_server.database.repository.changes import Change, conversation, lock
+from colloquy_server.database.models import (
+    MICROS,
+    Conversation,
+    Message,
+    Role,
+    State,
+    db_now,
+)
+from colloquy_server.database.repository import accounting
+from colloquy_server.database.repository.changes import Change, conversation, is_kept, lock
+from colloquy_server.database.repository.outbox import record_change
+from colloquy_server.database.repository.usage import NOBODY, PAYER, Payer, Spent
 from colloquy_server.database.transactions import Session
+from colloquy_server.database.values import EventType
 
 TITLE_TRIES = 3
 """How often the title model is asked for one conversation before it stays without a title."""
 
 
+_FAR_AHEAD = 600 * MICROS
+"""Nobody works on a title whose lease lasts so much longer than one that is claimed now: the clock
+was set back."""
+
+_is_over = or_(
+    Conversation.title_lease_until < db_now(),
+    Conversation.title_lease_until > db_now() + bindparam("ttl") + _FAR_AHEAD,
+)
+
 _OWED = (
     select(Conversation.account_id, Conversation.id)
-    .where(Conversation.title_owed > 0, Conversation.title_lease_until < db_now())
+    .where(Conversation.title_owed > 0, _is_over)
     .order_by(Conversation.activity_time)
     .limit(bindparam("size", type_=Integer))
 )
 
 
-def owed(s: Session, limit: int) -> list[tuple[str, str]]:
-    """(account_id, conversation_id) of titles that are owed and that no process works on."""
-    return [(row[0], row[1]) for row in s.run(_OWED, {"size": limit})]
+def owed(s: Session, limit: int, ttl: int) -> list[tuple[str, str]]:
+    """(account_id, conversation_id) of titles that are owed and that no process works on, where
+    leases last `ttl` microseconds."""
+    return [(row[0], row[1]) for row in s.run(_OWED, {"size": limit, "ttl": ttl})]
 
 
 _CLAIM = (
@@ -32,17 +54,18 @@ _CLAIM = (
     .where(
         Conversation.id == bindparam("wanted"),
         Conversation.title_owed > 0,
-        Conversation.title_lease_until < db_now(),
+        _is_over,
     )
     .values(title_owed=Conversation.title_owed - 1, title_lease_until=db_now() + bindparam("ttl"))
     .returning(Conversation.id)
 )
 _FIRST_REPLY = (
-    select(Message.reply_to, Message.content)
+    select(Message.reply_to, Message.content, *PAYER)
     .where(
         Message.conversation_id == bindparam("wanted"),
         Message.role == Role.ASSISTANT,
         Message.state == State.COMPLETED,
+        is_kept,
     )
     .order_by(Message.position)
     .limit(1)
@@ -50,16 +73,28 @@ _FIRST_REPLY = (
 _PROMPT = select(Message.content).where(Message.id == bindparam("prompt"))
 
 
-def claim(s: Session, conversation_id: str, ttl: int) -> tuple[str, str] | None:
-    """Claims a title that is owed, for `ttl` microseconds, and returns the texts of the first
-    finished exchange (prompt, reply); None when nothing is owed any more."""
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """What a title is made of: the texts of the first finished exchange."""
+
+    prompt_id: str
+    prompt: str
+    reply: str
+    payer: Payer = NOBODY
+    """For whom the exchange was, and the title is."""
+
+
+def claim(s: Session, conversation_id: str, ttl: int) -> Exchange | None:
+    """Claims a title that is owed, for `ttl` microseconds, and returns what it is made of; None
+    when nothing is owed any more."""
     claimed = s.run(_CLAIM, {"wanted": conversation_id, "ttl": ttl}).one_or_none()
     if claimed is None:
         return None
     reply = s.run(_FIRST_REPLY, {"wanted": conversation_id}).one_or_none()
     if reply is None:
         return None
-    return s.run(_PROMPT, {"prompt": reply[0]}).scalar_one(), reply[1]
+    prompt = s.run(_PROMPT, {"prompt": reply[0]}).scalar_one()
+    return Exchange(reply[0], prompt, reply[1], Payer(*reply[2:]))
 
 
 _RENEW = (
@@ -82,6 +117,7 @@ _SET = (
     .where(Conversation.id == bindparam("wanted"))
     .values(
         title=bindparam("new_title"),
+        title_of=bindparam("prompt"),
         title_owed=0,
         title_lease_until=0,
         update_time=bindparam("now"),
@@ -90,19 +126,33 @@ _SET = (
 )
 
 
-def set_title(s: Session, conversation_id: str, title: str) -> Change | None:
-    """Stores a title that the model made, unless there is one by now. Raises NotFound."""
+_STANDS = select(Message.id).where(Message.id == bindparam("prompt"), is_kept)
+
+
+def set_title(
+    s: Session,
+    conversation_id: str,
+    title: str,
+    prompt_id: str,
+    payer: Payer = NOBODY,
+    spent: Sequence[Spent] = (),
+) -> Change | None:
+    """Stores a title that the model made of a prompt, with what that used, unless there is one by
+    now, or the prompt is deleted: then nothing is stored. Raises NotFound."""
     locked = lock(s, conversation_id)
-    if locked.is_titled:
+    if locked.is_titled or s.run(_STANDS, {"prompt": prompt_id}).one_or_none() is None:
         s.undo()
         return None
+    accounting.book(s, locked, accounting.present(s, payer), spent)
     s.run(
         _SET,
         {
             "wanted": conversation_id,
             "new_title": title,
+            "prompt": prompt_id,
             "now": locked.now,
             "new_version": locked.version,
         },
     )
+    record_change(s, locked, EventType.CONVERSATION_TITLED)
     return Change(conversation_id, locked.version, conversation=conversation(s, conversation_id))

@@ -1,4 +1,5 @@
-"""Does one task with one file.
+"""Does one task with one file, which a stranger made: before it reads a byte of it, it gives up all
+that it does not need (see `confinement`).
 
 `inspect` says as JSON what a picture or an archive is, `text` gives a document's text as JSON of
 ExtractedText, `pages` how many pages there are if all is whole, as JSON of Pages, `pictures` what
@@ -14,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
+from colloquy_server.confinement import confine_extraction
 from colloquy_server.files.extractors import (
     archives,
     epub,
@@ -107,6 +109,7 @@ def main() -> None:
     limit()
     if task != "inspect":  # nobody waits for it as for a look, and replies go first
         os.nice(10)
+    confine_extraction()
     try:
         result = TASKS[task](sys.stdin.buffer, content_type)
     except Problem as problem:

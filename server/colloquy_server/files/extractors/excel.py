@@ -37,6 +37,9 @@ _NAMED = 50
 
 def read(file: BinaryIO, notes: Notes) -> Iterator[str]:
     """The sheets of a workbook as tables, each with its merged cells, comments and charts."""
+    import mimetypes
+
+    mimetypes.knownfiles.clear()  # openpyxl reads those of the system, which are closed to it here
     import openpyxl
     from openpyxl.worksheet import _reader
 

@@ -40,6 +40,10 @@ def chat(
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="The model that answers.", metavar="NAME")
     ] = None,
+    private: Annotated[
+        bool,
+        typer.Option("--private", help="Only you and those you invite see the new conversation."),
+    ] = False,
     attach: Annotated[
         list[Path] | None,
         typer.Option(
@@ -54,16 +58,25 @@ def chat(
     """
     if conversation and last:
         usage_error("--last is the conversation; leave it or the id out")
+    if private and (conversation or last):
+        usage_error("--private is for a new conversation; leave it, or the id and --last, out")
     if not sys.stdin.isatty() or not sys.stdout.isatty():
         usage_error("chat needs a terminal; `colloquy send` asks one question from a script")
     try:
-        asyncio.run(_chat(connection_of(context), conversation, last, model or "", attach or []))
+        asyncio.run(
+            _chat(connection_of(context), conversation, last, model or "", attach or [], private)
+        )
     except asyncio.CancelledError:
         raise typer.Exit(130) from None
 
 
 async def _chat(
-    connection: Connection, conversation: str | None, last: bool, model: str, attach: list[Path]
+    connection: Connection,
+    conversation: str | None,
+    last: bool,
+    model: str,
+    attach: list[Path],
+    is_private: bool,
 ) -> None:
     from colloquy.terminal.chat_session import COMMANDS, ChatSession
     from colloquy.terminal.prompt import Prompt
@@ -72,7 +85,8 @@ async def _chat(
     # All the time, so that nothing is lost that is typed between two prompts.
     with echo_off():
         async with connection.async_client() as client:
-            session = ChatSession(client, screen(), Prompt(list(COMMANDS)), model)
+            prompt = Prompt(list(COMMANDS))
+            session = ChatSession(client, screen(), prompt, model, is_private=is_private)
             if conversation:
                 await _resume(client, session, await find_conversation_async(client, conversation))
             elif last:

@@ -1,4 +1,4 @@
-"""`list`, `show`, `watch` and `delete`: the conversations that there are."""
+"""`list`, `show`, `watch`, `delete` and `delete-message`: the conversations that there are."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from colloquy.terminal.connection import connection_of
-from colloquy.terminal.console import confirm, note, print_lines, screen
-from colloquy.terminal.partial_ids import find_conversation
+from colloquy.terminal.console import confirm, note, print_lines, screen, usage_error
+from colloquy.terminal.partial_ids import find_conversation, is_whole_id
 
 Which = Annotated[
     str, typer.Argument(help="Its id, or how that begins or ends.", metavar="CONVERSATION")
@@ -23,6 +23,13 @@ AsJsonLines = Annotated[bool, typer.Option("--json", help="Print JSON, one objec
 def list_conversations(
     context: typer.Context,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many at most.")] = 20,
+    archived: Annotated[
+        bool, typer.Option("--archived", help="Those that are archived, which are else left out.")
+    ] = False,
+    pinned: Annotated[bool, typer.Option("--pinned", help="Only those that you pinned.")] = False,
+    unread: Annotated[
+        bool, typer.Option("--unread", help="Only those with something you did not read.")
+    ] = False,
     json: AsJsonLines = False,
 ) -> None:
     """List the conversations, the one with the latest activity first.
@@ -30,23 +37,26 @@ def list_conversations(
     On a pipe: id, time of the last message in UTC, number of messages, model and title, with tabs
     between them.
     """
-    from colloquy.terminal.conversation_renderer import conversation_fields, title_of
+    from colloquy.terminal.conversation_renderer import conversation_fields, news_of, title_of
     from colloquy.terminal.formatting import clean_line, local_time, to_json, to_tsv
     from colloquy.terminal.tables import Column, Row, print_table
 
     console = screen()
     with connection_of(context).client() as client:
-        found = list(itertools.islice(client.conversations(), limit))
+        wanted = client.conversations(archived=archived, pinned=pinned or None)
+        found = list(itertools.islice((c for c in wanted if c.unread_count or not unread), limit))
     if json or not console.is_terminal:
         print_lines(to_json(c) if json else to_tsv(conversation_fields(c)) for c in found)
         return
     if not found:
-        note("no conversations yet: begin one with `chat`")
+        is_all = not (archived or pinned or unread)
+        note("no conversations yet: begin one with `chat`" if is_all else "no such conversations")
         return
     columns = (
         Column("ID"),
         Column("Last message"),
         Column("Messages", "{} messages"),
+        Column("New"),
         Column("Model"),
         Column("Title"),
     )
@@ -56,6 +66,7 @@ def list_conversations(
                 clean_line(c.id),
                 local_time(c.last_message_time),
                 str(c.message_count),
+                news_of(c),
                 clean_line(c.model),
                 title_of(c),
             )
@@ -73,6 +84,8 @@ def show(
 ) -> None:
     """Print a conversation with all its messages."""
     from colloquy.terminal.conversation_renderer import (
+        audience_of,
+        expiry_of,
         print_message,
         title_of,
         to_markdown,
@@ -88,11 +101,12 @@ def show(
         if json:
             print_lines([dump(to_object(found, messages))])
         elif not console.is_terminal:
-            sys.stdout.writelines(to_markdown(found, messages))
+            sys.stdout.writelines(to_markdown(found, messages, with_ids=ids))
         else:
             console.print(title_of(found), style="bold")
-            for line in (found.id, found.model):
-                console.print(clean_line(line), style="dim", soft_wrap=True)
+            for line in (found.id, found.model, audience_of(found), expiry_of(found)):
+                if line:
+                    console.print(clean_line(line), style="dim", soft_wrap=True)
             console.print()
             for message in messages:
                 print_message(console, message, with_id=ids)
@@ -130,3 +144,19 @@ def delete(
         found = client.get_conversation(find_conversation(client, conversation)).conversation
         confirm(f"Delete {title_of(found)} ({found.id}), {found.message_count} messages?", yes)
         client.delete_conversation(found.id)
+
+
+def delete_message(
+    context: typer.Context,
+    message: Annotated[
+        str,
+        typer.Argument(help="Its whole id; `show --ids` tells it.", metavar="MESSAGE"),
+    ],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete what somebody said, with its files and the replies to it, for everybody."""
+    if not is_whole_id(message):
+        usage_error(f"{message!r} is not the id of a message: `show --ids` tells them")
+    with connection_of(context).client() as client:
+        confirm(f"Delete the message {message} and the replies to it?", yes)
+        client.delete_message(message)

@@ -29,6 +29,7 @@ class _Where:
     is_last: bool
     model: str
     system_prompt: str
+    is_private: bool
 
     async def find(self, client: AsyncConversationClient) -> str:
         """Return the id of the conversation that there is; empty when a new one is to be made."""
@@ -42,7 +43,15 @@ class _Where:
 
     async def make(self, client: AsyncConversationClient) -> str:
         """Return the id of a new one."""
-        made = await client.create_conversation(model=self.model, system_prompt=self.system_prompt)
+        from colloquy.api.resources_pb2 import Conversation
+
+        made = await client.create_conversation(
+            model=self.model,
+            system_prompt=self.system_prompt,
+            visibility=Conversation.VISIBILITY_PARTICIPANTS
+            if self.is_private
+            else Conversation.VISIBILITY_UNSPECIFIED,
+        )
         return made.id
 
 
@@ -80,6 +89,10 @@ def send(
             metavar="TEXT",
         ),
     ] = None,
+    private: Annotated[
+        bool,
+        typer.Option("--private", help="Only you and those you invite see the new conversation."),
+    ] = False,
     attach: Annotated[
         list[Path] | None,
         typer.Option("--attach", "-a", help="A file to send with it.", metavar="FILE"),
@@ -107,12 +120,12 @@ def send(
     content = _content(text)
     if conversation and last:
         usage_error("--last is the conversation; leave it or --conversation out")
-    if (conversation or last) and (model or system is not None):
+    if (conversation or last) and (model or system is not None or private):
         usage_error(
-            "--model and --system are for a new conversation; leave them, or --conversation and"
-            " --last, out"
+            "--model, --system and --private are for a new conversation; leave them, or"
+            " --conversation and --last, out"
         )
-    where = _Where(conversation or "", last, model or "", system or "")
+    where = _Where(conversation or "", last, model or "", system or "", private)
     connection = connection_of(context)
     try:
         reply = asyncio.run(_send(connection, content, where, attach or [], json, no_stream))
@@ -186,15 +199,16 @@ def _renderer(*, as_json: bool, whole: bool) -> ReplyRenderer:
 
 def _exit_code(reply: Message | None, *, is_told: bool) -> int:
     from colloquy.api.resources_pb2 import Message
-    from colloquy.terminal.reply_renderers import outcome
+    from colloquy.terminal.reply_renderers import outcome, stand_in
 
     if reply is None:
         note("error: the conversation was deleted meanwhile")
         return 1
     if reply.state == Message.STATE_COMPLETED:
         # Beside the text, which somebody may read on.
-        if not is_told and (end := outcome(reply)):
-            note(f"({end})")
+        for remark in () if is_told else (outcome(reply), stand_in(reply)):
+            if remark:
+                note(f"({remark})")
         return 0
     failed = reply.state == Message.STATE_FAILED
     if not is_told:

@@ -1,0 +1,1 @@
+import{Z as e,a as t,dt as n,ft as r}from"./Button-B_11daPm.js";var i=class{#e=r(!1);get busy(){return e(this.#e)}set busy(e){n(this.#e,e,!0)}#t=r(``);get error(){return e(this.#t)}set error(e){n(this.#t,e,!0)}async run(e){if(this.busy)return!1;this.busy=!0,this.error=``;try{return await e(),!0}catch(e){return this.error=t(e),!1}finally{this.busy=!1}}};export{i as t};

@@ -1,0 +1,1 @@
+import{t as e}from"./server-BCO_CFHH.js";var t=e();self.onconnect=({ports:[e]})=>{if(e===void 0)return;let n=t.connect(t=>{e.postMessage(t)});e.onmessage=({data:t})=>{t.type===`hello`?navigator.locks.request(t.lock,()=>{n.close(),e.close()}):n.handle(t)}};

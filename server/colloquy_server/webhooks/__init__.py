@@ -1,0 +1,1 @@
+"""Events to the outside: delivered from the outbox to webhooks."""
