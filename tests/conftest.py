@@ -21,7 +21,7 @@ import pytest
 import uvloop
 from sqlalchemy import Connection, Engine, event
 
-from tests import postgres
+from tests import hangs, postgres
 from tests.fleets import FLEETS
 from tests.harness import Caller, Colloquy
 
@@ -51,9 +51,10 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.Abstrac
     return {"uvloop": uvloop.new_event_loop}
 
 
-def pytest_configure() -> None:
-    """Lets Ctrl-C reach what tests start, also when a shell runs them in the background; and lets
+def pytest_configure(config: pytest.Config) -> None:
+    """Has hangs told. Lets Ctrl-C reach what tests start, also when a shell runs them in the background; and lets
     no garbage be looked for while all modules are loaded."""
+    config.pluginmanager.register(hangs.Watch())
     gc.disable()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

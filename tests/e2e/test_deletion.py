@@ -10,8 +10,10 @@ from colloquy.api import conversation_service_pb2 as api
 from colloquy.api import resources_pb2 as resources
 from colloquy_server.database.repository import deletion
 from colloquy_server.database.repository import titles as title_rows
+from colloquy_server.database.repository.titles import Exchange
 from colloquy_server.database.transactions import EVERY_ACCOUNT
 
+from tests.books import stored
 from tests.e2e.talk import hold, said
 from tests.fleets import ALONE, ANY
 from tests.harness import Caller, Colloquy, Stream
@@ -222,7 +224,13 @@ async def test_no_title_is_made_of_what_was_deleted_meanwhile(
     db, account_id = colloquy.app.db, alice.account_id
     gone, _ = await say(alice, talk.id, "A secret")
     await delete(alice, gone)
-    change = await db.write(account_id, title_rows.set_title, talk.id, "About secrets", gone)
+    [(ask,)] = await stored(
+        colloquy, "SELECT title_asks FROM conversations WHERE id = :id", id=talk.id
+    )
+    exchange = Exchange(gone, "A secret", "It is safe", ask=ask)
+    change = await db.write(
+        account_id, title_rows.set_title, talk.id, "About secrets", exchange, ()
+    )
     assert change is None
     assert (await alice.conversation(talk.id)).title != "About secrets"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,8 +12,11 @@ import pytest
 from colloquy.api import admin_service_pb2 as admin_api
 from colloquy.api import conversation_service_pb2 as api
 from colloquy.api import resources_pb2 as resources
+from colloquy_server.context.token_estimates import estimate_tokens
 from colloquy_server.database.repository import accounting, leases
+from colloquy_server.database.repository import titles as title_rows
 from colloquy_server.database.repository.usage import Payer, Spent
+from colloquy_server.replies.titles import Titles
 
 from tests.books import (
     BY_DAY,
@@ -31,7 +35,7 @@ from tests.books import (
 from tests.e2e.talk import HALF, hold
 from tests.fakes.provider import Answer
 from tests.fleets import ALONE, ANY
-from tests.harness import TITLE, Caller, Colloquy, eventually
+from tests.harness import TITLE, Caller, Colloquy, ServerProcess, eventually
 from tests.statuses import refused
 
 PROMPT = "Eight bytes of text make two tokens"
@@ -222,6 +226,63 @@ async def test_a_title_is_booked_for_who_began_the_conversation(
         request.told["prompt_tokens"],
         request.told["completion_tokens"],
     )
+
+
+@ALONE
+async def test_a_title_that_a_kill_cut_off_is_booked_as_an_estimate(
+    colloquy: Colloquy, alice: Caller
+) -> None:
+    await colloquy.stop()
+    process = ServerProcess(colloquy, LEASE_TTL="1")
+    there = alice.on(await process.start())
+    colloquy.provider.script_titles(Answer(gate_after=0, gate=asyncio.Event()))
+    talk = await there.create()
+    await there.send(talk.id).rest()
+    await colloquy.provider.wait_for_titles(1)
+    await process.end(signal.SIGKILL)
+    await colloquy.start()
+    alice = alice.at(colloquy)
+
+    async def title() -> str:
+        return (await alice.conversation(talk.id)).title
+
+    assert await eventually(title, TITLE) == TITLE
+    cut, last = colloquy.provider.title_requests
+    assert cut.told is None
+    assert last.told is not None
+    asked = estimate_tokens("".join(message["content"] for message in cut.messages))
+    rows = {row.model: row for row in await usage_of(colloquy, alice, BY_MODEL)}
+    row = rows["title-model"]
+    assert (row.replies, row.estimated_tokens) == (0, asked)
+    assert row.input_tokens == asked + last.told["prompt_tokens"]
+    assert row.output_tokens == last.told["completion_tokens"]
+
+
+@ALONE
+async def test_who_was_overtaken_in_asking_for_a_title_neither_books_nor_stores(
+    colloquy: Colloquy, alice: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Titles, "begin", lambda *_: None)  # the server asks for none
+    talk = await alice.create()
+    await alice.send(talk.id).reply()
+    db, account_id = colloquy.app.db, alice.account_id
+    asks = []
+    for _ in range(2):
+        claimed = await db.write(account_id, title_rows.claim, talk.id, 1_000_000_000)
+        assert claimed is not None
+        asks.append(claimed)
+        await change(colloquy, "UPDATE conversations SET title_lease_until = 1")
+    overtaken, last = asks
+    assert (overtaken.cut_off, last.cut_off) == (0, 1)
+    spent = [Spent("title-model", input_tokens=7)]
+    assert (
+        await db.write(account_id, title_rows.set_title, talk.id, "Late", overtaken, spent) is None
+    )
+    await db.write(account_id, title_rows.book, account_id, talk.id, overtaken, spent)
+    assert await db.write(account_id, title_rows.set_title, talk.id, "Right", last, spent)
+    assert (await alice.conversation(talk.id)).title == "Right"
+    rows = {row.model: row for row in await usage_of(colloquy, alice, BY_MODEL)}
+    assert rows["title-model"].input_tokens == 7
 
 
 # --- who sees it ----------------------------------------------------------------------------------

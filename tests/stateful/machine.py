@@ -758,8 +758,9 @@ class ReplyMachine(RuleBasedStateMachine):
                 return self.db.run(
                     self.account_id, conversations.change, conversation_id, {"title": title}
                 )
+            exchange = titles.Exchange(said[0].id, said[0].content, "")
             return self.db.run(
-                self.account_id, titles.set_title, conversation_id, title, said[0].id
+                self.account_id, titles.set_title, conversation_id, title, exchange, ()
             )
 
         prompt = None if by_user else said[0]

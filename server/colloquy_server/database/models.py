@@ -227,6 +227,9 @@ class Conversation(Owned, Base):
     # How many more times the title model may be asked; 0 when no title is owed.
     title_owed: Mapped[int] = mapped_column(default=0)
     title_lease_until: Mapped[int] = mapped_column(default=0)
+    # How often the title model was asked, and up to which of these times what that used is booked.
+    title_asks: Mapped[int] = mapped_column(default=0)
+    title_asks_booked: Mapped[int] = mapped_column(default=0)
     # The prompt of which the server made the title, which goes with it.
     title_of: Mapped[str | None] = mapped_column(Id)
     model: Mapped[str]

@@ -14,10 +14,9 @@ from colloquy.operations.log_safety import name_error
 from colloquy_server import tracing
 from colloquy_server.context.token_estimates import estimate_tokens
 from colloquy_server.database.models import MICROS
-from colloquy_server.database.repository import accounting
 from colloquy_server.database.repository import titles as title_rows
 from colloquy_server.database.repository.titles import Exchange
-from colloquy_server.database.repository.usage import NOBODY, Payer, Spent
+from colloquy_server.database.repository.usage import Spent
 from colloquy_server.database.transactions import Database, DatabaseUnavailable
 from colloquy_server.errors import NotFound
 from colloquy_server.providers.catalog import Catalog
@@ -84,15 +83,14 @@ class Titles:
 
     async def _make(self, account_id: str, conversation_id: str) -> None:
         tracing.request_id.set(conversation_id)
-        payer, spent = NOBODY, list[Spent]()
+        exchange, spent = None, list[Spent]()
         try:
             exchange = await self._db.write(
                 account_id, title_rows.claim, conversation_id, self._ttl
             )
             if exchange is None:
                 return
-            payer = exchange.payer
-            answer = await self._ask(exchange.prompt, exchange.reply, spent)
+            answer = await self._ask(exchange, spent)
             title = tidy(answer) or tidy(exchange.prompt)
             if title and await self._set(account_id, conversation_id, exchange, title, spent):
                 spent.clear()
@@ -100,12 +98,13 @@ class Titles:
             pass
         except ProviderError as error:
             log.warning("no title", conversation_id=conversation_id, **error.log_fields())
-        except DatabaseUnavailable:  # it stays owed, and may be booked
+        except DatabaseUnavailable:  # it stays owed, and who asks next estimates it if need be
             spent.clear()
             log.warning("database is away", work="title", conversation_id=conversation_id)
         except Exception:
             log.exception("no title", conversation_id=conversation_id)
-        await self._book(account_id, payer, spent)
+        if exchange is not None and spent:
+            await self._book(account_id, conversation_id, exchange, spent)
 
     async def _set(
         self,
@@ -117,36 +116,37 @@ class Titles:
     ) -> bool:
         """Stores a title with what was used for it; says whether it did."""
         change = await self._db.write(
-            account_id,
-            title_rows.set_title,
-            conversation_id,
-            title,
-            exchange.prompt_id,
-            exchange.payer,
-            spent,
+            account_id, title_rows.set_title, conversation_id, title, exchange, spent
         )
         if change is not None:
             self._feeds.apply(change)
         return change is not None
 
-    async def _book(self, account_id: str, payer: Payer, spent: list[Spent]) -> None:
+    async def _book(
+        self, account_id: str, conversation_id: str, exchange: Exchange, spent: Sequence[Spent]
+    ) -> None:
         """Books what was used for a title that was not stored."""
         try:
-            for each in spent:
-                await self._db.write(account_id, accounting.book_alone, account_id, payer, each)
+            await self._db.write(
+                account_id, title_rows.book, account_id, conversation_id, exchange, spent
+            )
         except (NotFound, DatabaseUnavailable) as error:
             log.warning("title not booked", error=name_error(error))
 
-    async def _ask(self, prompt: str, reply: str, spent: list[Spent]) -> str:
-        """What the model answers; `spent` gets what that used."""
+    async def _ask(self, exchange: Exchange, spent: list[Spent]) -> str:
+        """What the model answers; `spent` gets what that used, and an estimate of what earlier
+        asks did that were cut off."""
         model = self._catalog.title()
         if model is None:
             return ""
-        exchange = f"---\nUser: {prompt[:_EXCERPT]}\n\nAssistant: {reply[:_EXCERPT]}\n---"
+        prompt, reply = exchange.prompt[:_EXCERPT], exchange.reply[:_EXCERPT]
+        shown = f"---\nUser: {prompt}\n\nAssistant: {reply}\n---"
         request = [
             {"role": "system", "content": _INSTRUCTION},
-            {"role": "user", "content": f"{exchange}\n\n{_INSTRUCTION}"},
+            {"role": "user", "content": f"{shown}\n\n{_INSTRUCTION}"},
         ]
+        asked = estimate_tokens(request[0]["content"] + request[1]["content"])
+        spent += [spent_of(model, None, asked, "")] * exchange.cut_off
         limit = _MAX_OUTPUT_TOKENS if model.provider.weights else _MAX_THINKING_TOKENS
         async with self._providers.open(
             model, orjson.dumps(request), max_output_tokens=min(limit, model.max_output_tokens)
@@ -161,7 +161,6 @@ class Titles:
                     return ""
                 raise
             finally:
-                asked = estimate_tokens(request[0]["content"] + request[1]["content"])
                 spent.append(spent_of(model, stream.usage, asked, "".join(came)))
 
 

@@ -56,8 +56,12 @@ _CLAIM = (
         Conversation.title_owed > 0,
         _is_over,
     )
-    .values(title_owed=Conversation.title_owed - 1, title_lease_until=db_now() + bindparam("ttl"))
-    .returning(Conversation.id)
+    .values(
+        title_owed=Conversation.title_owed - 1,
+        title_lease_until=db_now() + bindparam("ttl"),
+        title_asks=Conversation.title_asks + 1,
+    )
+    .returning(Conversation.title_asks, Conversation.title_asks_booked)
 )
 _FIRST_REPLY = (
     select(Message.reply_to, Message.content, *PAYER)
@@ -82,6 +86,11 @@ class Exchange:
     reply: str
     payer: Payer = NOBODY
     """For whom the exchange was, and the title is."""
+    ask: int = 0
+    """Which time it is that the conversation's title is asked for; who asks later is the one who
+    stores it."""
+    cut_off: int = 0
+    """How many earlier times ended with their process, and nobody knows what they used."""
 
 
 def claim(s: Session, conversation_id: str, ttl: int) -> Exchange | None:
@@ -90,11 +99,36 @@ def claim(s: Session, conversation_id: str, ttl: int) -> Exchange | None:
     claimed = s.run(_CLAIM, {"wanted": conversation_id, "ttl": ttl}).one_or_none()
     if claimed is None:
         return None
+    ask, booked = claimed
     reply = s.run(_FIRST_REPLY, {"wanted": conversation_id}).one_or_none()
     if reply is None:
+        s.run(_BOOKED, {"wanted": conversation_id, "ask": ask})
         return None
     prompt = s.run(_PROMPT, {"prompt": reply[0]}).scalar_one()
-    return Exchange(reply[0], prompt, reply[1], Payer(*reply[2:]))
+    return Exchange(reply[0], prompt, reply[1], Payer(*reply[2:]), ask, ask - booked - 1)
+
+
+_ASKS = (
+    select(Conversation.title_asks).where(Conversation.id == bindparam("wanted")).with_for_update()
+)
+_BOOKED = (
+    update(Conversation)
+    .where(Conversation.id == bindparam("wanted"))
+    .values(title_asks_booked=bindparam("ask"))
+)
+
+
+def book(
+    s: Session, account_id: str, conversation_id: str, exchange: Exchange, spent: Sequence[Spent]
+) -> None:
+    """Adds what was used for a title that was not stored; nothing where somebody asked later, who
+    has estimated that. Raises NotFound when the account is gone."""
+    ask = s.run(_ASKS, {"wanted": conversation_id}).scalar_one_or_none()
+    if ask is not None and ask != exchange.ask:
+        return
+    s.run(_BOOKED, {"wanted": conversation_id, "ask": exchange.ask})
+    for each in spent:
+        accounting.book_alone(s, account_id, exchange.payer, each)
 
 
 _RENEW = (
@@ -114,12 +148,13 @@ def renew(s: Session, conversation_ids: Collection[str], ttl: int) -> None:
 
 _SET = (
     update(Conversation)
-    .where(Conversation.id == bindparam("wanted"))
+    .where(Conversation.id == bindparam("wanted"), Conversation.title_asks == bindparam("ask"))
     .values(
         title=bindparam("new_title"),
         title_of=bindparam("prompt"),
         title_owed=0,
         title_lease_until=0,
+        title_asks_booked=bindparam("ask"),
         update_time=bindparam("now"),
         info_version=bindparam("new_version"),
     )
@@ -130,29 +165,24 @@ _STANDS = select(Message.id).where(Message.id == bindparam("prompt"), is_kept)
 
 
 def set_title(
-    s: Session,
-    conversation_id: str,
-    title: str,
-    prompt_id: str,
-    payer: Payer = NOBODY,
-    spent: Sequence[Spent] = (),
+    s: Session, conversation_id: str, title: str, exchange: Exchange, spent: Sequence[Spent]
 ) -> Change | None:
-    """Stores a title that the model made of a prompt, with what that used, unless there is one by
-    now, or the prompt is deleted: then nothing is stored. Raises NotFound."""
+    """Stores a title that the model made of an exchange, with what that used, unless there is one
+    by now, the prompt is deleted, or somebody asked later: then nothing is stored. Raises
+    NotFound."""
     locked = lock(s, conversation_id)
-    if locked.is_titled or s.run(_STANDS, {"prompt": prompt_id}).one_or_none() is None:
+    stands = s.run(_STANDS, {"prompt": exchange.prompt_id}).one_or_none() is not None
+    values = {
+        "wanted": conversation_id,
+        "ask": exchange.ask,
+        "new_title": title,
+        "prompt": exchange.prompt_id,
+        "now": locked.now,
+        "new_version": locked.version,
+    }
+    if locked.is_titled or not stands or s.run(_SET, values).rowcount == 0:
         s.undo()
         return None
-    accounting.book(s, locked, accounting.present(s, payer), spent)
-    s.run(
-        _SET,
-        {
-            "wanted": conversation_id,
-            "new_title": title,
-            "prompt": prompt_id,
-            "now": locked.now,
-            "new_version": locked.version,
-        },
-    )
+    accounting.book(s, locked, accounting.present(s, exchange.payer), spent)
     record_change(s, locked, EventType.CONVERSATION_TITLED)
     return Change(conversation_id, locked.version, conversation=conversation(s, conversation_id))
