@@ -52,8 +52,8 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.Abstrac
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Has hangs told. Lets Ctrl-C reach what tests start, also when a shell runs them in the background; and lets
-    no garbage be looked for while all modules are loaded."""
+    """Has hangs told. Lets Ctrl-C reach what tests start, also when a shell runs them in the
+    background; and lets no garbage be looked for while all modules are loaded."""
     config.pluginmanager.register(hangs.Watch())
     gc.disable()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -1,7 +1,7 @@
 """Says where a test hangs, before its limit ends the process that it runs in.
 
-pytest-timeout shows the stacks of threads, and of a test that waits for an event nothing is in them:
-so here stands what each task waits for.
+pytest-timeout shows the stacks of threads, where nothing is of a test that waits for an event: so
+here stands what each task waits for.
 """
 
 from __future__ import annotations
