@@ -24,6 +24,7 @@ from sqlalchemy import Connection, Engine, event
 from tests import hangs, postgres
 from tests.fleets import FLEETS
 from tests.harness import Caller, Colloquy
+from tests.plain_logs import plain_logs
 
 
 class Compiled(dict[Any, Any]):
@@ -55,6 +56,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Has hangs told. Lets Ctrl-C reach what tests start, also when a shell runs them in the
     background; and lets no garbage be looked for while all modules are loaded."""
     config.pluginmanager.register(hangs.Watch())
+    plain_logs()
     gc.disable()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

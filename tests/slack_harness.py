@@ -26,6 +26,7 @@ from tests import slack_process
 from tests.fakes.slack import Channel, Message, Person, SlackDouble, Workspace, shown
 from tests.forked import Forked
 from tests.harness import PROVISIONING_KEY, Caller, Colloquy
+from tests.slack_database import make_slack_database
 
 MANIFEST = "config/slack_manifest.yml"
 
@@ -83,7 +84,9 @@ class SlackStage:
         return BotSettings(**{**values, **self.overrides, **more})
 
     async def start(self, **more: Any) -> None:
-        self.bot = Bot(self.settings(), **{**self.more, **more})
+        settings = self.settings()
+        make_slack_database(settings.slack_database_url)
+        self.bot = Bot(settings, **{**self.more, **more})
         await self.bot.start()
 
     async def stop(self) -> None:

@@ -7,11 +7,13 @@ import contextlib
 import gc
 import json
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 
 import structlog
 
+from colloquy_server import children
 from colloquy_server.app import App
 from colloquy_server.confinement import ENVIRONMENT, Confinement
 from colloquy_server.database.repository import access
@@ -20,6 +22,9 @@ from colloquy_server.providers.catalog import Catalog
 from colloquy_server.settings import Settings
 
 log = structlog.get_logger()
+
+_CONFINEMENT_TIMEOUT = 60.0
+"""Seconds for a process that tries out what confines it, which is done in a tenth of one."""
 
 
 class StopRequests:
@@ -53,16 +58,16 @@ async def log_confinement() -> None:
     """Says, once for all workers, from what this machine protects the server when files are read
     that strangers made: a process tries it out."""
     held = Confinement(0, seccomp=False)
-    with contextlib.suppress(OSError, json.JSONDecodeError):  # it could not even try
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-m", "colloquy_server.confinement"),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            env=ENVIRONMENT,
+    # It could perhaps not even try.
+    with contextlib.suppress(OSError, TimeoutError, json.JSONDecodeError):
+        ended = await children.run(
+            (sys.executable, "-I", "-m", "colloquy_server.confinement"),
+            environment=ENVIRONMENT,
+            stdin=subprocess.DEVNULL,
+            seconds=_CONFINEMENT_TIMEOUT,
+            max_output=64 << 10,
         )
-        answer, _ = await process.communicate()
-        held = Confinement(**json.loads(answer))
+        held = Confinement(**json.loads(ended.output))
     if lacking := held.lacking():
         log.warning(
             "child processes are not fully confined",

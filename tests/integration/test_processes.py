@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import subprocess
 from typing import Any
 
 import grpc
+from colloquy_server import children
 
 SERVICE = "test.Echo"
 METHOD = "Say"
@@ -33,8 +35,10 @@ async def test_no_process_dies_of_being_started_in_the_midst_of_calls() -> None:
 
         callers = [asyncio.create_task(call_again_and_again()) for _ in range(4)]
         for _ in range(60):
-            process = await asyncio.create_subprocess_exec("true")
-            codes[await process.wait()] += 1
+            ended = await children.run(
+                ["true"], environment={}, stdin=subprocess.DEVNULL, seconds=60, max_output=0
+            )
+            codes[ended.code] += 1
         enough.set()
         await asyncio.gather(*callers)
     await server.stop(None)

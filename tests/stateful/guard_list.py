@@ -706,7 +706,7 @@ _CANCELS = (
     _guard(
         "no title is made of what was deleted",
         TITLES,
-        ' or s.run(_STANDS, {"prompt": prompt_id}).one_or_none() is None',
+        " or not stands",
         "",
         *DELETION_TESTS,
     ),

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from colloquy_slack.database.engine import migrate
 
+from tests.slack_database import make_slack_database
+
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def slack_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
@@ -14,5 +16,6 @@ def slack_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     url = f"sqlite:///{tmp_path}/folder/slack.db"
     if request.param == "postgres":
         url = request.getfixturevalue("postgres_url")
+    make_slack_database(url)
     migrate(url)
     return url

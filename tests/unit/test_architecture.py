@@ -42,7 +42,7 @@ class Distribution:
 
 def _server_rooms() -> dict[str, set[str]]:
     base = {"clock", "concurrency", "confinement", "errors", "logs", "settings"}
-    base |= {"metrics", "telemetry", "tracing"}
+    base |= {"children", "metrics", "telemetry", "tracing"}
     rooms: dict[str, set[str]] = {"__init__": set(), **dict.fromkeys(base, base)}
     rooms["confinement"] = set()
     rooms["database"] = base

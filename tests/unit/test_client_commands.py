@@ -15,10 +15,10 @@ from colloquy import ConversationClient
 from colloquy.api import admin_service_pb2 as admin_pb
 from colloquy.api.conversation_service_pb2 import ConversationEvent
 from colloquy.api.resources_pb2 import Conversation, Error, Message, Rating
-from colloquy.terminal.app import app
 from colloquy.terminal.watch_renderer import WatchRenderer
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
+from tests.commands import invoke
 from tests.fakes.conversations import Script, say
 from tests.fakes.door import ADMIN_KEY, KEY, status
 from tests.fakes.serving import ThreadedServing
@@ -43,7 +43,7 @@ def run(server: ThreadedServing, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     monkeypatch.setenv("ADMIN_API_KEY", ADMIN_KEY)
 
     def run(*arguments: str, input: str | bytes | None = None) -> Result:  # noqa: A002
-        return CliRunner().invoke(app, arguments, input=input)
+        return invoke(arguments, input=input)
 
     return run
 

@@ -23,13 +23,13 @@ from colloquy.api.resources_pb2 import (
     User,
 )
 from colloquy.budget_text import amount, describe_budget, dollars, in_time
-from colloquy.terminal.app import app
 from colloquy.terminal.commands.webhooks import Event
 from colloquy.terminal.conversation_renderer import print_message, to_markdown
 from colloquy.terminal.usage_renderer import print_usage
 from rich.console import Console
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
+from tests.commands import invoke
 from tests.fakes.conversations import Script
 from tests.fakes.door import ADMIN_KEY, KEY, budget_exceeded
 from tests.fakes.serving import ThreadedServing
@@ -66,7 +66,7 @@ def run(server: ThreadedServing, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     monkeypatch.setenv("CONVERSATION_ADDRESS", server.address)
     monkeypatch.setenv("CONVERSATION_API_KEY", KEY)
     monkeypatch.setenv("ADMIN_API_KEY", ADMIN_KEY)
-    return lambda *arguments: CliRunner().invoke(app, arguments)
+    return lambda *arguments: invoke(arguments)
 
 
 def done(result: Result) -> list[str]:

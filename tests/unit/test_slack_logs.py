@@ -13,6 +13,8 @@ import pytest
 import structlog
 from colloquy_slack import logs
 
+from tests.plain_logs import plain_logs
+
 SECRETS = (
     "xoxb-1234-5678-abcDEF",  # pragma: allowlist secret
     "xoxe.xoxb-1-Mi0yLTEyMzQ",  # pragma: allowlist secret
@@ -33,7 +35,7 @@ def restored() -> Iterator[None]:
     yield
     sys.excepthook, threading.excepthook, sys.unraisablehook, warnings.showwarning = hooks
     root.handlers[:], logging.raiseExceptions = handlers, raises
-    structlog.reset_defaults()
+    plain_logs()
 
 
 @pytest.mark.parametrize("secret", SECRETS)

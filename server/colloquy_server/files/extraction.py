@@ -4,17 +4,18 @@ stream's problem."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import IO
 
 import structlog
 
+from colloquy_server import children
 from colloquy_server.concurrency import FairSemaphore
 from colloquy_server.confinement import ENVIRONMENT
 from colloquy_server.files.extractors.pictures import MAX_PICTURES, Pictures
@@ -92,6 +93,7 @@ class Extractor:
         self._extractions = FairSemaphore(slots)
         self._small = FairSemaphore(slots)
         self._inspections = FairSemaphore(slots)
+        self._threads = ThreadPoolExecutor(3 * slots, "extraction")
 
     async def inspect(self, account_id: str, file: IO[bytes], content_type: str) -> FileFacts:
         """What a picture or an archive is. Raises Unreadable, also when it is harmful."""
@@ -126,34 +128,24 @@ class Extractor:
 
     async def _run(self, task: str, file: IO[bytes], content_type: str, seconds: float) -> bytes:
         file.seek(0)
-        process = await asyncio.create_subprocess_exec(
-            *_WORKER,
-            task,
-            content_type,
-            stdin=file,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env={**ENVIRONMENT, "OPENBLAS_NUM_THREADS": "1"},
-            start_new_session=True,
-        )
         try:
-            async with asyncio.timeout(seconds):
-                assert process.stdout
-                assert process.stderr
-                result, answer = await asyncio.gather(
-                    _read(process.stdout, _MAX_RESULT), _read(process.stderr, 64 << 10)
-                )
-                code = await process.wait()
+            ended = await children.run(
+                (*_WORKER, task, content_type),
+                environment={**ENVIRONMENT, "OPENBLAS_NUM_THREADS": "1"},
+                stdin=file,
+                seconds=seconds,
+                max_output=_MAX_RESULT,
+                threads=self._threads,
+            )
         except TimeoutError:
             raise TooSlow from None
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await asyncio.shield(process.wait())
+        except children.SaidTooMuch:
+            raise Unreadable("there is too much in it") from None
+        code = ended.code
         if code == 0:
-            return result
+            return ended.output
         if code == _REFUSED:
-            raise Unreadable(answer.decode(errors="replace").rpartition("\n")[2])
+            raise Unreadable(ended.errors.decode(errors="replace").rpartition("\n")[2])
         if code == -signal.SIGXCPU:
             raise Unreadable(_TOO_LONG)
         if code == -signal.SIGKILL:  # the system kills what is large when its memory ends
@@ -163,13 +155,3 @@ class Extractor:
             "extraction ended unexpectedly", task=task, content_type=content_type, code=code
         )
         raise Unreadable("it is damaged")
-
-
-async def _read(stream: asyncio.StreamReader, limit: int) -> bytes:
-    """What a worker says, up to a limit; one that says more is damaged, and ended."""
-    data = bytearray()
-    while piece := await stream.read(64 << 10):
-        data += piece
-        if len(data) > limit:
-            raise Unreadable("there is too much in it")
-    return bytes(data)

@@ -10,8 +10,9 @@ import asyncio
 import gzip
 import hashlib
 import mimetypes
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path, PurePosixPath
 
 from starlette.requests import Request
@@ -94,13 +95,7 @@ class Pages:
 
     def __init__(self, folder: Path = STATIC) -> None:
         """Reads the files below a folder. Raises KeyError when there is no page in it."""
-        files = (path for path in folder.rglob("*") if path.is_file() and path.name[0] != ".")
-        bodies = {f"/{path.relative_to(folder).as_posix()}": path.read_bytes() for path in files}
-        self._files = {
-            name: _File(name, body, _type_of(name), bodies.get(name + _BROTLI, b""))
-            for name, body in bodies.items()
-            if not name.endswith(_BROTLI)
-        }
+        self._files = dict(_files_of(folder))
         self._index = self._files.pop("/index.html")
 
     def routes(self) -> list[Route]:
@@ -113,6 +108,17 @@ class Pages:
 
     async def _file(self, request: Request) -> Response:
         return await _answer(request, self._files[request.scope["path"]])
+
+
+@cache
+def _files_of(folder: Path) -> Mapping[str, _File]:
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name[0] != ".")
+    bodies = {f"/{path.relative_to(folder).as_posix()}": path.read_bytes() for path in files}
+    return {
+        name: _File(name, body, _type_of(name), bodies.get(name + _BROTLI, b""))
+        for name, body in bodies.items()
+        if not name.endswith(_BROTLI)
+    }
 
 
 async def _answer(request: Request, file: _File) -> Response:

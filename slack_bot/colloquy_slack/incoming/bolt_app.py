@@ -33,6 +33,9 @@ from colloquy_slack.workspaces.workspace import Workspace
 
 log = structlog.get_logger()
 
+_NAME = __name__
+"""What Bolt names its logger after; else it searches the sources of all that is loaded."""
+
 _STATE_TTL = 600
 """Seconds that an installation may take, once begun."""
 
@@ -52,6 +55,7 @@ def single_workspace_app(
         )
 
     return AsyncApp(
+        name=_NAME,
         client=client,
         signing_secret=settings.slack_signing_secret or "",
         process_before_response=True,
@@ -91,6 +95,7 @@ def oauth_app(
             on_change()
 
     app = AsyncApp(
+        name=_NAME,
         client=client,
         signing_secret=settings.slack_signing_secret or "",
         process_before_response=True,
