@@ -12,7 +12,6 @@ import asyncio
 import gc
 import os
 import signal
-import zlib
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ import pytest
 import uvloop
 from sqlalchemy import Connection, Engine, event
 
-from tests import hangs, postgres
+from tests import hangs, postgres, repeats
 from tests.fleets import FLEETS
 from tests.harness import Caller, Colloquy
 from tests.plain_logs import plain_logs
@@ -56,6 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Has hangs told. Lets Ctrl-C reach what tests start, also when a shell runs them in the
     background; and lets no garbage be looked for while all modules are loaded."""
     config.pluginmanager.register(hangs.Watch())
+    config.pluginmanager.register(repeats)
     plain_logs()
     gc.disable()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -78,11 +78,14 @@ def pytest_xdist_auto_num_workers() -> int:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begins with the tests that may take longest, so that nobody waits for them at the end; those
-    that wait and those that compute are mixed, in an order that is the same each time."""
+    that wait and those that compute are mixed, in an order that is the same each time. Repeats come
+    last."""
+    repeats.mark(items)
 
-    def place(item: pytest.Item) -> tuple[float, int]:
+    def place(item: pytest.Item) -> tuple[bool, float, int]:
         marker = item.get_closest_marker("timeout")
-        return -marker.args[0] if marker else 0, zlib.crc32(item.nodeid.encode())
+        longest = -marker.args[0] if marker else 0
+        return repeats.is_repeat(item), longest, repeats.chance(item)
 
     items.sort(key=place)
 

@@ -36,7 +36,7 @@ from colloquy_server.files.storage import ObjectMissing, Storage, needs_room
 from colloquy_server.providers.catalog import Catalog
 from colloquy_server.providers.client import ProviderError, Providers
 from colloquy_server.providers.models import Transcriber
-from colloquy_server.providers.transcription import Transcript
+from colloquy_server.providers.transcript import Transcript
 
 T = TypeVar("T")
 

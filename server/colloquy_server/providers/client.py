@@ -20,7 +20,7 @@ from colloquy_server.providers.connection import (
 from colloquy_server.providers.errors import ProviderError, request_id_of
 from colloquy_server.providers.local_model import LocalModel, LocalModelError
 from colloquy_server.providers.models import Model, Provider, Timeouts, Transcriber
-from colloquy_server.providers.transcription import Transcript, transcribe
+from colloquy_server.providers.transcript import Transcript
 from colloquy_server.providers.usage import TokenUsage
 from colloquy_server.providers.watchdog import Watchdog
 from colloquy_server.telemetry import Generation, Telemetry
@@ -96,6 +96,7 @@ class Providers:
         async with contextlib.AsyncExitStack() as stack:
             base_url, _ = await self._address(transcriber.provider, stack)
             await asyncio.to_thread(certificates)
+            transcribe = await asyncio.to_thread(_load_transcribe)
             timeouts = transcriber.provider.rules.timeouts
             waits = self._waits(timeouts.over(Timeouts(total=_TRANSCRIPTION_SECONDS)), base_url)
             return await transcribe(transcriber, base_url, self._environ, waits, file, filename)
@@ -217,3 +218,11 @@ class ReplyStream:
             yield text
         if reader.error is not None:
             raise reader.error
+
+
+def _load_transcribe() -> Callable[..., Awaitable[Transcript]]:
+    """Loads the OpenAI SDK with it, which takes as long as a quarter of all else: only for those
+    who have recordings written down."""
+    from colloquy_server.providers.transcription import transcribe
+
+    return transcribe

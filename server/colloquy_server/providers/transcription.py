@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import IO, Any, cast
 from urllib.parse import quote
 
@@ -27,7 +26,8 @@ from colloquy_server.providers.connection import (
 from colloquy_server.providers.errors import ProviderError, broken, from_status
 from colloquy_server.providers.models import Provider, Transcriber
 from colloquy_server.providers.text_repair import repaired
-from colloquy_server.providers.usage import TokenUsage, UsageReader
+from colloquy_server.providers.transcript import Transcript
+from colloquy_server.providers.usage import UsageReader
 from colloquy_server.tracing import provider_headers
 
 _SDK_TROUBLE = (
@@ -37,14 +37,6 @@ _SDK_TROUBLE = (
     httpx2.InvalidURL,
     *TROUBLE,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Transcript:
-    """What is said in a recording, and what its provider counted, if it counts tokens."""
-
-    text: str
-    usage: TokenUsage | None
 
 
 async def transcribe(
