@@ -21,7 +21,7 @@ import uvloop
 from sqlalchemy import Connection, Engine, event
 
 from tests import hangs, postgres, repeats
-from tests.fleets import FLEETS
+from tests.fleets import FLEETS, fleet
 from tests.harness import Caller, Colloquy
 from tests.plain_logs import plain_logs
 
@@ -114,11 +114,7 @@ def postgres_url(postgres_server: str, postgres_template: str) -> Iterator[str]:
 @pytest.fixture(params=FLEETS)
 async def colloquy(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Colloquy]:
     """A fleet with its provider's double."""
-    fleet, _, protocol = request.param.partition(" by ")
-    kind, _, replicas = fleet.partition("-")
-    url = request.getfixturevalue("postgres_url") if kind == "postgres" else ""
-    protocol = protocol or "grpc"
-    async with Colloquy(tmp_path, url, replicas=int(replicas or 1), protocol=protocol) as running:
+    async with fleet(request, tmp_path) as running:
         yield running
 
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
+from tests.harness import Colloquy
 from tests.http_channel import PROTOCOLS
 
 _BY_HTTP = tuple(f"sqlite by {protocol}" for protocol in PROTOCOLS)
@@ -32,3 +36,14 @@ ALONE = pytest.mark.parametrize("colloquy", ["sqlite", "postgres"], indirect=Tru
 
 ALONE_BY_ALL = pytest.mark.parametrize("colloquy", ["sqlite", "postgres", *_BY_HTTP], indirect=True)
 """The same, and by all protocols."""
+
+
+@asynccontextmanager
+async def fleet(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Colloquy]:
+    """A fleet of the kind that a fixture is asked for, with its provider's double."""
+    name, _, protocol = request.param.partition(" by ")
+    kind, _, replicas = name.partition("-")
+    url = request.getfixturevalue("postgres_url") if kind == "postgres" else ""
+    protocol = protocol or "grpc"
+    async with Colloquy(tmp_path, url, replicas=int(replicas or 1), protocol=protocol) as running:
+        yield running

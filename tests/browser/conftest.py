@@ -1,18 +1,21 @@
-"""A real browser for each test, and people with it."""
+"""A real browser, and people with it."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser
 
 from tests.browser.chromium import browser_path as path_of_browser
-from tests.browser.chromium import launched
+from tests.browser.shared_browser import SharedBrowser
 from tests.browser.talking import Site
 from tests.browser.visitors import Visitors
-from tests.harness import Colloquy
+from tests.fleets import FLEETS, fleet
+from tests.harness import Caller, Colloquy
 
 HERE = Path(__file__).resolve().parent
 LIMIT = 720
@@ -34,14 +37,23 @@ def browser_path() -> str:
     return path_of_browser()
 
 
-@pytest.fixture
-async def browser(browser_path: str) -> AsyncIterator[Browser]:
-    """A new browser."""
-    async with launched(browser_path) as running:
-        yield running
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def shared_browser(browser_path: str) -> AsyncIterator[SharedBrowser]:
+    """The browser of all tests of this process."""
+    shared = SharedBrowser(browser_path)
+    yield shared
+    await shared.close()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
+async def browser(shared_browser: SharedBrowser) -> AsyncIterator[Browser]:
+    """A browser in which nobody has been yet."""
+    running = await shared_browser.get()
+    yield running
+    await asyncio.gather(*(context.close() for context in running.contexts))
+
+
+@pytest_asyncio.fixture(loop_scope="session")
 async def visitors(browser: Browser) -> AsyncIterator[Visitors]:
     """People with this browser; what their pages complain about fails the test."""
     people = Visitors(browser)
@@ -49,7 +61,20 @@ async def visitors(browser: Browser) -> AsyncIterator[Visitors]:
     assert people.complaints() == []
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(params=FLEETS, loop_scope="session")
+async def colloquy(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Colloquy]:
+    """A fleet with its provider's double."""
+    async with fleet(request, tmp_path) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def alice(colloquy: Colloquy) -> Caller:
+    """A service's key of an account."""
+    return await colloquy.account("alice")
+
+
+@pytest_asyncio.fixture(loop_scope="session")
 async def site(tmp_path: Path, visitors: Visitors) -> AsyncIterator[Site]:
     """A server with its page."""
     async with Colloquy(tmp_path) as colloquy, Site(colloquy, visitors) as site:

@@ -9,11 +9,12 @@ import pytest
 from playwright.async_api import Page, expect
 
 from tests.browser.indexing import index_of, people, row, section
+from tests.browser.shared_browser import SHARED_LOOP
 from tests.browser.visitors import Visitors
 from tests.fleets import ANY
 from tests.harness import Colloquy
 
-pytestmark = ANY
+pytestmark = [ANY, SHARED_LOOP]
 
 AXE = Path(__file__).resolve().parents[2] / "clients/node_modules/axe-core/axe.min.js"
 

@@ -11,12 +11,15 @@ from pathlib import Path
 from urllib.parse import urljoin
 
 import aiohttp
-import pytest
+import pytest_asyncio
 from colloquy.api import admin_service_pb2 as admin_api
 
+from tests.browser.shared_browser import SHARED_LOOP
 from tests.browser_double import Browser
 from tests.fleets import ALONE
 from tests.harness import Colloquy
+
+pytestmark = SHARED_LOOP
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE, SECRET = "colloquy-page", "the-secret-of-the-page"
@@ -24,7 +27,7 @@ WEB_URL = "http://127.0.0.1:9"
 """Where the provider sends browsers back to; the test brings them to the server's own port."""
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def issuer() -> AsyncIterator[str]:
     """The provider, as long as the test lasts."""
     process = await asyncio.create_subprocess_exec(

@@ -7,9 +7,10 @@ import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import pytest
+import pytest_asyncio
 from playwright.async_api import BrowserContext, FilePayload, Page, expect
 
+from tests.browser.shared_browser import SHARED_LOOP
 from tests.browser.talking import (
     Site,
     messages,
@@ -23,13 +24,15 @@ from tests.browser.visitors import Visitors
 from tests.fakes.provider import Answer
 from tests.harness import Caller, Colloquy
 
+pytestmark = SHARED_LOOP
+
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000001000000010806000000"
     "1f15c4890000000d49444154789c636060f80f0001040100f2d5a3330000000049454e44ae426082"
 )
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def site(tmp_path: Path, visitors: Visitors) -> AsyncIterator[Site]:
     """A server with its page, which takes files of 1,000 bytes."""
     async with (
@@ -39,13 +42,13 @@ async def site(tmp_path: Path, visitors: Visitors) -> AsyncIterator[Site]:
         yield site
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def alice(site: Site) -> Caller:
     """A service's key."""
     return await site.colloquy.account("alice")
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def context(site: Site, alice: Caller) -> BrowserContext:
     """Her browser, in which she is signed in."""
     return await site.visitor(alice)

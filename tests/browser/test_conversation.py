@@ -5,26 +5,29 @@ from __future__ import annotations
 import asyncio
 import re
 
-import pytest
+import pytest_asyncio
 from colloquy.api import resources_pb2 as resources
 from playwright.async_api import BrowserContext, Locator, Page, expect
 
+from tests.browser.shared_browser import SHARED_LOOP
 from tests.browser.talking import Site, messages, open_conversation, send, text_input
 from tests.fakes.provider import Answer
 from tests.harness import Caller
+
+pytestmark = SHARED_LOOP
 
 LONG = "\n\n".join(
     f"Paragraph {number} of a reply that is longer than a screen." for number in range(60)
 )
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def alice(site: Site) -> Caller:
     """A service's key."""
     return await site.colloquy.account("alice")
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def context(site: Site, alice: Caller) -> BrowserContext:
     """Her browser, in which she is signed in."""
     return await site.visitor(alice)

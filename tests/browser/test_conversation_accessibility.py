@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Page, expect
 
+from tests.browser.shared_browser import SHARED_LOOP
 from tests.browser.talking import (
     Site,
     messages,
@@ -20,6 +22,8 @@ from tests.browser.talking import (
 )
 from tests.fakes.provider import Answer
 from tests.harness import Caller
+
+pytestmark = SHARED_LOOP
 
 ROOT = Path(__file__).resolve().parents[2]
 AXE = (ROOT / "clients/node_modules/axe-core/axe.min.js").read_text
@@ -46,7 +50,7 @@ def f(x: int) -> str:  # a comment
 """
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def alice(site: Site) -> Caller:
     """A service's key."""
     return await site.colloquy.account("alice")

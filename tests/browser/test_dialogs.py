@@ -11,13 +11,14 @@ from colloquy.api import resources_pb2 as resources
 from playwright.async_api import Locator, Page, expect
 
 from tests.browser.indexing import index_of, people, row
+from tests.browser.shared_browser import SHARED_LOOP
 from tests.browser.talking import text_input
 from tests.browser.test_accessible import THEMES, found_by_axe
 from tests.browser.visitors import Visitors
 from tests.fleets import ANY
 from tests.harness import Caller, Colloquy
 
-pytestmark = ANY
+pytestmark = [ANY, SHARED_LOOP]
 
 PARTICIPANTS = resources.Conversation.VISIBILITY_PARTICIPANTS
 

@@ -10,11 +10,14 @@ import aiohttp
 from aiohttp import web
 from playwright.async_api import expect
 
+from tests.browser.shared_browser import SHARED_LOOP
 from tests.browser.talking import messages, open_conversation, signed_in
 from tests.browser.visitors import Visitors
 from tests.fakes.provider import Answer
 from tests.fleets import ALONE
 from tests.harness import Colloquy
+
+pytestmark = SHARED_LOOP
 
 MOST = 150_000
 """Bytes of files until a conversation can be read and written in."""

@@ -14,13 +14,14 @@ import pytest
 from colloquy.api import resources_pb2 as resources
 from playwright.async_api import Page, expect
 
+from tests.browser.shared_browser import SHARED_LOOP
 from tests.browser.talking import messages, send, shown, text_input
 from tests.browser.visitors import Visitors
 from tests.fakes import samples
 from tests.fakes.provider import Answer
 from tests.harness import Caller, Colloquy
 
-pytestmark = pytest.mark.timeout(540)
+pytestmark = [pytest.mark.timeout(540), SHARED_LOOP]
 
 WORDS = tuple(f"word{number} " for number in range(40))
 

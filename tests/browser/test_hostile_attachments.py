@@ -15,15 +15,19 @@ from pathlib import Path
 
 import grpc
 import pytest
+import pytest_asyncio
 from colloquy.api import resources_pb2 as resources
 from playwright.async_api import BrowserContext, Download, Error, Page, expect
 
 from tests.browser.harmless import ALLOWED, require_harmless
+from tests.browser.shared_browser import SHARED_LOOP
 from tests.browser.talking import Site, messages, open_conversation
 from tests.browser.visitors import Visitors
 from tests.fakes import samples
 from tests.harness import Caller
 from tests.uploads import upload
+
+pytestmark = SHARED_LOOP
 
 PNG = samples.png(16, 16)
 GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
@@ -106,7 +110,7 @@ LOAD = """address => {
 """A page that was led to load a file, in all ways that a page has."""
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def alice(site: Site) -> Caller:
     """A service's key."""
     return (await site.colloquy.account("alice")).at(site.colloquy)

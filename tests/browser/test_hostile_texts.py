@@ -8,16 +8,20 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+import pytest_asyncio
 from colloquy.api import resources_pb2 as resources
 from playwright.async_api import expect
 
 from tests.browser.harmless import ALLOWED, require_harmless
+from tests.browser.shared_browser import SHARED_LOOP
 from tests.browser.talking import Site, messages, open_conversation, scroll_up
 from tests.fakes.provider import Answer
 from tests.harness import Caller
 
+pytestmark = SHARED_LOOP
 
-@pytest.fixture
+
+@pytest_asyncio.fixture(loop_scope="session")
 async def alice(site: Site) -> Caller:
     """A service's key."""
     return await site.colloquy.account("alice")

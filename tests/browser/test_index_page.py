@@ -9,13 +9,14 @@ from colloquy.api import resources_pb2 as resources
 from playwright.async_api import Page, expect
 
 from tests.browser.indexing import choose, index_of, many, people, row, section, titles
+from tests.browser.shared_browser import SHARED_LOOP
 from tests.browser.talking import signed_in
 from tests.browser.visitors import Visitors
 from tests.fakes.provider import Answer
 from tests.fleets import ANY
 from tests.harness import Caller, Colloquy, eventually
 
-pytestmark = ANY
+pytestmark = [ANY, SHARED_LOOP]
 
 
 async def conversation(caller: Caller, title: str) -> resources.Conversation:

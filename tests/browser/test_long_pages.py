@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 
-import pytest
+import pytest_asyncio
 from playwright.async_api import Page, expect
 
 from bench.filling import fill_server
+from tests.browser.shared_browser import SHARED_LOOP
 from tests.browser.talking import Site, messages, open_conversation, scroll_up, text_input
 from tests.harness import Caller
+
+pytestmark = SHARED_LOOP
 
 EXCHANGES = 2_500
 SCREENS = 25
@@ -19,13 +22,13 @@ MOST = 4_000
 LISTING = "/ListMessages"
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def alice(site: Site) -> Caller:
     """A service's key."""
     return await site.colloquy.account("alice")
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def conversation_id(site: Site, alice: Caller) -> str:
     """A conversation of 5,000 messages."""
     [made] = fill_server(site.colloquy.database_url, 1, EXCHANGES)

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
+import pytest_asyncio
 from colloquy.api import resources_pb2 as resources
 from playwright.async_api import BrowserContext, Page, expect
 
+from tests.browser.shared_browser import SHARED_LOOP
 from tests.browser.talking import (
     Site,
     messages,
@@ -22,6 +23,8 @@ from tests.browser.visitors import Visitors
 from tests.fakes.provider import Answer
 from tests.harness import Caller
 
+pytestmark = SHARED_LOOP
+
 # Of one to four bytes, the last one of two UTF-16 units; nothing that Markdown changes.
 WORDS = tuple(f"word{number} é€🙂 " for number in range(40))
 HALF = 20
@@ -31,13 +34,13 @@ WHOLE = "".join(WORDS).strip()
 NO_NETWORK = "Failed to load resource"
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def alice(site: Site) -> Caller:
     """A service's key."""
     return await site.colloquy.account("alice")
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def context(site: Site, alice: Caller) -> BrowserContext:
     """Her browser, in which she is signed in."""
     return await site.visitor(alice)

@@ -9,12 +9,13 @@ from colloquy.api.session_service_pb2_grpc import SessionServiceStub
 from playwright.async_api import Page, expect
 
 from tests.browser.indexing import index_of, people
+from tests.browser.shared_browser import SHARED_LOOP
 from tests.browser.talking import signed_in, text_input
 from tests.browser.visitors import Visitors
 from tests.fleets import ANY
 from tests.harness import Caller, Colloquy
 
-pytestmark = ANY
+pytestmark = [ANY, SHARED_LOOP]
 
 REFUSED = "Failed to load resource"
 

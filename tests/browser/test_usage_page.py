@@ -18,6 +18,7 @@ from google.protobuf.message import Message
 from playwright.async_api import BrowserContext, Page, Request, Route, expect
 
 from tests.browser.indexing import index_of, people
+from tests.browser.shared_browser import SHARED_LOOP
 from tests.browser.talking import messages, open_conversation, send, shown, signed_in, text_input
 from tests.browser.test_accessible import found_by_axe
 from tests.browser.visitors import Visitors
@@ -25,7 +26,7 @@ from tests.fakes.door import budget_exceeded
 from tests.fleets import ANY
 from tests.harness import Colloquy
 
-pytestmark = ANY
+pytestmark = [ANY, SHARED_LOOP]
 
 Answer = TypeVar("Answer", bound=Message)
 

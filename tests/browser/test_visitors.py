@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from playwright.async_api import Browser, Page
 
+from tests.browser.shared_browser import SHARED_LOOP
 from tests.browser.visitors import Visitors
+
+pytestmark = SHARED_LOOP
 
 BLOCKED = """<meta http-equiv="Content-Security-Policy" content="default-src 'none'">
 <script>window.ran = true</script>"""

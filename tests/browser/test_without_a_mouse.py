@@ -9,13 +9,14 @@ from colloquy.api import resources_pb2 as resources
 from playwright.async_api import Locator, Page, expect
 
 from tests.browser.indexing import index_of, people
+from tests.browser.shared_browser import SHARED_LOOP
 from tests.browser.talking import messages, text_input
 from tests.browser.visitors import Visitors
 from tests.fakes.provider import Answer
 from tests.fleets import ANY
 from tests.harness import Colloquy
 
-pytestmark = ANY
+pytestmark = [ANY, SHARED_LOOP]
 
 # Stops of the Tab key from one end of the page to the other, and some more.
 FAR = 60
