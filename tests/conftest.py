@@ -20,7 +20,7 @@ import pytest
 import uvloop
 from sqlalchemy import Connection, Engine, event
 
-from tests import hangs, postgres, repeats
+from tests import hangs, postgres, variants
 from tests.fleets import FLEETS, fleet
 from tests.harness import Caller, Colloquy
 from tests.plain_logs import plain_logs
@@ -55,7 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Has hangs told. Lets Ctrl-C reach what tests start, also when a shell runs them in the
     background; and lets no garbage be looked for while all modules are loaded."""
     config.pluginmanager.register(hangs.Watch())
-    config.pluginmanager.register(repeats)
+    config.pluginmanager.register(variants)
     plain_logs()
     gc.disable()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -71,21 +71,21 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Two processes of tests a processor: much of their time is spent waiting. Each reads all tests
-    and has its own Postgres, so more would cost more than they save."""
-    return min(2 * (os.cpu_count() or 1), 8)
+    """One more process of tests than processors: some of their time is spent waiting. Each reads all
+    tests and has its own Postgres, so more would cost more than they save."""
+    return min(1 + (os.cpu_count() or 1), 8)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begins with the tests that may take longest, so that nobody waits for them at the end; those
-    that wait and those that compute are mixed, in an order that is the same each time. Repeats come
-    last."""
-    repeats.mark(items)
+    that wait and those that compute are mixed, in an order that is the same each time. Further
+    variants of what was shown come last."""
+    variants.mark(items)
 
-    def place(item: pytest.Item) -> tuple[bool, float, int]:
+    def place(item: pytest.Item) -> tuple[int, float, int]:
         marker = item.get_closest_marker("timeout")
         longest = -marker.args[0] if marker else 0
-        return repeats.is_repeat(item), longest, repeats.chance(item)
+        return variants.rank(item), longest, variants.chance(item)
 
     items.sort(key=place)
 

@@ -12,7 +12,7 @@ from playwright.async_api import Browser
 
 from tests.browser.chromium import browser_path as path_of_browser
 from tests.browser.shared_browser import SharedBrowser
-from tests.browser.talking import Site
+from tests.browser.talking import PROCESS, Site
 from tests.browser.visitors import Visitors
 from tests.fleets import FLEETS, fleet
 from tests.harness import Caller, Colloquy
@@ -75,7 +75,10 @@ async def alice(colloquy: Colloquy) -> Caller:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def site(tmp_path: Path, visitors: Visitors) -> AsyncIterator[Site]:
-    """A server with its page."""
-    async with Colloquy(tmp_path) as colloquy, Site(colloquy, visitors) as site:
+async def site(
+    request: pytest.FixtureRequest, tmp_path: Path, visitors: Visitors
+) -> AsyncIterator[Site]:
+    """A server with its page, in this process, or `PROCESS`, in one of its own."""
+    replicas = 0 if getattr(request, "param", None) == PROCESS else 1
+    async with Colloquy(tmp_path, replicas=replicas) as colloquy, Site(colloquy, visitors) as site:
         yield site

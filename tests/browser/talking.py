@@ -9,17 +9,22 @@ from playwright.async_api import BrowserContext, Locator, Page, expect
 from tests.browser.visitors import Visitors
 from tests.harness import Caller, Colloquy, ServerProcess
 
+PROCESS = "a process"
+"""What the fixture `site` is asked for where its server is killed."""
+
 
 class Site:
-    """A server as a process of its own, and its page, which everybody leaves before it ends."""
+    """A server's page, which everybody leaves before it ends: the server of `colloquy`, or, where
+    that has none, one as a process of its own, which can be killed and started again."""
 
-    def __init__(self, colloquy: Colloquy, visitors: Visitors, **environment: str) -> None:
+    def __init__(self, colloquy: Colloquy, visitors: Visitors) -> None:
         self.colloquy = colloquy
-        self.server = ServerProcess(colloquy, workers=1, run=None, **environment)
+        self.server = ServerProcess(colloquy)
         self._visitors = visitors
 
     async def __aenter__(self) -> Self:
-        await self.start()
+        if not self.colloquy.apps:
+            await self.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -32,6 +37,8 @@ class Site:
     @property
     def url(self) -> str:
         """Where the page is."""
+        if self.colloquy.apps:
+            return self.colloquy.app.web_url
         return f"http://{self.server.http_address}"
 
     async def visitor(self, caller: Caller, **options: object) -> BrowserContext:

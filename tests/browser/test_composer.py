@@ -36,8 +36,8 @@ PNG = bytes.fromhex(
 async def site(tmp_path: Path, visitors: Visitors) -> AsyncIterator[Site]:
     """A server with its page, which takes files of 1,000 bytes."""
     async with (
-        Colloquy(tmp_path) as colloquy,
-        Site(colloquy, visitors, MAX_ATTACHMENT_BYTES="1000") as site,
+        Colloquy(tmp_path, max_attachment_bytes=1_000) as colloquy,
+        Site(colloquy, visitors) as site,
     ):
         yield site
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 import pytest_asyncio
 from colloquy.api import resources_pb2 as resources
 from playwright.async_api import BrowserContext, Page, expect
 
 from tests.browser.shared_browser import SHARED_LOOP
 from tests.browser.talking import (
+    PROCESS,
     Site,
     messages,
     open_conversation,
@@ -29,6 +31,9 @@ pytestmark = SHARED_LOOP
 WORDS = tuple(f"word{number} é€🙂 " for number in range(40))
 HALF = 20
 WHOLE = "".join(WORDS).strip()
+
+KILLED = pytest.mark.parametrize("site", [PROCESS], indirect=True)
+"""A test that ends the server."""
 
 # A browser says on the console what it cannot load.
 NO_NETWORK = "Failed to load resource"
@@ -161,6 +166,7 @@ async def test_no_network_in_mid_reply_and_what_is_sent_meanwhile(
     assert asked(site) == ["Tell me", "And this"]
 
 
+@KILLED
 async def test_a_server_that_is_killed_in_mid_reply_goes_on(
     site: Site, alice: Caller, context: BrowserContext, visitors: Visitors
 ) -> None:
@@ -177,6 +183,7 @@ async def test_a_server_that_is_killed_in_mid_reply_goes_on(
     await require_same(site, alice, page, ["Tell me"])
 
 
+@KILLED
 async def test_what_is_sent_while_the_server_is_away_is_said_once(
     site: Site, alice: Caller, context: BrowserContext, visitors: Visitors
 ) -> None:
