@@ -71,8 +71,8 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One more process of tests than processors: some of their time is spent waiting. Each reads all
-    tests and has its own Postgres, so more would cost more than they save."""
+    """One more process of tests than processors: some of their time is spent waiting. Each reads
+    all tests and has its own Postgres, so more would cost more than they save."""
     return min(1 + (os.cpu_count() or 1), 8)
 
 
