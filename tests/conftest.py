@@ -56,6 +56,7 @@ def pytest_configure(config: pytest.Config) -> None:
     background; and lets no garbage be looked for while all modules are loaded."""
     config.pluginmanager.register(hangs.Watch())
     config.pluginmanager.register(variants)
+    config.pluginmanager.register(variants.Count())
     plain_logs()
     gc.disable()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -71,9 +72,9 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One more process of tests than processors: some of their time is spent waiting. Each reads
-    all tests and has its own Postgres, so more would cost more than they save."""
-    return min(1 + (os.cpu_count() or 1), 8)
+    """Two processes of tests a processor: much of their time is spent waiting. Each reads all tests
+    and has its own Postgres, so more would cost more than they save."""
+    return min(2 * (os.cpu_count() or 1), 8)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,8 +1,10 @@
-"""Variants of a test: the same on another kind of fleet, by another protocol, or of another case.
+"""What is left out where a machine is too slow for all tests: TEST_UNTIL, in seconds since 1970, is
+when the time is over. `.ci/run` sets it, nothing else does.
 
-They come last, the cheap ones first, and are left out when the time for all is over: TEST_UNTIL, in
-seconds since 1970, which `.ci/run` sets. Which variant is no repeat of the others is by chance, the
-same each time. pytest says how many were left out.
+Variants of a test, the same on another kind of fleet, by another protocol or of another case, come
+last, the cheap ones first; which one of them is no repeat of the others is by chance, the same each
+time. When the time is over, no more variants begin, and a minute later no other test. pytest says
+how many were left out, and fails when more other tests were than all that ran.
 """
 
 from __future__ import annotations
@@ -16,6 +18,11 @@ from pathlib import Path
 import pytest
 
 UNTIL = float(os.environ.get("TEST_UNTIL", "inf"))
+
+_GRACE = 60
+
+_NO_VARIANTS = "no time is left for more variants of what was shown"
+_NO_TIME = "no time is left: this machine is too slow for all tests"
 
 _RANKS = ("unit", "integration", "stateful", "e2e", "browser")
 """The folders, by what a test in them costs."""
@@ -49,6 +56,23 @@ def rank(item: pytest.Item) -> int:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Leaves a repeat out when there is no time."""
+    """Leaves a test out when there is no time for it."""
     if rank(item) and time.time() > UNTIL:
-        pytest.skip("no time is left for more variants of what was shown")
+        pytest.skip(_NO_VARIANTS)
+    if time.time() > UNTIL + _GRACE:
+        pytest.skip(_NO_TIME)
+
+
+class Count:
+    """Counts, in the process that gathers what the others found."""
+
+    def __init__(self) -> None:
+        self._run = self._left_out = 0
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._run += report.when == "call"
+        self._left_out += report.skipped and _NO_TIME in str(report.longrepr)
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self._left_out > self._run:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -23,7 +23,7 @@ LIMIT = 720
 busy they wait for each other."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before they are put in an order, by their limits
+@pytest.hookimpl(trylast=True)  # they are not among those that begin, as their limits would say
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Gives the tests with a browser their time."""
     for item in items:
