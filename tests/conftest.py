@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import uvloop
+from _pytest.faulthandler import fault_handler_stderr_fd_key
 from sqlalchemy import Connection, Engine, event
 
 from tests import hangs, postgres, variants
@@ -52,15 +53,20 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.Abstrac
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Has hangs told. Lets Ctrl-C reach what tests start, also when a shell runs them in the
+    """Lets Ctrl-C reach what tests start, also when a shell runs them in the
     background; and lets no garbage be looked for while all modules are loaded."""
-    config.pluginmanager.register(hangs.Watch())
     config.pluginmanager.register(variants)
     config.pluginmanager.register(variants.Count())
     plain_logs()
     gc.disable()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Has hangs told, to where pytest tells of crashes."""
+    config = session.config
+    config.pluginmanager.register(hangs.Watch(config.stash[fault_handler_stderr_fd_key]))
 
 
 def pytest_collection_finish() -> None:

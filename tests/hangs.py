@@ -7,7 +7,7 @@ here stands what each task waits for.
 from __future__ import annotations
 
 import asyncio
-import sys
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -24,8 +24,10 @@ _EVERY = 5
 class Watch:
     """Watches, in a thread of its own, how long the present test takes."""
 
-    def __init__(self) -> None:
+    def __init__(self, told_to: int) -> None:
+        """`told_to` is a descriptor that nothing captures."""
         self._present: tuple[str, float] | None = None
+        self._told_to = told_to
         threading.Thread(target=self._run, name="hangs", daemon=True).start()
 
     @pytest.hookimpl(wrapper=True)
@@ -43,7 +45,7 @@ class Watch:
             present = self._present
             if present and present is not told and time.monotonic() - present[1] > AFTER:
                 told = present
-                print(f"\n{present[0]} hangs\n{waiting()}", file=sys.__stderr__, flush=True)
+                os.write(self._told_to, f"\n{present[0]} hangs\n{waiting()}\n".encode())
 
 
 def waiting() -> str:

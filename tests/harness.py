@@ -43,6 +43,7 @@ from colloquy_server.settings import Settings
 from tests.fakes.provider import Answer, ProviderDouble
 from tests.forked import Forked
 from tests.http_channel import HttpChannel
+from tests.postgres import free_port
 
 T = TypeVar("T")
 
@@ -314,8 +315,8 @@ class Colloquy:
         """The settings of a server of this test."""
         values: dict[str, Any] = {
             "database_url": self.database_url,
-            "grpc_address": "127.0.0.1:0",
-            "http_address": "127.0.0.1:0",
+            "grpc_address": new_address(),
+            "http_address": new_address(),
             "ai_models_file": self.models_file,
             "admin_api_key": ADMIN_KEY,
             "provisioning_api_key": PROVISIONING_KEY,
@@ -432,6 +433,11 @@ class Colloquy:
         return made.id
 
 
+def new_address() -> str:
+    """An address for a server, which it still gets when it is started again."""
+    return f"127.0.0.1:{free_port()}"
+
+
 def make_database(url: str) -> None:
     """Makes a SQLite database with the present schema, unless it is there."""
     scheme, _, path = url.partition(":///")
@@ -499,8 +505,8 @@ class ServerProcess:
         reading, writing = os.pipe()
         environment = {
             **self._environment,
-            "GRPC_ADDRESS": self.address or "127.0.0.1:0",
-            "HTTP_ADDRESS": self.http_address or "127.0.0.1:0",
+            "GRPC_ADDRESS": self.address or new_address(),
+            "HTTP_ADDRESS": self.http_address or new_address(),
         }
         try:
             self._process = await self.launch(environment, writing)

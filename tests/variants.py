@@ -4,7 +4,7 @@ when the time is over. `.ci/run` sets it, nothing else does.
 Variants of a test, the same on another kind of fleet, by another protocol or of another case, come
 last, the cheap ones first; which one of them is no repeat of the others is by chance, the same each
 time. When the time is over, no more variants begin, and a minute later no other test. pytest says
-how many were left out, and fails when more other tests were than all that ran.
+how many were left out, and fails when that is three quarters of those other tests.
 """
 
 from __future__ import annotations
@@ -74,5 +74,5 @@ class Count:
         self._left_out += report.skipped and _NO_TIME in str(report.longrepr)
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        if self._left_out > self._run:
+        if self._left_out > 3 * self._run:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -29,6 +29,8 @@ from joserfc import jwt
 from joserfc.errors import SecurityWarning
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 
+from tests.postgres import free_port
+
 AUDIENCE = "colloquy"
 CLIENT = "colloquy-terminal"
 
@@ -42,7 +44,7 @@ class IdentityProviderDouble:
     """An issuer on this machine."""
 
     def __init__(self) -> None:
-        self.port = 0
+        self.port = free_port()
         self.fetched: Counter[str] = Counter()
         """How often each path was asked for."""
         self.requests: list[tuple[str, dict[str, str]]] = []
