@@ -75,6 +75,13 @@ def transactions() -> Iterator[list[list[str]]]:
 async def test_no_transaction_that_people_wait_for_writes_to_search(
     colloquy: Colloquy, alice: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    is_said, enter = asyncio.Event(), SearchIndexing._enter
+
+    async def enter_later(self: SearchIndexing, batch: indexing.Batch) -> bool:
+        await is_said.wait()  # SQLite commits with others what waits at the same time
+        return await enter(self, batch)
+
+    monkeypatch.setattr(SearchIndexing, "_enter", enter_later)
     conversation = await alice.create(title="Lean")
     with transactions() as seen:
         first = await alice.send(conversation.id, "one").reply()
@@ -86,6 +93,7 @@ async def test_no_transaction_that_people_wait_for_writes_to_search(
         monkeypatch.setattr(colloquy.app.replies.ownership, "stop", lambda _reply: None)
         cancelled = await alice.cancel(held.id)
         assert cancelled.state == resources.Message.STATE_CANCELLED
+        is_said.set()
         for word in ("one", "two", "three"):
             assert await is_found(alice, word, word)
     held.gate.set()
