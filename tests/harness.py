@@ -15,7 +15,6 @@ import json
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +31,6 @@ from colloquy.api import session_service_pb2_grpc as session_grpc
 from colloquy_server import process as server
 from colloquy_server.api.access import hash_secret, new_session_secret
 from colloquy_server.app import App
-from colloquy_server.database import migrate
 from colloquy_server.database.models import SignInMethod
 from colloquy_server.database.repository.sessions import Holder, NewSession
 from colloquy_server.database.repository.sessions import create as create_session
@@ -43,6 +41,7 @@ from colloquy_server.settings import Settings
 from tests.fakes.provider import Answer, ProviderDouble
 from tests.forked import Forked
 from tests.http_channel import HttpChannel
+from tests.migrated import make_database
 from tests.postgres import free_port
 
 T = TypeVar("T")
@@ -436,22 +435,6 @@ class Colloquy:
 def new_address() -> str:
     """An address for a server, which it still gets when it is started again."""
     return f"127.0.0.1:{free_port()}"
-
-
-def make_database(url: str) -> None:
-    """Makes a SQLite database with the present schema, unless it is there."""
-    scheme, _, path = url.partition(":///")
-    file = Path(path)
-    if scheme == "sqlite" and not file.exists():  # on Postgres it was made by the test
-        file.write_bytes(_migrated())
-
-
-@functools.cache
-def _migrated() -> bytes:
-    """A SQLite database with the present schema."""
-    with tempfile.TemporaryDirectory() as folder:
-        migrate.upgrade(f"sqlite:///{folder}/empty.db")
-        return Path(folder, "empty.db").read_bytes()
 
 
 class Child(Protocol):

@@ -18,6 +18,7 @@ import aiohttp
 import yaml
 from colloquy.api import resources_pb2 as resources
 from colloquy_slack.app import Bot
+from colloquy_slack.database.engine import migrate
 from colloquy_slack.outgoing.rendering import METADATA_TYPE
 from colloquy_slack.settings import Settings
 from pydantic_settings import BaseSettings
@@ -26,7 +27,7 @@ from tests import slack_process
 from tests.fakes.slack import Channel, Message, Person, SlackDouble, Workspace, shown
 from tests.forked import Forked
 from tests.harness import PROVISIONING_KEY, Caller, Colloquy
-from tests.slack_database import make_slack_database
+from tests.migrated import make_database
 
 MANIFEST = "config/slack_manifest.yml"
 
@@ -85,7 +86,7 @@ class SlackStage:
 
     async def start(self, **more: Any) -> None:
         settings = self.settings()
-        make_slack_database(settings.slack_database_url)
+        make_database(settings.slack_database_url, migrate)
         self.bot = Bot(settings, **{**self.more, **more})
         await self.bot.start()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import make_database
+from tests.migrated import make_database
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

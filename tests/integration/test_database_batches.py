@@ -23,8 +23,8 @@ from colloquy_server.database.sqlite import SqliteDatabase
 from colloquy_server.database.transactions import EVERY_ACCOUNT, DatabaseUnavailable, Session
 from sqlalchemy import Engine, event, insert, make_url, select, text
 
-from tests.harness import make_database
 from tests.killed_writer import BATCH, REFUSED, Killed, Work, prompts
+from tests.migrated import make_database
 
 Job = Callable[[Session], object]
 

@@ -11,7 +11,7 @@ from colloquy_server.database.repository import access, attachments
 from colloquy_server.database.transactions import EVERY_ACCOUNT, commit
 from sqlalchemy import Connection, insert
 
-from tests.harness import make_database
+from tests.migrated import make_database
 from tests.steps import counted
 
 

@@ -11,7 +11,7 @@ from colloquy_server.database.repository import access, conversations
 from colloquy_server.database.transactions import EVERY_ACCOUNT, Viewer, commit
 from sqlalchemy import Connection, insert
 
-from tests.harness import make_database
+from tests.migrated import make_database
 from tests.steps import counted
 
 SEEN = 20

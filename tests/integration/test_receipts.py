@@ -25,7 +25,7 @@ from colloquy_server.database.repository.receipts import ContextReceipt, Given, 
 from sqlalchemy import Engine, event
 from sqlalchemy.orm import Session
 
-from tests.harness import make_database
+from tests.migrated import make_database
 
 ENDS = (State.COMPLETED, State.COMPLETED, State.FAILED, State.CANCELLED)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from colloquy_slack.database.engine import migrate
 
-from tests.slack_database import make_slack_database
+from tests.migrated import make_database
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -16,6 +16,6 @@ def slack_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     url = f"sqlite:///{tmp_path}/folder/slack.db"
     if request.param == "postgres":
         url = request.getfixturevalue("postgres_url")
-    make_slack_database(url)
+    make_database(url, migrate)
     migrate(url)
     return url
